@@ -1,0 +1,1 @@
+"""The teacher-student pretraining loop and what it needs."""

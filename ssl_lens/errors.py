@@ -1,0 +1,27 @@
+"""How bad input is told to the user: one line, exit status 2."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+
+
+class InputError(ValueError):
+    """Something the user gave cannot be used; the message is one line: given, needed, what to change."""
+
+
+def one_line_errors(main: Callable[..., int | None]) -> Callable[..., int]:
+    """Wraps an entry point: an `InputError` becomes one line on stderr (of the first rank) and exit status 2."""
+
+    @functools.wraps(main)
+    def wrapped(*arguments: object) -> int:
+        try:
+            return main(*arguments) or 0
+        except InputError as error:
+            if os.environ.get("RANK", "0") == "0":
+                print(f"error: {error}", file=sys.stderr)
+            return 2
+
+    return wrapped

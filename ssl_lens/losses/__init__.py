@@ -1,0 +1,1 @@
+"""The view-level (DINO) and region-level (EsViT) losses."""

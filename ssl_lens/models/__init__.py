@@ -1,0 +1,1 @@
+"""Backbones, stems and heads: one architecture a file."""

@@ -1,0 +1,1 @@
+"""Crops of a batch of images, made on the device."""
