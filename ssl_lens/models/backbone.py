@@ -38,7 +38,7 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def stages(self, images: Tensor) -> list[Tensor]:
-        """Maps [B, C_i, h_i, w_i] of images [B, C, H, W], finest first; the last one carries the final norm."""
+        """Maps [B, C_i, h_i, w_i] of images [B, C, H, W], finest first; the last after the final norm."""
 
     @abstractmethod
     def map_size(self, height: int, width: int) -> tuple[int, int]:
@@ -58,6 +58,10 @@ class Backbone(nn.Module, ABC):
         """
         regions = self.stages(images)[-1].flatten(2).transpose(1, 2)
         return Features(view=regions.mean(dim=1), regions=regions)
+
+    def fold(self) -> Backbone:
+        """The same network for inference in plain torch modules; itself where there is nothing to fold."""
+        return self
 
     def check_images(self, images: Tensor) -> None:
         """Raises InputError unless images are [B, in_channels, H, W] of a size this backbone takes."""
