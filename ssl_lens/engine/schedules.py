@@ -105,5 +105,5 @@ def teacher_temperature(warm: float, final: float, warmup_epochs: int, epochs: i
 
 
 def scaled_lr(lr_per_256_images: float, global_batch_size: int) -> float:
-    """Learning rate for a global batch (images of one update over all ranks), by the linear rule of Goyal et al. 2017."""
+    """Learning rate for a global batch (images of one update over all ranks), by the linear rule (Goyal 2017)."""
     return lr_per_256_images * global_batch_size / 256

@@ -32,6 +32,6 @@ def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float) -> N
         student: the module itself, unwrapped of DDP.
         momentum: at 1 the teacher stands still.
 
-    Source: DINO (Caron et al. 2021), eq. after algorithm 1.
+    Source: DINO (Caron et al. 2021), section 3.1.
     """
     torch._foreach_lerp_(list(teacher.parameters()), list(student.parameters()), 1 - momentum)

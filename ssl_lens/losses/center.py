@@ -44,7 +44,7 @@ class Centering(nn.Module):
                 f"the teacher gives {logits.shape[-1]} logits, the centre has out_dim={len(self.center)}; "
                 "give head and loss the same out_dim"
             )
-        return ((at_least_float32(logits) - self.center) / teacher_temp).softmax(dim=-1)
+        return (at_least_float32(logits) - self.center).div_(teacher_temp).softmax(dim=-1)
 
     @torch.no_grad()
     def update(self, logits: Sequence[torch.Tensor]) -> None:

@@ -24,7 +24,7 @@ class Losses(NamedTuple):
 class Criterion(nn.Module):
     """view_weight * view loss + region_weight * region loss, or the view loss alone where there is no region loss.
 
-    Source: EsViT (Li et al. 2021), eq. 2, with the weights 1/2 of its code; without regions, DINO.
+    Source: EsViT (Li et al. 2021), whose code weighs both by 1/2; without regions, DINO.
     """
 
     def __init__(

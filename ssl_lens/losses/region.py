@@ -43,19 +43,20 @@ class RegionLoss(nn.Module):
         teacher_temp: float,
     ) -> torch.Tensor:
         n_pairs = count_pairs(n_student=len(student_logits), n_teacher=len(teacher_logits))
+        n_tokens = [logits.shape[1] for logits in teacher_logits]
         with torch.autocast(student_logits[0].device.type, enabled=False):
             # One softmax per teacher region, however many student regions it is matched to.
             targets = self.centering.targets(torch.cat(list(teacher_logits), dim=1), teacher_temp)
-            targets = targets.split([logits.shape[1] for logits in teacher_logits], dim=1)
             total = 0.0
             for view, (logits, regions) in enumerate(zip(student_logits, student_regions, strict=True)):
-                others = [t for t in range(len(targets)) if t != view]
-                if others:
-                    matched = sum(_take(targets[t], match_regions(regions, teacher_regions[t])) for t in others)
-                    logits = at_least_float32(logits) / self.student_temp
-                    # H(p, softmax(x)) = logsumexp(x) - p.x, and p.x is linear in p: sum p over teacher views first.
-                    cross_entropy = len(others) * logits.logsumexp(dim=-1) - (matched * logits).sum(dim=-1)
-                    total = total + cross_entropy.mean()
+                others = [t for t in range(len(n_tokens)) if t != view]
+                if not others:
+                    continue
+                tokens = [sum(n_tokens[:t]) + match_regions(regions, teacher_regions[t]) for t in others]
+                # H is linear in p: summing p over the teacher views leaves one log-softmax per student view.
+                matched = _sum_tokens(targets, torch.stack(tokens, dim=-1))
+                log_p = (at_least_float32(logits) / self.student_temp).log_softmax(dim=-1)
+                total = total - (matched * log_p).sum(dim=-1).mean()
             return total / n_pairs
 
     def update_center(self, teacher_logits: Sequence[torch.Tensor]) -> None:
@@ -71,7 +72,8 @@ def match_regions(student_regions: torch.Tensor, teacher_regions: torch.Tensor) 
     return (student @ teacher.mT).argmax(dim=-1)
 
 
-def _take(rows: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """rows [B, N_t, K] at index [B, N_s], as [B, N_s, K]."""
-    image = torch.arange(len(rows), device=rows.device)[:, None]
-    return rows[image, index]
+def _sum_tokens(tokens: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """tokens [B, N, K] taken at index [B, M, T] and summed over T: [B, M, K], in one pass."""
+    first_row = torch.arange(len(tokens), device=tokens.device)[:, None, None] * tokens.shape[1]
+    rows = F.embedding_bag((first_row + index).flatten(0, 1), tokens.flatten(0, 1), mode="sum")
+    return rows.unflatten(0, index.shape[:2])

@@ -33,10 +33,8 @@ class ViewLoss(nn.Module):
         n_pairs = count_pairs(n_student=len(student), n_teacher=len(teacher))
         with torch.autocast(student.device.type, enabled=False):
             targets = self.centering.targets(teacher, teacher_temp)
-            logits = at_least_float32(student) / self.student_temp
-            # H(p, softmax(x)) = logsumexp(x) - p.x, where only p.x depends on the pair.
-            agreement = targets.flatten(1) @ logits.flatten(1).T / logits.shape[1]  # [G, V], mean over images
-            cross_entropy = logits.logsumexp(dim=-1).mean(dim=1) - agreement
+            log_p = (at_least_float32(student) / self.student_temp).log_softmax(dim=-1)
+            cross_entropy = -(targets.flatten(1) @ log_p.flatten(1).T) / log_p.shape[1]  # [G, V], mean over images
             same_view = torch.eye(*cross_entropy.shape, dtype=torch.bool, device=cross_entropy.device)
             return cross_entropy.masked_fill(same_view, 0).sum() / n_pairs
 
