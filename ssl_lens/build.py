@@ -1,0 +1,273 @@
+"""The only place where a name in a recipe becomes an object."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ssl_lens.engine.schedules import Schedules
+from ssl_lens.errors import InputError
+from ssl_lens.losses.center import Centering, SinkhornKnopp
+from ssl_lens.losses.criterion import Criterion
+from ssl_lens.losses.region import RegionLoss
+from ssl_lens.losses.view import ViewLoss
+from ssl_lens.models.backbone import Backbone
+from ssl_lens.models.heads import ProjectionHead
+from ssl_lens.models.network import Network
+from ssl_lens.models.resnet import ResNet
+from ssl_lens.models.stem import FoldedStem, StemmedBackbone
+from ssl_lens.models.swin import Swin
+from ssl_lens.views.colour_jitter import ColourJitter
+from ssl_lens.views.geometry import ImageNetCrops, LensSafe
+from ssl_lens.views.multicrop import MultiCrop
+from ssl_lens.views.photometry import Effect, Photometry
+
+if TYPE_CHECKING:  # an exported backbone is rebuilt here with torch and timm alone
+    from ssl_lens.data.images import ImageSet
+    from ssl_lens.recipe import Recipe
+
+logger = logging.getLogger(__name__)
+
+FEW_REGIONS = 9  # of a local crop's last map; below, matching regions means little
+
+
+def image_set(recipe: Recipe, *, quarantine: Path | None = None) -> ImageSet:
+    """The unlabelled images of a recipe: the folder `data.path` without the names in `data.exclude`, or a simulated
+    set, announced, cached and used again.
+
+    Raises: InputError if the folder cannot be used or excludes every image.
+    """
+    from ssl_lens.data.images import load_images
+    from ssl_lens.data.simulate import default_set
+    from ssl_lens.data.splits import divide, read_names
+
+    data = recipe.data
+    if data.path is None:
+        logger.info("data.path is not set: simulating lenses; give data.path=DIR for your own images")
+    folder = Path(data.path) if data.path else default_set(data.simulate)
+    in_channels = None if data.in_channels == "auto" else data.in_channels
+    images = load_images(folder, in_channels=in_channels, quarantine=quarantine)
+    if data.exclude is None:
+        return images
+    rest, excluded = divide(images, read_names(Path(data.exclude)))
+    logger.info("data.exclude=%s: %d images left out, %d remain", data.exclude, len(excluded), len(rest))
+    return rest
+
+
+def labelled_set(recipe: Recipe) -> ImageSet | None:
+    """The labelled images of the online probe (`data.probe`), or None.
+
+    Raises: InputError if the folder has no class folders.
+    """
+    from ssl_lens.data.images import load_images
+
+    if recipe.data.probe is None:
+        return None
+    images = load_images(Path(recipe.data.probe))
+    if images.labels is None:
+        raise InputError(f"data.probe={recipe.data.probe} has no class folders; give a folder with one per class")
+    return images
+
+
+def backbone(recipe: Recipe, in_channels: int) -> Backbone:
+    """The recipe's network with fresh weights, its stem included.
+
+    Raises: InputError if the recipe's model values do not fit together.
+    """
+    stem = recipe.model.stem
+    if stem is None:
+        return _plain_backbone(recipe, in_channels)
+    from ssl_lens.models.steerable import SteerableStem
+
+    steerable = SteerableStem(
+        in_channels,
+        group=stem.group,
+        fields=stem.fields,
+        depth=stem.depth,
+        kernel_size=stem.kernel_size,
+        downsample=stem.downsample,
+    )
+    return StemmedBackbone(steerable, _plain_backbone(recipe, steerable.out_channels))
+
+
+def _plain_backbone(recipe: Recipe, in_channels: int) -> Backbone:
+    match recipe.model.name:
+        case "swin_tiny":
+            return _swin(recipe, in_channels, 96, (2, 2, 6, 2), (3, 6, 12, 24))
+        case "swin_small":
+            return _swin(recipe, in_channels, 96, (2, 2, 18, 2), (3, 6, 12, 24))
+        case "swin_base":
+            return _swin(recipe, in_channels, 128, (2, 2, 18, 2), (4, 8, 16, 32))
+        case "swin_micro":
+            return _swin(recipe, in_channels, 48, (2, 2, 2), (2, 4, 8))
+        case name:
+            raise AssertionError(f"the recipe let {name} through")
+
+
+def _swin(
+    recipe: Recipe, in_channels: int, embed_dim: int, depths: tuple[int, ...], num_heads: tuple[int, ...]
+) -> Swin:
+    model = recipe.model
+    stages = model.stages or len(depths)
+    if stages > len(depths):
+        raise InputError(
+            f"model.stages={stages} exceeds the {len(depths)} stages of {model.name}; "
+            f"set model.stages to {len(depths)} or less"
+        )
+    return Swin(
+        in_channels,
+        embed_dim=embed_dim,
+        depths=depths[:stages],
+        num_heads=num_heads[:stages],
+        patch_size=model.patch_size,
+        window_size=model.window_size,
+        drop_path=model.drop_path,
+        padding=model.padding,
+    )
+
+
+def backbone_config(backbone: Backbone) -> dict[str, Any]:
+    """What `backbone_from_config` needs to build the same architecture again, ready for JSON.
+
+    A steerable stem must have been folded.
+    """
+    match backbone:
+        case Swin():
+            return {"architecture": "swin", **backbone.config()}
+        case ResNet():
+            return {"architecture": "resnet", **backbone.config()}
+        case StemmedBackbone():
+            assert isinstance(backbone.stem, FoldedStem), "fold the stem first"
+            return {
+                "architecture": "stemmed",
+                "stem": backbone.stem.config(),
+                "backbone": backbone_config(backbone.backbone),
+            }
+        case _:
+            raise AssertionError(f"{type(backbone).__name__} has no architecture name")
+
+
+def backbone_from_config(config: dict[str, Any]) -> Backbone:
+    """The architecture described by `backbone_config`, with fresh weights; needs torch and timm alone.
+
+    Raises: InputError if the architecture is unknown, as in an export by a newer version.
+    """
+    arguments = {key: value for key, value in config.items() if key != "architecture"}
+    match config["architecture"]:
+        case "swin":
+            return Swin(**arguments)
+        case "resnet":
+            return ResNet(**arguments)
+        case "stemmed":
+            return StemmedBackbone(FoldedStem(**arguments["stem"]), backbone_from_config(arguments["backbone"]))
+        case name:
+            raise InputError(f"architecture {name!r} is unknown to this version of ssl_lens; install a newer one")
+
+
+def network(recipe: Recipe) -> Network:
+    """Backbone and heads with fresh weights, for a recipe whose `auto` values are resolved."""
+    trunk = backbone(recipe, recipe.data.in_channels)
+    region_head = _head(recipe, trunk.embed_dim) if recipe.loss.region_weight > 0 else None
+    return Network(trunk, _head(recipe, trunk.embed_dim), region_head)
+
+
+def _head(recipe: Recipe, embed_dim: int) -> ProjectionHead:
+    model = recipe.model
+    return ProjectionHead(
+        embed_dim,
+        model.out_dim,
+        hidden_dim=model.head_hidden_dim,
+        bottleneck_dim=model.head_bottleneck_dim,
+        norm_last_layer=model.norm_last_layer,
+        batch_norm=model.head_batch_norm,
+    )
+
+
+def criterion(recipe: Recipe) -> Criterion:
+    """View loss, and region loss where its weight is above 0."""
+    loss = recipe.loss
+    region = RegionLoss(_centering(recipe), loss.student_temp) if loss.region_weight > 0 else None
+    return Criterion(ViewLoss(_centering(recipe), loss.student_temp), region, loss.view_weight, loss.region_weight)
+
+
+def _centering(recipe: Recipe) -> Centering | SinkhornKnopp:
+    match recipe.loss.centering:
+        case "center":
+            return Centering(recipe.model.out_dim, recipe.loss.center_momentum)
+        case "sinkhorn":
+            return SinkhornKnopp()
+
+
+def multicrop(recipe: Recipe) -> MultiCrop:
+    """The views of a recipe."""
+    views = recipe.views
+    match views.policy:
+        case "lens_safe":
+            safe = views.lens_safe
+            geometry = LensSafe(safe.max_shift_px)
+            photometry = Photometry(
+                flux_scale=Effect(*safe.flux_scale, safe.probability),
+                psf_sigma_px=Effect(*safe.psf_sigma_px, safe.probability),
+                sky_offset=Effect(*safe.sky_offset, safe.probability),
+                noise_std=Effect(*safe.noise_std, safe.probability),
+            )
+        case "imagenet":
+            geometry = ImageNetCrops(views.imagenet.global_scale, views.imagenet.local_scale)
+            photometry = ColourJitter()
+    return MultiCrop(
+        geometry,
+        photometry,
+        global_size=views.global_size,
+        local_sizes=views.local_sizes,
+        local_counts=views.local_counts,
+        interpolation=views.interpolation,
+    )
+
+
+def schedules(recipe: Recipe, steps_per_epoch: int) -> Schedules:
+    """The schedules of a recipe whose `auto` values are resolved."""
+    loss, optim = recipe.loss, recipe.optim
+    return Schedules(
+        epochs=optim.epochs,
+        steps_per_epoch=steps_per_epoch,
+        lr=optim.lr,
+        final_lr=optim.min_lr,
+        lr_warmup_epochs=optim.warmup_epochs,
+        weight_decay=optim.weight_decay,
+        final_weight_decay=optim.weight_decay_end,
+        ema_momentum=optim.ema_momentum,
+        final_ema_momentum=1.0,
+        teacher_temp=loss.teacher_temp,
+        warmup_teacher_temp=loss.warmup_teacher_temp,
+        teacher_temp_warmup_epochs=loss.warmup_teacher_temp_epochs,
+        freeze_last_layer_epochs=optim.freeze_last_layer_epochs,
+    )
+
+
+def check_sizes(recipe: Recipe, backbone: Backbone, height: int, width: int) -> list[str]:
+    """Refuses crops that the image or the network cannot give; returns a line for each that is of doubtful use.
+
+    Args:
+        height, width: of a prepared image, in pixels.
+
+    Raises: InputError if a crop exceeds the image, the backbone cannot take it, or a region loss would match a
+        single region.
+    """
+    views, notes = recipe.views, []
+    sizes = {"views.global_size": (views.global_size,), "views.local_sizes": views.local_sizes}
+    for key, size in ((key, size) for key, group in sizes.items() for size in group):
+        if size > min(height, width):
+            raise InputError(
+                f"{key}={size} exceeds the image, {height}x{width} px after data.center_crop and data.bin; "
+                f"set {key} to {min(height, width)} or less"
+            )
+        rows, columns = backbone.map_size(size, size)
+        notes.append(f"{key}={size}: {rows}x{columns} regions on the last map")
+        if recipe.loss.region_weight == 0 or rows * columns >= FEW_REGIONS:
+            continue
+        advice = f"lower model.patch_size or model.stages, raise {key}, or set loss.region_weight=0"
+        if rows * columns == 1:
+            raise InputError(f"{key}={size} leaves a 1x1 last map, on which a region loss means nothing; {advice}")
+        notes[-1] += f", few for a region loss; {advice}"
+    return notes

@@ -1,0 +1,255 @@
+"""The pretraining loop, and what is put together before it."""
+
+from __future__ import annotations
+
+import logging
+import math
+import signal
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from types import FrameType
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import nn
+
+from ssl_lens import build
+from ssl_lens.data.preprocess import fit_preprocess
+from ssl_lens.engine import checkpoint
+from ssl_lens.engine.batches import Batches
+from ssl_lens.engine.checkpoint import Trainable
+from ssl_lens.engine.finite import RunningStatistics, all_finite, any_rank
+from ssl_lens.engine.optim import adamw, clip_per_tensor, freeze_last_layer, set_hyperparameters
+from ssl_lens.engine.reporter import Reporter
+from ssl_lens.engine.run_folder import RunFolder
+from ssl_lens.engine.schedules import Hyperparameters
+from ssl_lens.engine.student_teacher import make_teacher, update_teacher
+from ssl_lens.errors import InputError
+from ssl_lens.losses.criterion import Losses
+from ssl_lens.models.network import Output
+from ssl_lens.recipe import Recipe, resolve_auto
+from ssl_lens.views.multicrop import Views
+from ssl_lens.views.picture import save_views
+
+logger = logging.getLogger(__name__)
+
+MAX_SKIPS_IN_A_ROW = 3
+NAMED_IMAGES = 8  # of a skipped step, on the console; its file has all
+
+
+class InterruptedRun(Exception):  # noqa: N818, an order obeyed, not an error
+    """The run was asked to stop, and has saved."""
+
+    def __init__(self, folder: Path, step: int, signal_number: int) -> None:
+        super().__init__(f"stopped after step {step}; the same command with run.resume=auto goes on from {folder}")
+        self.exit_status = 128 + signal_number
+
+
+class Pretraining:
+    """One run: everything that a recipe names, built once, and the loop over it.
+
+    Source: the order within a step is that of train_one_epoch in DINO and EsViT. Differs: a step whose loss or
+    gradients are not finite on any rank changes nothing on all of them; the centre moves after the optimiser's step
+    (the loss has read the old centre either way).
+
+    Raises: InputError for whatever in the recipe or the data cannot work, before the first step.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.folder = RunFolder(recipe.run.folder)
+        self.folder.refuse_existing(resume=recipe.run.resume == "auto")
+        self.accelerator = Accelerator(
+            cpu=recipe.run.device == "cpu",
+            mixed_precision=recipe.optim.precision,
+            log_with=["tensorboard", "wandb"] if recipe.run.wandb_project else "tensorboard",
+            project_dir=self.folder.root / "tensorboard",
+        )
+        self.device = self.accelerator.device
+        with self.accelerator.main_process_first():  # the others find the cache filled
+            images = build.image_set(recipe, quarantine=self.folder.quarantine)
+            labelled = build.labelled_set(recipe)
+        self.names = images.names
+        self.preprocess = fit_preprocess(
+            images.images, center_crop=recipe.data.center_crop, bin=recipe.data.bin, stretch=recipe.data.stretch
+        ).to(self.device)
+        self.batches = Batches(
+            images.images,
+            batch_size=recipe.optim.batch_size,
+            accumulate=recipe.optim.accumulate,
+            seed=recipe.seed,
+            rank=self.accelerator.process_index,
+            world_size=self.accelerator.num_processes,
+            device=self.device,
+        )
+        self.recipe, choices = resolve_auto(recipe, n_images=len(images), in_channels=images.images.shape[1])
+        self._build()
+        size = self.preprocess.output_size(*images.images.shape[2:])
+        choices += build.check_sizes(self.recipe, self.trainable.student.backbone, *size)
+        if self.accelerator.is_main_process:
+            self.folder.write_head(self.recipe, self.preprocess.config(), self.names)
+            for choice in choices:
+                logger.info(choice)
+        self.start = self._resume()
+        self.reporter = Reporter(
+            self.recipe,
+            self.folder,
+            self.accelerator,
+            teacher=self.teacher,
+            criterion=self.criterion,
+            preprocess=self.preprocess,
+            labelled=labelled,
+            steps_per_epoch=self.batches.steps_per_epoch,
+            start=self.start,
+        )
+
+    def _build(self) -> None:
+        torch.manual_seed(self.recipe.seed)
+        student = build.network(self.recipe)
+        teacher = make_teacher(student)
+        if self.accelerator.num_processes > 1 and self.device.type == "cuda":
+            student = nn.SyncBatchNorm.convert_sync_batchnorm(student)
+            teacher = nn.SyncBatchNorm.convert_sync_batchnorm(teacher)
+        self.teacher = teacher.to(self.device)
+        self.criterion = build.criterion(self.recipe).to(self.device)
+        self.multicrop = build.multicrop(self.recipe)
+        self.schedules = build.schedules(self.recipe, self.batches.steps_per_epoch)
+        optimizer = adamw(student.to(self.device))
+        self.trainable = Trainable(student, self.teacher, self.criterion, optimizer, self.accelerator.scaler)
+        self.student, self.optimizer = self.accelerator.prepare(student, optimizer)
+        self.statistics = RunningStatistics(student, self.teacher)
+
+    def run(self) -> Path:
+        """Trains to the last step; returns the run's folder.
+
+        Raises: Interrupted after SIGINT or SIGTERM; InputError after the third step in a row that is not finite.
+        """
+        recipe, schedules, skips_in_a_row = self.recipe, self.schedules, 0
+        save_steps = self.batches.steps_per_epoch * recipe.run.checkpoint_epochs
+        if self.start == 0 and self.accelerator.is_main_process:
+            save_views(next(self._views(0)), self.folder.plots / "views.png")
+        with StopSignals() as stop:
+            for step in range(self.start, schedules.total_steps):
+                now = schedules.at(step)
+                set_hyperparameters(self.optimizer, now)
+                self.statistics.remember()
+                losses, targets = self._forward_backward(step, now)
+                self.accelerator.unscale_gradients(self.optimizer)
+                norms = clip_per_tensor(self.student.parameters(), recipe.optim.clip_norm or math.inf)
+                skip, stopping = any_rank((not all_finite(losses.total, norms), stop.requested), self.device)
+                if skip:  # nobody steps, nobody updates
+                    skips_in_a_row = self._skip(step, losses, skips_in_a_row)
+                else:
+                    skips_in_a_row = 0
+                    if now.freeze_last_layer:
+                        freeze_last_layer(self.student)
+                    self.optimizer.step()
+                    self.criterion.update_center(targets)
+                    update_teacher(self.teacher, self.trainable.student, now.ema_momentum)
+                    self.reporter.after_step(step, now, losses, targets)
+                self.optimizer.zero_grad()
+                if stopping or (step + 1) % save_steps == 0 or step + 1 == schedules.total_steps:
+                    self._save(step + 1)
+                if stopping:
+                    raise InterruptedRun(self.folder.root, step + 1, stop.number)
+        self.reporter.finish()
+        return self.folder.root
+
+    def _forward_backward(self, step: int, now: Hyperparameters) -> tuple[Losses, list[Output]]:
+        """Accumulates gradients over this rank's micro-batches; returns their mean losses and the teacher's outputs."""
+        ranks = self.accelerator.num_processes
+        torch.manual_seed((self.recipe.seed << 32) + step * ranks + self.accelerator.process_index)  # for drop path
+        accumulate, sums, targets = self.recipe.optim.accumulate, [], []
+        for i, views in enumerate(self._views(step)):
+            last = i + 1 == accumulate
+            with nullcontext() if last else self.accelerator.no_sync(self.student):
+                with torch.no_grad(), self.accelerator.autocast():
+                    targets.append(self.teacher([views.global_crops]))
+                student = self.student([views.global_crops, *views.local_crops])
+                losses = self.criterion(student, targets[-1], teacher_temp=now.teacher_temp)
+                self.accelerator.backward(losses.total / accumulate)
+            sums.append([None if loss is None else loss.detach() for loss in losses])
+        means = [None if None in parts else torch.stack(parts).mean() for parts in zip(*sums, strict=True)]
+        return Losses(*means), targets
+
+    def _views(self, step: int) -> Iterator[Views]:
+        """This rank's micro-batches of a step, cropped on the device."""
+        epoch = step // self.batches.steps_per_epoch
+        for raw, index in self.batches.micro_batches(step):
+            yield self.multicrop(self.preprocess(raw), index, seed=self.recipe.seed, epoch=epoch)
+
+    def _skip(self, step: int, losses: Losses, skips_in_a_row: int) -> int:
+        """Undoes what the forward passes of a step left behind, names its images, and stops the run at the third."""
+        self.statistics.restore()
+        if self.accelerator.scaler:  # fp16: the scaler skips by itself, and lowers its scale
+            self.optimizer.step()
+            if not any_rank([not all_finite(losses.total)], self.device)[0]:
+                return skips_in_a_row  # only the scaled gradients overflowed: part of fp16's ordinary life
+        images = [self.names[i] for i in self._unfit_images(step)]
+        if self.accelerator.is_main_process:
+            self.folder.append(self.folder.skipped_steps, {"step": step, "images": images})
+            more = f" and {len(images) - NAMED_IMAGES} more" if len(images) > NAMED_IMAGES else ""
+            logger.warning(
+                "step %d skipped: loss or gradients are not finite; images: %s%s",
+                step + 1,
+                ", ".join(images[:NAMED_IMAGES]),
+                more,
+            )
+        if skips_in_a_row + 1 == MAX_SKIPS_IN_A_ROW:
+            raise InputError(
+                f"steps {step - 1} to {step + 1} were not finite, nothing of them was kept; look at the images in "
+                f"{self.folder.skipped_steps}, lower optim.lr or set optim.precision=no, then run.resume=auto"
+            )
+        return skips_in_a_row + 1
+
+    @torch.no_grad()
+    def _unfit_images(self, step: int) -> list[int]:
+        """Indices of the images, over all ranks, whose own output is not finite; all of the step if none stands out."""
+        student = self.trainable.student
+        everyone, unfit = [], []
+        for (_, index), views in zip(self.batches.micro_batches(step), self._views(step), strict=True):
+            with self.accelerator.autocast():
+                logits = student([views.global_crops, *views.local_crops]).view_logits
+            everyone.append(index)
+            unfit.append(index[~logits.isfinite().all(dim=2).all(dim=0)])
+        self.statistics.restore()
+        everyone, unfit = (sorted(gather_object(torch.cat(parts).tolist())) for parts in (everyone, unfit))
+        return unfit or everyone
+
+    def _save(self, step: int) -> None:
+        if self.accelerator.is_main_process:
+            checkpoint.save(self.folder.checkpoints, self.trainable, step=step, keep=self.recipe.run.keep_checkpoints)
+        self.accelerator.wait_for_everyone()
+
+    def _resume(self) -> int:
+        """The step to start with: 0, or after the newest checkpoint that is whole."""
+        newest = checkpoint.newest_good(self.folder.checkpoints)
+        if newest is None:
+            return 0
+        step = checkpoint.load(newest, self.trainable)
+        logger.info("resuming after step %d of %d from %s", step, self.schedules.total_steps, newest)
+        return step
+
+
+class StopSignals:
+    """While entered, SIGINT and SIGTERM are noted instead of ending the process; a second one ends it."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self.number = 0
+
+    def __enter__(self) -> StopSignals:
+        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            self.__exit__()
+            raise KeyboardInterrupt
+        self.requested, self.number = True, number
+        logger.warning("%s: finishing this step, then saving", signal.Signals(number).name)
