@@ -101,6 +101,10 @@ def _plain_backbone(recipe: Recipe, in_channels: int) -> Backbone:
             return _swin(recipe, in_channels, 128, (2, 2, 18, 2), (4, 8, 16, 32))
         case "swin_micro":
             return _swin(recipe, in_channels, 48, (2, 2, 2), (2, 4, 8))
+        case "resnet18":
+            return _resnet(recipe, in_channels, 64, (2, 2, 2, 2))
+        case "resnet_micro":
+            return _resnet(recipe, in_channels, 32, (1, 1, 1, 1))
         case name:
             raise AssertionError(f"the recipe let {name} through")
 
@@ -109,22 +113,20 @@ def _swin(
     recipe: Recipe, in_channels: int, embed_dim: int, depths: tuple[int, ...], num_heads: tuple[int, ...]
 ) -> Swin:
     model = recipe.model
-    stages = model.stages or len(depths)
-    if stages > len(depths):
-        raise InputError(
-            f"model.stages={stages} exceeds the {len(depths)} stages of {model.name}; "
-            f"set model.stages to {len(depths)} or less"
-        )
     return Swin(
         in_channels,
         embed_dim=embed_dim,
-        depths=depths[:stages],
-        num_heads=num_heads[:stages],
+        depths=depths[: model.stages],
+        num_heads=num_heads[: model.stages],
         patch_size=model.patch_size,
         window_size=model.window_size,
         drop_path=model.drop_path,
         padding=model.padding,
     )
+
+
+def _resnet(recipe: Recipe, in_channels: int, width: int, depths: tuple[int, ...]) -> ResNet:
+    return ResNet(in_channels, width, depths[: recipe.model.stages], recipe.model.stem_stride)
 
 
 def backbone_config(backbone: Backbone) -> dict[str, Any]:

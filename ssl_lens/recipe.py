@@ -112,11 +112,15 @@ class Stem(Section):
 
 
 class Model(Section):
-    """The backbone and its projection heads; `stages` keeps the first few (null: all); patch and window are Swin's."""
+    """The backbone and its projection heads.
+
+    stages: keep the first few (null: all). patch_size, window_size, padding: Swin's. stem_stride: ResNet's.
+    """
 
     name: Literal["swin_tiny", "swin_small", "swin_base", "swin_micro", "resnet18", "resnet_micro"] = "swin_tiny"
     patch_size: Count = 4
     window_size: Count = 7
+    stem_stride: Literal[1, 2, 4] = 1
     stages: Annotated[int, Field(ge=1, le=4)] | None = None
     padding: Literal["clamp", "reference"] = "clamp"
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.1

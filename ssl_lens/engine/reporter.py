@@ -62,7 +62,7 @@ class Reporter:
         """Called on every rank after every finished step; `targets` are the teacher's outputs of its micro-batches."""
         self.bar.update(step + 1 - self.bar.n)  # a skipped step is not reported
         for target in targets:
-            self.window.add(target.features)
+            self.window.add(target.view_features)
         epoch_ends = (step + 1) % self.steps_per_epoch == 0
         if epoch_ends or (step + 1) % self.recipe.run.log_steps == 0:
             metrics = self._measure(step, now, losses, targets)

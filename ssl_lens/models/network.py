@@ -16,11 +16,13 @@ class Output(NamedTuple):
     """What a network says about V views of B images; views in the order of the crops given.
 
     Attributes:
+        view_features: backbone features of the views, before the head, [V, B, D].
         view_logits: [V, B, K].
         region_logits: one [B, N_v, K] per view, or None without a region head.
         regions: backbone features of the same regions, before the head, one [B, N_v, D] per view, or None.
     """
 
+    view_features: torch.Tensor
     view_logits: torch.Tensor
     region_logits: tuple[torch.Tensor, ...] | None
     regions: tuple[torch.Tensor, ...] | None
@@ -46,10 +48,13 @@ class Network(nn.Module):
     def forward(self, crops: Sequence[torch.Tensor]) -> Output:
         """Runs crops [V_r, B, C, S_r, S_r], one tensor per resolution, and returns the output for all V = sum V_r."""
         features = [self.backbone(crop.flatten(0, 1)) for crop in crops]
-        view_logits = self.view_head(torch.cat([feature.view for feature in features]))
-        view_logits = view_logits.unflatten(0, (-1, crops[0].shape[1]))
+        view_features = torch.cat([feature.view for feature in features])
+        view_logits = self.view_head(view_features)
+        view_features, view_logits = (
+            rows.unflatten(0, (-1, crops[0].shape[1])) for rows in (view_features, view_logits)
+        )
         if self.region_head is None:
-            return Output(view_logits, None, None)
+            return Output(view_features, view_logits, None, None)
 
         tokens = torch.cat([feature.regions.flatten(0, 1) for feature in features])
         token_logits = self.region_head(tokens).split([feature.regions[..., 0].numel() for feature in features])
@@ -57,4 +62,4 @@ class Network(nn.Module):
         for crop, feature, logits in zip(crops, features, token_logits, strict=True):
             region_logits += logits.unflatten(0, (*crop.shape[:2], -1)).unbind()
             regions += feature.regions.unflatten(0, crop.shape[:2]).unbind()
-        return Output(view_logits, tuple(region_logits), tuple(regions))
+        return Output(view_features, view_logits, tuple(region_logits), tuple(regions))
