@@ -50,6 +50,7 @@ def test_output_is_each_view_by_itself():
     singles = [view for crop in views for view in crop]
     for v, view in enumerate(singles):
         features = net.backbone(view)
+        torch.testing.assert_close(out.view_features[v], features.view, rtol=0, atol=1e-14)
         torch.testing.assert_close(out.view_logits[v], net.view_head(features.view), rtol=0, atol=1e-14)
         torch.testing.assert_close(out.regions[v], features.regions, rtol=0, atol=1e-14)
         torch.testing.assert_close(out.region_logits[v], net.region_head(features.regions), rtol=0, atol=1e-14)
@@ -71,6 +72,7 @@ def test_head_batch_norm_sees_all_resolutions_at_once():
 @pytest.mark.parametrize("sizes", [[(2, 32)], [(2, 32), (3, 16)]])
 def test_without_region_head(sizes):
     out = network(region=False)(crops(*sizes))
+    assert out.view_logits.shape == (sum(n for n, _ in sizes), 3, 10)
     assert out.region_logits is None
     assert out.regions is None
 
