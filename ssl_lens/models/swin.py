@@ -46,7 +46,8 @@ class WindowAttention(timm_swin.WindowAttention):
         if mask is not None:
             bias = (bias + mask).repeat(batch // mask.shape[0], 1, 1, 1)
         x = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-        return self.proj(x.transpose(1, 2).reshape(batch, tokens, channels))
+        x = x.transpose(1, 2).clone(memory_format=torch.contiguous_format)  # a bare reshape breaks the ONNX exporter
+        return self.proj(x.view(batch, tokens, channels))
 
 
 class SwinBlock(nn.Module):
@@ -170,9 +171,7 @@ class Swin(Backbone):
         """
         stage_count = len(depths)
         if not 2 <= stage_count <= 4 or len(num_heads) != stage_count:
-            raise InputError(
-                f"depths={list(depths)} with num_heads={list(num_heads)}: give 2 to 4 stages and one number of heads each"
-            )
+            raise InputError(f"depths={list(depths)}, num_heads={list(num_heads)} do not fit; give both 2 to 4 stages")
         dims = [embed_dim * 2**i for i in range(stage_count)]
         if any(dim % heads for dim, heads in zip(dims, num_heads, strict=True)):
             raise InputError(f"stage widths {dims} are not multiples of num_heads={list(num_heads)}; change either")

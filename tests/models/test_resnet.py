@@ -1,0 +1,43 @@
+"""The ResNet is timm's ResNet-18 at its full size, and keeps regions on small images."""
+
+import pytest
+import timm
+import torch
+
+from ssl_lens.errors import InputError
+from ssl_lens.models.resnet import ResNet
+
+
+@torch.no_grad()
+def test_it_equals_timms_resnet18_on_the_same_weights():
+    torch.manual_seed(0)
+    theirs = timm.create_model("resnet18", num_classes=0).eval()
+    ours = ResNet(3, stem_stride=4).eval()
+    ours.load_state_dict(dict(zip(ours.state_dict(), theirs.state_dict().values(), strict=True)))
+    for size in (64, 97):
+        images = torch.randn(2, 3, size, size)
+        torch.testing.assert_close(ours(images).view, theirs(images), atol=1e-5, rtol=1e-5)
+
+
+def test_it_has_the_parameters_of_resnet18():
+    head = 512 * 1000 + 1000
+    assert sum(p.numel() for p in ResNet(3, stem_stride=4).parameters()) + head == 11_689_512
+
+
+@pytest.mark.parametrize(
+    ("stem_stride", "depths", "size", "side"),
+    [(1, (1, 1, 1, 1), 64, 8), (1, (1, 1, 1, 1), 65, 9), (2, (1, 1, 1), 64, 8), (4, (1, 1), 33, 5), (1, (1,), 7, 7)],
+)
+def test_the_last_map_is_as_large_as_announced(stem_stride, depths, size, side):
+    network = ResNet(1, width=2, depths=depths, stem_stride=stem_stride)
+    assert network.map_size(size, size) == (side, side)
+    assert network(torch.zeros(1, 1, size, size)).regions.shape == (1, side**2, 2 * 2 ** (len(depths) - 1))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [({"stem_stride": 3}, "stem_stride=3 .* use 1, 2 or 4"), ({"depths": (1, 0)}, "depths=\\[1, 0\\] .* 1 block")],
+)
+def test_impossible_arguments_are_refused(arguments, message):
+    with pytest.raises(InputError, match=message):
+        ResNet(1, **arguments)
