@@ -37,6 +37,7 @@ def test_biases_and_vectors_are_not_decayed():
     module = small_module()
     module.register_parameter("scale", nn.Parameter(torch.tensor(1.0)))
     module.register_parameter("table", nn.Parameter(torch.ones(9, 2)))
+    module.add_module("wide", nn.ParameterDict({"bias": torch.ones(3, 1, 1)}))
     module[0].weight.requires_grad_(False)
     decayed, undecayed = parameter_groups(module)
     assert undecayed["weight_decay"] == 0
@@ -44,6 +45,7 @@ def test_biases_and_vectors_are_not_decayed():
         "0.bias",
         "1.weight",
         "1.bias",
+        "wide.bias",
         "3.mlp.0.bias",
         "3.mlp.2.bias",
         "3.mlp.4.bias",
@@ -80,6 +82,15 @@ def test_clipping_is_per_tensor():
     torch.testing.assert_close(small.grad, torch.tensor([0.3, 0.4]), rtol=0, atol=0)
     assert unused.grad is None
     assert clip_per_tensor([unused], max_norm=5.0).numel() == 0
+
+
+def test_clipping_lands_just_below_the_limit_and_takes_zeros():
+    """The 1e-6 beside the norm, as the reference: 1 becomes 0.5 / 1.000001."""
+    one, zero = (nn.Parameter(torch.zeros(1, dtype=torch.float64)) for _ in range(2))
+    one.grad, zero.grad = torch.ones_like(one), torch.zeros_like(zero)
+    clip_per_tensor([one, zero], max_norm=0.5)
+    assert one.grad.item() == pytest.approx(0.5 / 1.000001, rel=1e-12)
+    assert zero.grad.item() == 0
 
 
 def test_frozen_last_layer_neither_steps_nor_decays():
