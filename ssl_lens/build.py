@@ -45,7 +45,7 @@ def image_set(recipe: Recipe, *, quarantine: Path | None = None) -> ImageSet:
     data = recipe.data
     if data.path is None:
         logger.info("data.path is not set: simulating lenses; give data.path=DIR for your own images")
-    folder = Path(data.path) if data.path else default_set(data.simulate)
+    folder = Path(data.path) if data.path else default_set(**data.simulate.model_dump())
     in_channels = None if data.in_channels == "auto" else data.in_channels
     images = load_images(folder, in_channels=in_channels, quarantine=quarantine)
     if data.exclude is None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 
@@ -20,7 +20,16 @@ Count: TypeAlias = Annotated[int, Field(ge=1)]
 Probability: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 NonNegative: TypeAlias = Annotated[float, Field(ge=0)]
 Positive: TypeAlias = Annotated[float, Field(gt=0)]
-Range: TypeAlias = tuple[NonNegative, NonNegative]
+
+
+def _low_end_first(ends: tuple[float, float]) -> tuple[float, float]:
+    if ends[0] > ends[1]:
+        raise ValueError(f"{list(ends)} is no range; write its low end first")
+    return ends
+
+
+Range: TypeAlias = Annotated[tuple[NonNegative, NonNegative], AfterValidator(_low_end_first)]
+SignedRange: TypeAlias = Annotated[tuple[float, float], AfterValidator(_low_end_first)]
 
 LARGE_SET = 100_000  # images; from here on the reference's out_dim of 65,536 pays
 
@@ -63,7 +72,7 @@ class LensSafe(Section):
     max_shift_px: NonNegative = 4.0
     flux_scale: Range = (0.9, 1.1)
     psf_sigma_px: Range = (0.3, 0.8)
-    sky_offset: tuple[float, float] = (-0.1, 0.1)
+    sky_offset: SignedRange = (-0.1, 0.1)
     noise_std: Range = (0.02, 0.15)
     probability: Probability = 0.5
 

@@ -90,31 +90,40 @@ class FeatureWindow:
 
 
 class Advisor:
-    """Turns the metrics of a run into plain advice, each piece once."""
+    """Turns the metrics of a run into plain advice, each piece once.
 
-    def __init__(self, out_dim: int) -> None:
+    Args:
+        out_dim: number of prototypes K.
+        sinkhorn: whether the targets come from Sinkhorn-Knopp, so that advising it would be idle.
+    """
+
+    def __init__(self, out_dim: int, *, sinkhorn: bool) -> None:
         self.uniform_loss = math.log(out_dim)
+        self._spread = "lower model.out_dim" if sinkhorn else "set loss.centering=sinkhorn"
         self._given: set[str] = set()
 
     def advise(self, metrics: dict[str, float]) -> list[str]:
         """New advice for metrics `view_loss, teacher_entropy, mean_entropy, feature_std, rankme`."""
-        found = {
-            "uniform": abs(metrics["view_loss"] - self.uniform_loss) < 0.01 * self.uniform_loss
-            and metrics["teacher_entropy"] > 0.98 * self.uniform_loss,
-            "one prototype": metrics["mean_entropy"] < 0.05 * self.uniform_loss,
-            "features": metrics["feature_std"] < 0.02 or metrics["rankme"] < 1.5,
-        }
-        text = {
-            "uniform": f"the view loss sits at ln K = {self.uniform_loss:.3f}: the teacher's targets are uniform and "
-            "teach nothing; set loss.centering=sinkhorn or model.head_batch_norm=true, or lower loss.teacher_temp",
-            "one prototype": "the teacher gives all images the same prototype (collapse); lower optim.lr, "
-            "raise loss.teacher_temp or set loss.centering=sinkhorn",
-            "features": f"the features hardly differ between images (std {metrics['feature_std']:.3f}, "
-            f"RankMe {metrics['rankme']:.1f}); lower optim.lr or loss.view_weight, or set loss.centering=sinkhorn",
-        }
-        new = [kind for kind, is_so in found.items() if is_so and kind not in self._given]
+        uniform = self.uniform_loss
+        at_uniform = (
+            abs(metrics["view_loss"] - uniform) < 0.01 * uniform and metrics["teacher_entropy"] > 0.98 * uniform
+        )
+        one_prototype = metrics["mean_entropy"] < 0.05 * uniform
+        alike = metrics["feature_std"] < 0.02 or metrics["rankme"] < 1.5
+        found = [
+            at_uniform
+            and f"the view loss sits at ln K = {uniform:.3f}: the teacher's targets are uniform and teach nothing; "
+            f"lower loss.teacher_temp, set model.head_batch_norm=true, or {self._spread}",
+            one_prototype
+            and "the teacher gives all images the same prototype (collapse); lower optim.lr, raise loss.teacher_temp, "
+            f"or {self._spread}",
+            alike
+            and "the features hardly differ between images (feature_std below 0.02 or RankMe below 1.5); lower "
+            f"optim.lr or loss.view_weight, or {self._spread}",
+        ]
+        new = [advice for advice in found if advice and advice not in self._given]
         self._given.update(new)
-        return [text[kind] for kind in new]
+        return new
 
 
 class OnlineProbe:

@@ -43,7 +43,7 @@ class Reporter:
         self.teacher, self.criterion, self.preprocess = teacher, criterion, preprocess
         self.steps_per_epoch = steps_per_epoch
         self.window = FeatureWindow()
-        self.advisor = Advisor(recipe.model.out_dim)
+        self.advisor = Advisor(recipe.model.out_dim, sinkhorn=recipe.loss.centering == "sinkhorn")
         self.probe = OnlineProbe(labelled, seed=recipe.seed) if labelled else None
         self.bar = tqdm(
             total=recipe.optim.epochs * steps_per_epoch,

@@ -1,0 +1,40 @@
+# make quickstart: install, simulate, pretrain, evaluate, export.   make test: install, run the suite.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+LENSES := runs/quickstart_lenses
+RUN := runs/quickstart
+
+.PHONY: quickstart test test-slow test-gpu clean
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test]'
+	touch $@
+
+quickstart: $(VENV)/.installed
+	$(BIN)/ssl-lens simulate $(LENSES) --count-per-class 300 --seed 1
+	$(BIN)/accelerate launch pretrain.py recipes/quickstart.yaml data.path=$(LENSES) data.probe=$(LENSES) run.resume=auto
+	$(BIN)/ssl-lens export $(RUN) $(RUN)/backbone
+	$(BIN)/python eval/knn.py $(RUN) --data $(LENSES) --untrained
+	$(BIN)/python eval/linear_probe.py $(RUN) --data $(LENSES) --untrained
+	@echo
+	@echo "Made: $(LENSES)/ (images, parameters.csv) and $(RUN)/:"
+	@echo "  plots/views.png  plots/curves.png   what the network saw, how training went"
+	@echo "  eval/                               tables, ROC curves, confusion matrices"
+	@echo "  backbone/                           the frozen backbone: ssl_lens.load_backbone('$(RUN)/backbone')"
+
+test: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.installed
+	$(BIN)/python -m pytest -m slow
+
+test-gpu: $(VENV)/.installed
+	$(BIN)/python -m pytest -m gpu
+
+clean:
+	rm -rf $(VENV) runs

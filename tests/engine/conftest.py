@@ -1,0 +1,67 @@
+"""Tiny runs: seconds on one core."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from accelerate.state import AcceleratorState
+
+from ssl_lens.engine.trainer import Pretraining
+from ssl_lens.recipe import Recipe, load_recipe
+
+TINY = """
+data: {path: %s}
+views: {global_size: 16, local_sizes: [8], local_counts: [2]}
+model: {name: swin_micro, patch_size: 2, stages: 2, window_size: 4, drop_path: 0.1, out_dim: 24, head_hidden_dim: 16,
+        head_bottleneck_dim: 8}
+optim: {epochs: 2, batch_size: 8, warmup_epochs: 1, lr: 1e-3, ema_momentum: 0.9}
+run: {folder: %s, device: cpu, log_steps: 1}
+"""
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerator_and_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Accelerate keeps its state in the process; every run here starts anew, with a cache of its own."""
+    monkeypatch.setenv("SSL_LENS_CACHE", str(tmp_path / "cache"))
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture
+def image_folder(tmp_path: Path) -> Path:
+    """24 images of 20 x 20 px in two classes: blobs, and blobs with a hole."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:20, :20] - 9.5
+    for kind in ("blob", "ring"):
+        (tmp_path / "images" / kind).mkdir(parents=True)
+        for i in range(12):
+            radius = np.hypot(x - rng.normal(), y - rng.normal())
+            image = np.exp(-(radius**2) / 18) * (1 if kind == "blob" else np.minimum(radius / 3, 1))
+            np.save(tmp_path / "images" / kind / f"{i:02d}.npy", image + 0.05 * rng.normal(size=(20, 20)))
+    return tmp_path / "images"
+
+
+@pytest.fixture
+def tiny_recipe(tmp_path: Path, image_folder: Path) -> Callable[..., Recipe]:
+    """`tiny_recipe(name, *overrides)`: a recipe of 6 steps that writes to a run folder of that name."""
+
+    def make(name: str, *overrides: str) -> Recipe:
+        file = tmp_path / f"{name}.yaml"
+        file.write_text(TINY % (image_folder, tmp_path / name), encoding="utf-8")
+        return load_recipe(file, overrides)
+
+    return make
+
+
+@pytest.fixture
+def run(tiny_recipe: Callable[..., Recipe]) -> Callable[..., Pretraining]:
+    """`run(name, *overrides)`: the same recipe, trained to its end."""
+
+    def train(name: str, *overrides: str) -> Pretraining:
+        AcceleratorState._reset_state(reset_partial_state=True)
+        pretraining = Pretraining(tiny_recipe(name, *overrides))
+        pretraining.run()
+        return pretraining
+
+    return train

@@ -1,0 +1,214 @@
+"""The loop: exact resumption, skipped steps, accumulation, processes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ssl_lens.engine.reporter import Reporter
+from ssl_lens.engine.trainer import InterruptedRun, Pretraining
+from ssl_lens.errors import InputError
+from ssl_lens.recipe import Recipe
+from ssl_lens.views.multicrop import Views
+
+STEPS = 6  # of a tiny run: 2 epochs of 24 images in batches of 8
+
+
+def states(pretraining: Pretraining) -> dict[str, Tensor]:
+    modules = pretraining.trainable.modules()
+    return {f"{name}.{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
+
+
+def largest_difference(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> float:
+    assert ours.keys() == theirs.keys()
+    return max(float((ours[key].double() - theirs[key].double()).abs().max()) for key in ours)
+
+
+def test_a_run_leaves_its_whole_folder(run: Callable[..., Pretraining], image_folder: Path) -> None:
+    root = run("whole", f"data.probe={image_folder}", "run.keep_checkpoints=1").folder.root
+    found = {path.relative_to(root).as_posix() for path in root.rglob("*")}
+    assert {"recipe.yaml", "preprocess.json", "environment.json", "images.txt", "metrics.jsonl"} <= found
+    assert {"plots/curves.png", "plots/views.png", f"checkpoints/step_{STEPS:08d}/teacher.safetensors"} <= found
+    assert [path.name for path in (root / "checkpoints").iterdir()] == [f"step_{STEPS:08d}"]
+    records = [json.loads(line) for line in (root / "metrics.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records] == list(range(STEPS))
+    assert [i for i, record in enumerate(records) if "probe_knn" in record] == [2, 5]
+    losses = [(record["loss"], record["view_loss"] / 2 + record["region_loss"] / 2) for record in records]
+    assert all(total == pytest.approx(halves, abs=1e-6) for total, halves in losses)
+
+
+def test_the_same_seed_gives_the_same_run_and_another_another(run: Callable[..., Pretraining]) -> None:
+    first, again, other = (states(run(name, f"seed={seed}")) for name, seed in (("a", 1), ("b", 1), ("c", 2)))
+    assert largest_difference(first, again) == 0
+    assert largest_difference(first, other) > 1e-3
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_run_resumes_bit_exactly(
+    run: Callable[..., Pretraining],
+    tiny_recipe: Callable[..., Recipe],
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+) -> None:
+    """Stopped in the middle of an epoch; momenta, centres, drop path, views and metrics all go on as if it had not."""
+    whole = run("whole")
+    report = Reporter.after_step
+
+    def stop_in_step_3(self: Reporter, step: int, *rest: object) -> None:
+        report(self, step, *rest)
+        if step == 3:
+            os.kill(os.getpid(), number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Reporter, "after_step", stop_in_step_3)
+        with pytest.raises(InterruptedRun, match="run.resume=auto") as stop:
+            run("stopped")
+    assert stop.value.exit_status == 128 + number
+    resumed = run("stopped", "run.resume=auto")
+    assert resumed.start == 5  # the signal of step 3 is seen in step 4, which is finished first
+    assert largest_difference(states(whole), states(resumed)) == 0
+    metrics = [
+        [{key: value for key, value in json.loads(line).items() if key not in UNREPEATABLE} for line in lines]
+        for lines in (p.folder.metrics.read_text().splitlines() for p in (whole, resumed))
+    ]
+    assert metrics[0] == metrics[1]
+
+
+UNREPEATABLE = {"images_per_s", "feature_std", "rankme"}  # the last two look back over steps before the resumption
+
+
+def test_resuming_a_finished_run_changes_nothing(run: Callable[..., Pretraining]) -> None:
+    before, after = states(run("a")), states(run("a", "run.resume=auto"))
+    assert largest_difference(before, after) == 0
+
+
+def test_an_existing_folder_is_refused(run: Callable[..., Pretraining]) -> None:
+    run("a")
+    with pytest.raises(InputError, match=r"a exists already; set run.resume=auto"):
+        run("a")
+
+
+def test_resuming_with_another_recipe_is_refused(run: Callable[..., Pretraining]) -> None:
+    run("a")
+    with pytest.raises(InputError, match=r"run with optim.lr=0.001, the recipe now says 0.5"):
+        run("a", "run.resume=auto", "optim.lr=0.5")
+
+
+def test_resuming_on_other_images_is_refused(run: Callable[..., Pretraining], image_folder: Path) -> None:
+    run("a")
+    next(image_folder.rglob("*.npy")).unlink()
+    with pytest.raises(InputError, match="run on 24 images, data.path now gives 23"):
+        run("a", "run.resume=auto")
+
+
+def test_accumulated_micro_batches_equal_one_batch(run: Callable[..., Pretraining]) -> None:
+    """Centres included; without drop path, which draws per forward pass."""
+    whole, parts = (states(run(f"acc{n}", f"optim.accumulate={n}", "model.drop_path=0")) for n in (1, 4))
+    assert largest_difference(whole, parts) < 1e-6
+
+
+def poison(monkeypatch: pytest.MonkeyPatch, steps: set[int], image: int) -> None:
+    """Makes one image's views NaN whenever a step of `steps` reads it."""
+    make = Pretraining._views
+
+    def poisoned(self: Pretraining, step: int) -> object:
+        for (_, index), views in zip(self.batches.micro_batches(step), make(self, step), strict=True):
+            if step in steps:
+                views.global_crops[:, index == index[image]] = float("nan")
+            yield Views(views.global_crops, views.local_crops)
+
+    monkeypatch.setattr(Pretraining, "_views", poisoned)
+
+
+@pytest.mark.parametrize("network", ["swin_micro", "resnet_micro"])
+def test_a_step_that_is_not_finite_leaves_no_trace(
+    run: Callable[..., Pretraining], monkeypatch: pytest.MonkeyPatch, network: str
+) -> None:
+    """Weights, centres and batch-norm statistics stay, of student and teacher; the image is named; the run goes on."""
+    snapshots = {}
+    forward_backward, skip = Pretraining._forward_backward, Pretraining._skip
+
+    def before(self: Pretraining, step: int, now: object) -> object:
+        if step == 2:
+            snapshots["before"] = {key: value.clone() for key, value in states(self).items()}
+        return forward_backward(self, step, now)
+
+    def after(self: Pretraining, *arguments: object) -> int:
+        in_a_row = skip(self, *arguments)
+        snapshots["after"] = {key: value.clone() for key, value in states(self).items()}
+        return in_a_row
+
+    poison(monkeypatch, {2}, image=5)
+    monkeypatch.setattr(Pretraining, "_forward_backward", before)
+    monkeypatch.setattr(Pretraining, "_skip", after)
+    pretraining = run("poisoned", f"model.name={network}")
+
+    assert largest_difference(snapshots["before"], snapshots["after"]) == 0
+    final = states(pretraining)
+    assert all(value.isfinite().all() for value in final.values())
+    assert largest_difference(snapshots["after"], final) > 1e-4
+    index = pretraining.batches.micro_batches(2)[0][1][5]
+    record = json.loads(pretraining.folder.skipped_steps.read_text())
+    assert record == {"step": 2, "images": [pretraining.names[index]]}
+
+
+def test_the_third_step_in_a_row_stops_the_run(
+    run: Callable[..., Pretraining], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison(monkeypatch, {1, 2, 3}, image=0)
+    with pytest.raises(InputError, match="steps 2 to 4 were not finite"):
+        run("poisoned")
+
+
+def test_two_processes_equal_one(
+    run: Callable[..., Pretraining], tiny_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    """The same global batch over gloo: weights, teacher and centres to 1e-6."""
+    alone = run("alone", "model.drop_path=0")
+    tiny_recipe("both")
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node=2",
+        "--master_port=29533",
+        "pretrain.py",
+    ]
+    command += [str(tmp_path / "both.yaml"), "model.drop_path=0"]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    checkpoint = tmp_path / "both" / "checkpoints" / f"step_{STEPS:08d}"
+    both = {
+        f"{name}.{key}": value
+        for name in ("student", "teacher", "criterion")
+        for key, value in load_file(checkpoint / f"{name}.safetensors").items()
+    }
+    assert largest_difference(states(alone), both) < 1e-6
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("optim.precision=bf16",),
+        ("views.policy=imagenet",),
+        ("loss.region_weight=0", "views.local_sizes=[]", "views.local_counts=[]"),
+        ("views.local_sizes=[12,8]", "views.local_counts=[1,2]", "loss.centering=sinkhorn"),
+        ("model.stem={group: C4, fields: 2, depth: 1, kernel_size: 3}",),
+        ("optim.clip_norm=null", "model.head_batch_norm=true"),
+    ],
+)
+def test_every_kind_of_run_trains(run: Callable[..., Pretraining], overrides: tuple[str, ...]) -> None:
+    pretraining = run("kind", "optim.epochs=1", "optim.warmup_epochs=0", *overrides)
+    untrained = torch.cat([p.flatten() for p in pretraining.teacher.parameters()])
+    trained = torch.cat([p.detach().flatten() for p in pretraining.trainable.student.parameters()])
+    assert trained.isfinite().all()
+    assert 0 < float((trained - untrained).abs().max()) < 1

@@ -1,0 +1,112 @@
+"""Names become objects; sizes that cannot work are refused before the first step."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+
+from ssl_lens import build
+from ssl_lens.engine.trainer import Pretraining
+from ssl_lens.errors import InputError
+from ssl_lens.losses.center import Centering, SinkhornKnopp
+from ssl_lens.recipe import Recipe, load_recipe, replace, resolve_auto
+
+RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("values", "parameters"),
+    [
+        ({"model.name": "swin_tiny", "data.in_channels": 3}, 28_288_354 - 769_000),  # Swin-T without its classifier
+        ({"model.name": "resnet18", "model.stem_stride": 4, "data.in_channels": 3}, 11_689_512 - 513_000),
+    ],
+)
+def test_named_networks_have_the_published_number_of_parameters(values: dict[str, object], parameters: int) -> None:
+    backbone = build.backbone(replace(Recipe(), values), values["data.in_channels"])
+    assert sum(parameter.numel() for parameter in backbone.parameters()) == parameters
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"model.name": "swin_micro"},
+        {"model.name": "resnet_micro", "model.stages": 3},
+        {"model.name": "swin_micro", "model.patch_size": 2, "model.stem": {"group": "D4", "fields": 3}},
+    ],
+)
+def test_a_backbone_is_rebuilt_from_its_configuration(values: dict[str, object]) -> None:
+    backbone = build.backbone(replace(Recipe(), values), 1).fold().eval()
+    again = build.backbone_from_config(build.backbone_config(backbone)).eval()
+    again.load_state_dict(backbone.state_dict())
+    images = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(backbone(images).view, again(images).view)
+
+
+def test_an_unknown_architecture_is_refused() -> None:
+    with pytest.raises(InputError, match="architecture 'perceiver' is unknown"):
+        build.backbone_from_config({"architecture": "perceiver"})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"views.global_size": 80}, "views.global_size=80 exceeds the image, 72x72 px"),
+        ({"views.global_size": 62}, "not a multiple of patch_size=4"),
+        ({"views.local_sizes": [16]}, "views.local_sizes=16 leaves a 1x1 last map"),
+    ],
+)
+def test_sizes_that_cannot_work_are_refused(values: dict[str, object], message: str) -> None:
+    recipe = replace(Recipe(), values)
+    with pytest.raises(InputError, match=message):
+        build.check_sizes(recipe, build.backbone(recipe, 1), 72, 72)
+
+
+def test_few_regions_are_told() -> None:
+    """Patch 4 and four stages leave 2x2 regions of 64 px; without a region loss that is nobody's business."""
+    recipe = replace(Recipe(), {"views.local_sizes": [], "views.local_counts": []})
+    assert build.check_sizes(recipe, build.backbone(recipe, 1), 72, 72) == [
+        "views.global_size=64: 2x2 regions on the last map, few for a region loss; lower model.patch_size or "
+        "model.stages, raise views.global_size, or set loss.region_weight=0"
+    ]
+    recipe = replace(recipe, {"loss.region_weight": 0})
+    assert build.check_sizes(recipe, build.backbone(recipe, 1), 72, 72) == [
+        "views.global_size=64: 2x2 regions on the last map"
+    ]
+
+
+@pytest.mark.parametrize(("name", "kind"), [("center", Centering), ("sinkhorn", SinkhornKnopp)])
+def test_centering_is_chosen_for_both_losses(name: str, kind: type) -> None:
+    recipe, _ = resolve_auto(replace(Recipe(), {"loss.centering": name}), n_images=1000, in_channels=1)
+    criterion = build.criterion(recipe)
+    assert isinstance(criterion.view_loss.centering, kind)
+    assert isinstance(criterion.region_loss.centering, kind)
+    assert criterion.view_loss.centering is not criterion.region_loss.centering
+
+
+def test_no_region_head_without_a_region_loss() -> None:
+    recipe, _ = resolve_auto(
+        replace(Recipe(), {"loss.region_weight": 0, "model.name": "swin_micro"}), n_images=1000, in_channels=1
+    )
+    assert build.network(recipe).region_head is None
+    assert build.criterion(recipe).region_loss is None
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_takes_a_step(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As shipped but for its data (a few simulated or random images), batch and length."""
+    monkeypatch.setenv("SSL_LENS_CACHE", str(tmp_path / "cache"))
+    recipe = load_recipe(path)
+    small = ["data.simulate.count_per_class=2", "optim.epochs=1", "optim.warmup_epochs=0", "optim.batch_size=4"]
+    small += [f"run.folder={tmp_path / 'run'}", "run.device=cpu", "optim.accumulate=1", "optim.precision=no"]
+    if recipe.data.center_crop:  # made for a set that has larger images than the simulation's default
+        small += [f"data.simulate.image_size={recipe.data.center_crop}", "data.exclude=null", "data.probe=null"]
+    try:
+        pretraining = Pretraining(load_recipe(path, small))
+        before = [parameter.detach().clone() for parameter in pretraining.student.parameters()]
+        pretraining.run()
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+    after = list(pretraining.student.parameters())
+    assert all(parameter.isfinite().all() for parameter in after)
+    assert any(not torch.equal(b, a) for b, a in zip(before, after, strict=True))
