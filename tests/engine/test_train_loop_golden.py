@@ -78,7 +78,7 @@ def test_golden_train_loop(golden):
     schedules = toy_schedules(config)
 
     def assert_equal(actual, key: str) -> None:
-        np.testing.assert_allclose(actual, data[key][step].squeeze(), rtol=0, atol=1e-9, err_msg=f"{key}, step {step}")
+        np.testing.assert_allclose(actual, data[key][step].squeeze(), rtol=0, atol=1e-10, err_msg=f"{key}, step {step}")
 
     assert schedules.total_steps == len(data["loss"])
     for step in range(schedules.total_steps):
