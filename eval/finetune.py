@@ -1,0 +1,8 @@
+"""Supervised training from a backbone or from scratch; `python eval/finetune.py --help`."""
+
+import sys
+
+from ssl_lens.evaluation.command import finetune
+
+if __name__ == "__main__":
+    sys.exit(finetune())

@@ -1,0 +1,97 @@
+"""The command `ssl-lens`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ssl_lens.errors import one_line_errors
+
+SHOWN_IMAGES = 6
+
+
+@one_line_errors
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs one of the subcommands."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    options = _parser().parse_args(arguments)
+    options.run_command(options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="ssl-lens", description="Beside pretrain.py and the scripts in eval/.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    export = commands.add_parser("export", help="turn a run into a backbone that loads with torch and timm alone")
+    export.add_argument("run", metavar="RUN", type=Path)
+    export.add_argument("out", metavar="OUT", type=Path)
+    export.add_argument("--image-size", metavar="PX", type=int, help="side of raw images for ONNX; default: the run's")
+    export.set_defaults(run_command=_export)
+
+    views = commands.add_parser("views", help="draw the views of a recipe, to judge whether a lens is still a lens")
+    views.add_argument("recipe", metavar="RECIPE", type=Path)
+    views.add_argument("overrides", metavar="key=value", nargs="*")
+    views.add_argument("--out", metavar="PNG", type=Path, required=True)
+    views.set_defaults(run_command=_views)
+
+    simulate = commands.add_parser("simulate", help="simulate lenses without, with cold and with axion dark matter")
+    simulate.add_argument("out", metavar="OUT", type=Path)
+    simulate.add_argument("--count-per-class", metavar="N", type=int, default=1000)
+    simulate.add_argument("--image-size", metavar="PX", type=int, default=64)
+    simulate.add_argument("--pixel-scale-arcsec", metavar="ARCSEC", type=float, default=0.1)
+    simulate.add_argument("--seed", type=int, default=1)
+    simulate.set_defaults(run_command=_simulate)
+    return parser
+
+
+def _export(options: argparse.Namespace) -> None:
+    from ssl_lens.export import TOLERANCE, export
+
+    check = export(options.run, options.out, image_size=options.image_size)
+    print(f"{options.out}: features differ from the run's by {check.weights:.1e} (at most {TOLERANCE:.0e})")
+    if check.onnx is None:
+        print("ONNX: written, not checked; `pip install onnxruntime` to have it checked")
+    else:
+        print(f"ONNX: features differ from the run's by {check.onnx:.1e} (at most {TOLERANCE:.0e})")
+
+
+def _views(options: argparse.Namespace) -> None:
+    from ssl_lens import build
+    from ssl_lens.data.preprocess import fit_preprocess
+    from ssl_lens.recipe import load_recipe
+    from ssl_lens.views.picture import save_views
+
+    recipe = load_recipe(options.recipe, options.overrides)
+    images = build.image_set(recipe).images
+    preprocess = fit_preprocess(
+        images, center_crop=recipe.data.center_crop, bin=recipe.data.bin, stretch=recipe.data.stretch
+    )
+    shown = np.linspace(0, len(images) - 1, min(SHOWN_IMAGES, len(images))).astype(np.int64)
+    prepared = preprocess(torch.from_numpy(images[shown]))
+    views = build.multicrop(recipe)(prepared, torch.from_numpy(shown), seed=recipe.seed, epoch=0)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    save_views(views, options.out)
+    print(options.out)
+
+
+def _simulate(options: argparse.Namespace) -> None:
+    from ssl_lens.data.simulate import simulate_lenses
+
+    folder = simulate_lenses(
+        options.out,
+        count_per_class=options.count_per_class,
+        image_size=options.image_size,
+        pixel_scale_arcsec=options.pixel_scale_arcsec,
+        seed=options.seed,
+    )
+    print(folder)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

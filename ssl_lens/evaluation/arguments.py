@@ -1,0 +1,80 @@
+"""What the commands in eval/ take."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import get_args
+
+from ssl_lens.evaluation.augment import Augmentation
+from ssl_lens.evaluation.features import Pooling
+from ssl_lens.evaluation.finetune import Settings
+
+DEFAULTS = Settings()
+
+
+def frozen_parser(description: str) -> argparse.ArgumentParser:
+    """For classifiers of frozen features."""
+    parser = _common_parser(description, "RUN_OR_EXPORT", "folder of pretrain.py or of `ssl-lens export`")
+    parser.add_argument("--untrained", action="store_true", help="also evaluate the same network with fresh weights")
+    parser.add_argument("--pixels", action="store_true", help="also evaluate the preprocessed pixels themselves")
+    return parser
+
+
+def finetune_parser(description: str) -> argparse.ArgumentParser:
+    """For supervised training of a whole network."""
+    parser = _common_parser(
+        description, "RUN_OR_EXPORT_OR_RECIPE", "where to start: a backbone, or a recipe's network from scratch"
+    )
+    parser.add_argument("--scratch", action="store_true", help="also train the same network from random weights")
+    parser.add_argument("--epochs", type=positive, help="default: about 3,000 steps in 10 to 100 epochs")
+    parser.add_argument("--batch-size", type=positive, default=DEFAULTS.batch_size)
+    parser.add_argument("--lr", type=float, default=DEFAULTS.lr, help="highest learning rate (default %(default)s)")
+    parser.add_argument("--weight-decay", type=float, default=DEFAULTS.weight_decay)
+    parser.add_argument(
+        "--augmentation",
+        choices=get_args(Augmentation),
+        default=DEFAULTS.augmentation,
+        help="rotations, with flips (default %(default)s)",
+    )
+    parser.add_argument("--bf16", action="store_true", help="run the network in bfloat16")
+    return parser
+
+
+def _common_parser(description: str, model: str, model_help: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("model", metavar=model, type=Path, help=model_help)
+    parser.add_argument("--data", metavar="DIR", type=Path, required=True, help="images in one folder per class")
+    parser.add_argument(
+        "--labels-per-class",
+        metavar="N",
+        type=count_or_all,
+        nargs="+",
+        default=[10, 100, None],
+        help="sizes of the labelled subsets (default: 10 100 all)",
+    )
+    parser.add_argument("--seeds", type=positive, default=5, help="random subsets of each size (default %(default)s)")
+    parser.add_argument(
+        "--split", metavar="FILE", type=Path, help="names of the images to evaluate on, not train; default: a fifth"
+    )
+    parser.add_argument(
+        "--pooling",
+        choices=get_args(Pooling),
+        default=DEFAULTS.pooling,
+        help="view: the mean of the last map; stats: its mean, maximum and std; stages: these of every stage",
+    )
+    parser.add_argument("--out", metavar="FOLDER", type=Path, help="default: eval/ in the run or export")
+    return parser
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is below 1")
+    return value
+
+
+def count_or_all(text: str) -> int | None:
+    """A number of labels, or None for the word `all`."""
+    return None if text == "all" else positive(text)

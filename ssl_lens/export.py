@@ -1,0 +1,225 @@
+"""A run becomes a frozen backbone on disk; `load_backbone` brings it back from either."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ssl_lens import build
+from ssl_lens.data.preprocess import Preprocess
+from ssl_lens.engine.checkpoint import load_into, newest_good
+from ssl_lens.errors import InputError
+from ssl_lens.models.backbone import Backbone, Features
+
+CONFIG, WEIGHTS, ONNX = "config.json", "backbone.safetensors", "backbone.onnx"  # of an export
+RECIPE, PREFIX = "recipe.yaml", "backbone."  # of a run; the prefix marks the backbone among the teacher's weights
+ONNX_OUTPUTS = ("view_features", "region_features")  # "view" alone would clash with a node of that name
+TOLERANCE = 1e-5  # largest difference of exported and own features, relative to the largest feature
+CHECKED_IMAGES = 4
+
+
+class FrozenBackbone(nn.Module):
+    """A backbone with its preprocessing inside: raw images in, features out; never trains.
+
+    Shapes: raw images [B, C, H, W] as they come from disk; returns Features(view [B, D], regions [B, N, D]).
+    """
+
+    def __init__(self, preprocess: Preprocess, backbone: Backbone) -> None:
+        super().__init__()
+        self.preprocess, self.backbone = preprocess, backbone
+        self.requires_grad_(False)
+        self.eval()
+
+    @torch.no_grad()
+    def forward(self, raw: Tensor) -> Features:
+        return self.backbone(self.preprocess(raw))
+
+    @torch.no_grad()
+    def stages(self, raw: Tensor) -> list[Tensor]:
+        """The backbone's maps [B, C_i, h_i, w_i], finest first."""
+        return self.backbone.stages(self.preprocess(raw))
+
+    def train(self, mode: bool = True) -> FrozenBackbone:
+        """Stays in evaluation mode; asking for training is an error."""
+        if mode:
+            raise RuntimeError("a FrozenBackbone does not train; take a copy of its .backbone")
+        return super().train(False)
+
+
+class ExportCheck(NamedTuple):
+    """Largest difference from the run's features, relative to the largest feature; None: not checked."""
+
+    weights: float
+    onnx: float | None
+
+
+def load_backbone(path: Path | str) -> FrozenBackbone:
+    """The frozen backbone of a run folder (its newest intact teacher) or of an export, on the CPU.
+
+    Raises: InputError if the path is neither, or holds the weights of another network.
+    """
+    path = Path(path)
+    return _load_export(path) if (path / CONFIG).is_file() else _load_run(path)
+
+
+def untrained_backbone(path: Path | str, *, seed: int) -> Backbone:
+    """The network of a run or an export with fresh weights, on the CPU.
+
+    Raises: InputError as `load_backbone`, and for an export with a stem: a folded stem no longer knows the steerable
+        filters that it would have to draw.
+    """
+    path = Path(path)
+    torch.manual_seed(seed)
+    if not (path / CONFIG).is_file():
+        return _network_of_run(path)
+    config = _read_config(path)["backbone"]
+    if config["architecture"] == "stemmed":
+        raise InputError(f"{path} is an export with a folded stem, which cannot start afresh; give its run instead")
+    return build.backbone_from_config(config)
+
+
+def export(run: Path | str, out: Path | str, *, image_size: int | None = None) -> ExportCheck:
+    """Writes the teacher's backbone of a run as safetensors, configuration and ONNX, and checks both.
+
+    A steerable stem is folded into plain convolutions, so that loading needs only torch, timm, numpy and safetensors.
+    The ONNX model takes any number of raw images [B, C, image_size, image_size] and returns `view_features` [B, D] and
+    `region_features` [B, N, D].
+
+    Args:
+        image_size: side of the raw images in pixels, for ONNX alone; None for the size the run was trained on.
+    Raises: InputError if `run` is no run or `out` is a file; RuntimeError if exported features differ by more than
+        1e-5 of the largest feature.
+    """
+    run, out = Path(run), Path(out)
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file; give a folder to export into")
+    frozen = _load_run(run)
+    images = _typical_images(frozen.preprocess, image_size or _trained_size(run))
+    expected = frozen(images)
+
+    out.mkdir(parents=True, exist_ok=True)
+    backbone = frozen.backbone.fold()
+    save_file({name: value.contiguous() for name, value in backbone.state_dict().items()}, out / WEIGHTS)
+    config = {
+        "backbone": build.backbone_config(backbone),
+        "preprocess": frozen.preprocess.config(),
+        "versions": {package: version(package) for package in ("ssl_lens", "torch", "timm", "numpy")},
+    }
+    (out / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    loaded = _load_export(out)
+    _write_onnx(loaded, images, out / ONNX)
+
+    check = ExportCheck(_difference(loaded(images), expected), _onnx_difference(out / ONNX, images, expected))
+    if max(check.weights, check.onnx or 0.0) > TOLERANCE:
+        raise RuntimeError(f"the export in {out} differs from {run} by {check}, more than {TOLERANCE}")
+    return check
+
+
+def _load_run(run: Path) -> FrozenBackbone:
+    backbone = _network_of_run(run)
+    checkpoint = newest_good(run / "checkpoints")
+    if checkpoint is None:
+        raise InputError(f"{run} holds no intact checkpoint yet; let pretrain.py finish an epoch")
+    teacher = load_file(checkpoint / "teacher.safetensors")
+    weights = {key.removeprefix(PREFIX): value for key, value in teacher.items() if key.startswith(PREFIX)}
+    load_into(backbone, weights, source=checkpoint / "teacher.safetensors")
+    return FrozenBackbone(_preprocess_of_run(run), backbone)
+
+
+def _network_of_run(run: Path) -> Backbone:
+    from ssl_lens.recipe import load_recipe  # a run needs more packages than an export
+
+    if not (run / RECIPE).is_file():
+        raise InputError(
+            f"{run} is neither a run (no {RECIPE}) nor an export (no {CONFIG}); "
+            "give the folder that pretrain.py or `ssl-lens export` wrote"
+        )
+    return build.backbone(load_recipe(run / RECIPE), _preprocess_of_run(run).in_channels)
+
+
+def _preprocess_of_run(run: Path) -> Preprocess:
+    try:
+        return Preprocess(**json.loads((run / "preprocess.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{run}/preprocess.json cannot be used ({error}); the run is not whole, train it again"
+        ) from None
+
+
+def _load_export(folder: Path) -> FrozenBackbone:
+    config = _read_config(folder)
+    try:
+        weights = load_file(folder / WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{folder / WEIGHTS} cannot be read ({error}); export the run again") from None
+    backbone = build.backbone_from_config(config["backbone"])
+    load_into(backbone, weights, source=folder / WEIGHTS)
+    return FrozenBackbone(Preprocess(**config["preprocess"]), backbone)
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        config["backbone"]["architecture"], config["preprocess"]["mean"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{folder / CONFIG} is not an export's ({error!r}); export the run again") from None
+    return config
+
+
+def _trained_size(run: Path) -> int:
+    """Side in pixels of raw images that the run's network has seen."""
+    from ssl_lens.recipe import load_recipe
+
+    recipe = load_recipe(run / RECIPE)
+    return recipe.data.center_crop or recipe.views.global_size * recipe.data.bin
+
+
+def _typical_images(preprocess: Preprocess, side: int) -> Tensor:
+    """Noise with the mean and scatter of the images that the preprocessing was fitted to."""
+    shape = (CHECKED_IMAGES, preprocess.in_channels, side, side)
+    stretched = preprocess.mean + preprocess.std * torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    return preprocess.softening * stretched.sinh() if preprocess.stretch == "asinh" else stretched
+
+
+def _write_onnx(frozen: FrozenBackbone, images: Tensor, path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter warns about its own internals
+        torch.onnx.export(
+            frozen,
+            (images,),
+            path,
+            dynamo=True,
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            input_names=["images"],
+            output_names=list(ONNX_OUTPUTS),
+            external_data=False,
+            verbose=False,
+        )
+
+
+def _onnx_difference(path: Path, images: Tensor, expected: Features) -> float | None:
+    """As `_difference`, at another batch size than was exported; None where onnxruntime is not installed."""
+    if importlib.util.find_spec("onnxruntime") is None:
+        return None
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    first, others = (session.run(None, {"images": part.numpy()}) for part in (images[:1], images[1:]))
+    views, regions = (torch.from_numpy(np.concatenate(parts)) for parts in zip(first, others, strict=True))
+    return _difference(Features(views, regions), expected)
+
+
+def _difference(features: Features, expected: Features) -> float:
+    """Largest difference, relative to the largest feature, of the two kinds of feature."""
+    pairs = zip(features, expected, strict=True)
+    return max(float((ours - theirs).abs().max() / theirs.abs().max()) for ours, theirs in pairs)

@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ssl_lens.data.preprocess import Preprocess
+from ssl_lens.evaluation.features import extract, map_statistics, preprocessed
+from ssl_lens.export import FrozenBackbone
+from ssl_lens.models.backbone import Backbone
+
+
+class TwoStages(Backbone):
+    """A convolution that halves, twice."""
+
+    def __init__(self) -> None:
+        super().__init__(in_channels=1, embed_dim=3)
+        self.first, self.second = nn.Conv2d(1, 2, 2, stride=2), nn.Conv2d(2, 3, 2, stride=2)
+
+    def stages(self, images: Tensor) -> list[Tensor]:
+        first = self.first(images)
+        return [first, self.second(first)]
+
+    def map_size(self, height: int, width: int) -> tuple[int, int]:
+        return height // 4, width // 4
+
+    def config(self) -> dict:
+        return {}
+
+
+@pytest.fixture
+def frozen() -> FrozenBackbone:
+    torch.manual_seed(0)
+    return FrozenBackbone(Preprocess(None, 1, "none", None, [5.0], [2.0]), TwoStages())
+
+
+IMAGES = np.random.default_rng(0).normal(5, 2, (7, 1, 8, 8)).astype(np.float32)
+
+
+def test_map_statistics_by_numpy():
+    maps = np.random.default_rng(0).normal(size=(4, 3, 5, 6))
+    expected = np.concatenate([maps.mean((2, 3)), maps.max((2, 3)), maps.std((2, 3))], axis=1)
+    np.testing.assert_allclose(map_statistics(torch.from_numpy(maps)), expected, rtol=1e-12)
+
+
+def test_statistics_of_a_single_pixel_map_are_finite():
+    assert map_statistics(torch.full((1, 2, 1, 1), 3.0)).tolist() == [[3, 3, 3, 3, 0, 0]]
+
+
+def test_poolings_are_mean_and_statistics_of_the_maps(frozen):
+    stages = [stage.numpy() for stage in frozen.stages(torch.from_numpy(IMAGES))]
+    statistics = [np.concatenate([m.mean((2, 3)), m.max((2, 3)), m.std((2, 3))], axis=1) for m in stages]
+    expected = {"view": stages[1].mean((2, 3)), "stats": statistics[1], "stages": np.concatenate(statistics, axis=1)}
+    for pooling, features in expected.items():
+        np.testing.assert_allclose(extract(frozen, IMAGES, pooling=pooling), features, atol=1e-6)
+
+
+def test_order_and_values_do_not_depend_on_the_batch_size(frozen):
+    whole = extract(frozen, IMAGES, pooling="stages")
+    assert whole.dtype == np.float32
+    assert whole.shape == (7, 15)
+    np.testing.assert_allclose(extract(frozen, IMAGES, pooling="stages", batch_size=3), whole, atol=1e-6)
+    np.testing.assert_array_equal(extract(frozen, IMAGES, pooling="stages"), whole)
+
+
+def test_read_only_memory_maps_are_read(frozen, tmp_path):
+    np.save(tmp_path / "images.npy", IMAGES)
+    mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
+    np.testing.assert_array_equal(extract(frozen, mapped, pooling="view"), extract(frozen, IMAGES, pooling="view"))
+    np.testing.assert_allclose(preprocessed(frozen.preprocess, mapped, batch_size=4), (IMAGES - 5) / 2, atol=1e-6)

@@ -1,0 +1,84 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from tiny_run import RECIPE, write_labelled_images
+
+from ssl_lens import cli
+from ssl_lens.export import ExportCheck
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("SSL_LENS_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize(
+    ("onnx", "line"), [(2e-7, "ONNX: features differ from the run's by 2.0e-07"), (None, "ONNX: written, not checked")]
+)
+def test_export_prints_the_differences(monkeypatch, capsys, onnx, line):
+    """The export itself is tested in test_export.py."""
+    given = []
+
+    def export(run: Path, out: Path, *, image_size: int | None) -> ExportCheck:
+        given.extend([run, out, image_size])
+        return ExportCheck(weights=3e-7, onnx=onnx)
+
+    monkeypatch.setattr("ssl_lens.export.export", export)
+    assert cli.main(["export", "run", "out", "--image-size", "64"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "out: features differ from the run's by 3.0e-07 (at most 1e-05)"
+    assert lines[1].startswith(line)
+    assert given == [Path("run"), Path("out"), 64]
+
+
+def test_views_draws_a_picture(tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(RECIPE)
+    data = write_labelled_images(tmp_path / "data", per_class=4)
+    picture = tmp_path / "new" / "views.png"
+    assert cli.main(["views", str(recipe), f"data.path={data}", "--out", str(picture)]) == 0
+    with Image.open(picture) as image:
+        assert len(image.convert("RGB").getcolors(1 << 24)) > 50
+
+
+def test_simulate_writes_three_classes(tmp_path):
+    options = "--count-per-class 2 --image-size 32 --pixel-scale-arcsec 0.2 --seed 3".split()
+    assert cli.main(["simulate", str(tmp_path / "lenses"), *options]) == 0
+    for name in ("no_sub", "cdm", "axion"):
+        assert len(list((tmp_path / "lenses" / name).glob("*.npy"))) == 2
+
+
+def test_bad_input_is_one_line_and_status_2(tmp_path, capsys):
+    assert cli.main(["export", str(tmp_path), str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+    assert cli.main(["views", str(tmp_path / "none.yaml"), "--out", "x.png"]) == 2
+    assert "does not exist" in capsys.readouterr().err
+
+
+def test_a_missing_subcommand_is_a_usage_error():
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([])
+
+
+def test_a_script_runs_its_command_and_passes_the_status_on(tmp_path):
+    """One process for all of eval/: the three scripts differ in a name."""
+    process = subprocess.run(
+        [sys.executable, REPOSITORY / "eval" / "knn.py", tmp_path, "--data", tmp_path],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 2
+    assert process.stderr.startswith("error: ")
+    assert "neither a run" in process.stderr
+    for script in ("linear_probe", "finetune"):
+        text = (REPOSITORY / "eval" / f"{script}.py").read_text()
+        assert f"sys.exit({script}())" in text

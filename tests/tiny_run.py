@@ -1,0 +1,54 @@
+"""A run folder as pretraining leaves it, of a network small enough for tests; weights are random."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ssl_lens import build
+from ssl_lens.data.preprocess import fit_preprocess
+from ssl_lens.engine import checkpoint
+from ssl_lens.engine.checkpoint import Trainable
+from ssl_lens.engine.optim import adamw
+from ssl_lens.engine.run_folder import RunFolder
+from ssl_lens.recipe import load_recipe, resolve_auto
+
+RECIPE = """
+data: {center_crop: 32, stretch: asinh}
+model: {name: swin_micro, patch_size: 4, stages: 2, out_dim: 16, head_hidden_dim: 16, head_bottleneck_dim: 8}
+views: {global_size: 32, local_sizes: [16], local_counts: [1]}
+optim: {epochs: 20, batch_size: 4}
+"""
+STEM = "model.stem={group: C4, fields: 4, kernel_size: 3}"
+
+
+def write_run(root: Path, *overrides: str) -> Path:
+    """Writes `root` as a run of 1-channel images of at least 32 px whose flux is about 1e-12."""
+    recipe_file = root.parent / f"{root.name}.yaml"
+    recipe_file.write_text(RECIPE)
+    recipe, _ = resolve_auto(load_recipe(recipe_file, overrides), n_images=8, in_channels=1)
+    pixels = np.random.default_rng(0).gamma(2.0, 1e-12, (8, 1, 40, 40)).astype(np.float32)
+    folder = RunFolder(root)
+    preprocess = fit_preprocess(pixels, center_crop=32, bin=1, stretch="asinh")
+    root.mkdir()
+    folder.recipe.write_text(recipe.to_yaml())
+    folder.preprocess.write_text(json.dumps(preprocess.config()))
+    torch.manual_seed(0)
+    student, teacher = build.network(recipe), build.network(recipe)
+    trainable = Trainable(student, teacher, build.criterion(recipe), adamw(student), None)
+    checkpoint.save(folder.checkpoints, trainable, step=3, keep=2)
+    return root
+
+
+def write_labelled_images(root: Path, *, per_class: int, classes: tuple[str, ...] = ("arc", "ring")) -> Path:
+    """Writes class folders of 1-channel 40 px images of flux 1e-12: the class shows as a blob of another width."""
+    rng = np.random.default_rng(1)
+    y, x = np.mgrid[-20:20, -20:20] + 0.5
+    for label, name in enumerate(classes):
+        (root / name).mkdir(parents=True)
+        blob = np.exp(-(x**2 + y**2) / (2 * (2.0 + 3.0 * label) ** 2))
+        for i in range(per_class):
+            image = 1e-12 * (4 * blob + rng.normal(0, 0.3, blob.shape))
+            np.save(root / name / f"{i:03d}.npy", image.astype(np.float32))
+    return root
