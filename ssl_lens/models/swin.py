@@ -167,8 +167,10 @@ class Swin(Backbone):
             drop_path: drop rate of the last block's residual paths, rising linearly from 0.
             padding: see the class.
 
-        Raises: InputError if depths, num_heads and embed_dim do not fit together.
+        Raises: InputError if depths, num_heads and embed_dim do not fit together, or for any other padding.
         """
+        if padding not in ("clamp", "reference"):
+            raise InputError(f"padding={padding!r} of the Swin is not known; use 'clamp' or 'reference'")
         stage_count = len(depths)
         if not 2 <= stage_count <= 4 or len(num_heads) != stage_count:
             raise InputError(f"depths={list(depths)}, num_heads={list(num_heads)} do not fit; give both 2 to 4 stages")

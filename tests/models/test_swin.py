@@ -169,6 +169,7 @@ def test_a_size_off_the_patch_is_refused_with_the_nearest_one():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"padding": "zeros"}, "padding='zeros' .* use 'clamp' or 'reference'"),
         ({"depths": (2,), "num_heads": (1,)}, "2 to 4 stages"),
         ({"depths": (2, 2), "num_heads": (1, 2, 4)}, "2 to 4 stages"),
         (
