@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 
+from ssl_lens.engine.schedules import scaled_lr
 from ssl_lens.errors import InputError
 
 Auto: TypeAlias = Literal["auto"]
@@ -266,7 +267,7 @@ def resolve_auto(recipe: Recipe, *, n_images: int, in_channels: int) -> tuple[Re
     steps = recipe.optim.epochs * (n_images // recipe.optim.batch_size)
     choices: dict[str, tuple[Any, str]] = {
         "data.in_channels": (in_channels, "the images"),
-        "optim.lr": (5e-4 * recipe.optim.batch_size / 256, f"5e-4 * {recipe.optim.batch_size} / 256"),
+        "optim.lr": (scaled_lr(5e-4, recipe.optim.batch_size), f"5e-4 * {recipe.optim.batch_size} / 256"),
         "model.out_dim": (4096 if n_images < LARGE_SET else 65536, f"{n_images} images"),
         "optim.ema_momentum": (min(0.996, max(0.5, 1 - 20 / max(steps, 1))), f"{steps} steps"),
     }
