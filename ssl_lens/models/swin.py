@@ -154,7 +154,7 @@ class Swin(Backbone):
         drop_path: float = 0.1,
         padding: Literal["clamp", "reference"] = "clamp",
     ) -> None:
-        """Builds the network with random weights.
+        """Builds the network with random weights; the defaults are Swin-T.
 
         Args:
             in_channels: channels of the images.
@@ -246,21 +246,6 @@ class Swin(Backbone):
             maps.append(stage(x))
             x = maps[-1][-1]
         return maps
-
-
-def tiny(in_channels: int) -> Swin:
-    """Swin-T, 27.5 M parameters."""
-    return Swin(in_channels)
-
-
-def small(in_channels: int) -> Swin:
-    """Swin-S, 48.8 M parameters."""
-    return Swin(in_channels, depths=(2, 2, 18, 2))
-
-
-def base(in_channels: int) -> Swin:
-    """Swin-B, 86.7 M parameters."""
-    return Swin(in_channels, embed_dim=128, depths=(2, 2, 18, 2), num_heads=(4, 8, 16, 32))
 
 
 def _attention_mask(grid: WindowGrid, content: tuple[int, int], like: Tensor) -> Tensor | None:

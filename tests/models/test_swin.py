@@ -9,13 +9,12 @@ import torch
 from timm.models.swin_transformer import SwinTransformer
 
 from ssl_lens.errors import InputError
-from ssl_lens.models import swin
-from ssl_lens.models.swin import Swin, SwinBlock, SwinStage
+from ssl_lens.models.swin import LayerNorm, Swin, SwinBlock, SwinStage
 
 
 def test_swin_tiny_has_the_published_parameters():
     head = 768 * 1000 + 1000
-    assert sum(p.numel() for p in swin.tiny(3).parameters()) + head == 28_288_354
+    assert sum(p.numel() for p in Swin(3).parameters()) + head == 28_288_354
 
 
 @pytest.mark.parametrize("padding", ["clamp", "reference"])
@@ -29,7 +28,7 @@ def test_it_equals_timm_where_nothing_is_padded(padding):
         num_heads=(2, 4),
         window_size=7,
         num_classes=0,
-        norm_layer=swin.LayerNorm,
+        norm_layer=LayerNorm,
     )
     ours = Swin(3, 8, depths=(2, 2), num_heads=(2, 4), padding=padding)
     if padding == "reference":  # its last stage of two sees 28 tokens at 224 px and shifts, unlike timm's at 56 px
