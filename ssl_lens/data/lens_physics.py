@@ -2,8 +2,9 @@
 
 After DeepLense (Alexander et al. 2020, arXiv:1909.07346; "Model I" of github.com/mwt5345/DeepLenseSim) on lenstronomy.
 Differs: Einstein radii from angular-diameter distances (1.66 arcsec for 1e12 Msun, not 1.28); a Poisson number of
-subhalos; random orientation of lens, shear and source; the halo gives up the mass that substructure adds inside the
-ring, so that no class has larger rings; noise is added once; pixels are supersampled.
+subhalos; random orientation of lens, shear and source; noise is added once; pixels are supersampled. So that neither
+the ring's size nor its brightness tells the class, the halo gives up the mass that substructure adds inside the ring,
+and every lens has the same total flux instead of the same source.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ HALO_MASS_MSUN = 1e12  # projected, inside the Einstein radius
 SOURCE_OFFSET_ARCSEC = 0.35
 SOURCE_RADIUS_ARCSEC = 0.25  # holds half of the light
 _SOURCE_SERSIC_INDEX = 1.0  # an exponential disc
-_SOURCE_PEAK_TO_EFFECTIVE = np.exp(1.6783)  # surface brightness at the centre over that at the half-light radius
 _LENS_REDSHIFT, _SOURCE_REDSHIFT = 0.5, 1.0
 _LENS_ELLIPTICITY, _SHEAR, _SOURCE_ELLIPTICITY = 0.1, 0.05, 0.14  # moduli
 
@@ -33,8 +33,8 @@ _VORTEX_MASS_MSUN, _VORTEX_POINTS, _LOG10_AXION_MASS_EV = 3e10, 100, (-24.0, -22
 
 _PSF_FWHM_ARCSEC = 0.087
 _SUPERSAMPLING = 2
-# With these the brightest pixel of a lens has a signal-to-noise ratio of about 25.
-_SOURCE_PEAK_PER_PIXEL_S, _BACKGROUND_RMS_PER_S, _LOG10_EXPOSURE_S = 0.66, 0.01, (3.0, 3.5)
+# With these the brightest pixel of a lens has a signal-to-noise ratio of about 25 at any pixel scale.
+_LIGHT_ARCSEC2_PER_S, _BACKGROUND_RMS_PER_S, _LOG10_EXPOSURE_S = 1.1, 0.01, (3.0, 3.5)
 
 
 @dataclass(frozen=True)
@@ -121,6 +121,7 @@ class Telescope:
     """Grid, lens and light models that all images share, set up once."""
 
     def __init__(self, image_size: int, pixel_scale_arcsec: float) -> None:
+        self._pixel_area_arcsec2 = pixel_scale_arcsec**2
         self._side = image_size * _SUPERSAMPLING
         step = pixel_scale_arcsec / _SUPERSAMPLING
         axis = (np.arange(self._side) - (self._side - 1) / 2) * step
@@ -148,8 +149,8 @@ class Telescope:
             alpha_y += pull * dy
         return alpha_x, alpha_y
 
-    def flux(self, lens: Lens) -> np.ndarray:
-        """Noise-free image [S, S] behind the PSF, in counts per second and pixel."""
+    def lensed_light(self, lens: Lens) -> np.ndarray:
+        """Lensed source behind the PSF, [S, S], in units of its surface brightness at the half-light radius."""
         alpha_x, alpha_y = self.deflection(lens)
         source = {
             "amp": 1.0,
@@ -161,10 +162,14 @@ class Telescope:
             "center_y": lens.source_y_arcsec,
         }
         light = self._light.surface_brightness(self.x - alpha_x, self.y - alpha_y, [source])
-        light *= _SOURCE_PEAK_PER_PIXEL_S / _SOURCE_PEAK_TO_EFFECTIVE
         blurred = gaussian_filter(light.reshape(self._side, self._side), self._psf_sigma, truncate=4)
         size = self._side // _SUPERSAMPLING
         return blurred.reshape(size, _SUPERSAMPLING, size, _SUPERSAMPLING).mean(axis=(1, 3))
+
+    def flux(self, lens: Lens) -> np.ndarray:
+        """Noise-free image [S, S] in counts per second and pixel; its sum is the same for every lens."""
+        light = self.lensed_light(lens)
+        return light * (_LIGHT_ARCSEC2_PER_S / self._pixel_area_arcsec2 / light.sum())
 
     def observe(self, lens: Lens, rng: np.random.Generator) -> np.ndarray:
         """Image [1, S, S] in counts per second, float32, with photon noise and a subtracted sky's noise."""
