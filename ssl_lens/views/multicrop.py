@@ -1,0 +1,132 @@
+"""All views of a batch of images, made on the images' device in one resampling."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ssl_lens.errors import InputError
+from ssl_lens.views.colour_jitter import ColourJitter
+from ssl_lens.views.geometry import ImageNetCrops, LensSafe
+from ssl_lens.views.photometry import Photometry, ViewKind
+from ssl_lens.views.randomness import fold_in, image_keys
+
+_CPU_CHUNK = 64  # images at a time: the memory of their temporaries is then used again, not given back and mapped anew
+
+
+class Views(NamedTuple):
+    """Crops of one batch: view-major, one tensor per resolution.
+
+    Attributes:
+        global_crops: [G, B, C, S, S].
+        local_crops: per local resolution [L_r, B, C, s_r, s_r]; empty without local crops.
+    """
+
+    global_crops: Tensor
+    local_crops: tuple[Tensor, ...]
+
+
+class MultiCrop(nn.Module):
+    """Global and local crops as DINO's, from standardised images, in batches.
+
+    A view of an image depends on (seed, epoch, image index) and its own number alone: neither on the rest of the
+    batch nor on device or rank. Random numbers are drawn on the CPU (some hundred bytes an image), so that choosing
+    which views to blur costs a GPU no synchronisation; only pixel noise is drawn where the pixels are.
+
+    Args:
+        geometry: where views look.
+        photometry: what happens to their pixels.
+        global_size, n_global: side in px and number of global crops.
+        local_sizes, local_counts: side in px and number of local crops, per resolution.
+        interpolation: "bilinear" or "bicubic" (sharper, four times as slow).
+    """
+
+    def __init__(
+        self,
+        geometry: LensSafe | ImageNetCrops,
+        photometry: Photometry | ColourJitter,
+        *,
+        global_size: int,
+        n_global: int = 2,
+        local_sizes: tuple[int, ...] = (),
+        local_counts: tuple[int, ...] = (),
+        interpolation: str = "bilinear",
+    ) -> None:
+        super().__init__()
+        if len(local_sizes) != len(local_counts):
+            raise InputError(
+                f"views.local_sizes has {len(local_sizes)} entries and views.local_counts has {len(local_counts)}; "
+                "give one count per size"
+            )
+        self.geometry = geometry
+        self.photometry = photometry
+        self.sizes = (global_size, *local_sizes)
+        self.counts = (n_global, *local_counts)
+        self.interpolation = interpolation
+
+    @torch.no_grad()
+    def forward(self, images: Tensor, index: Tensor, *, seed: int, epoch: int) -> Views:
+        """Makes the views.
+
+        Args:
+            images: float32 [B, C, H, W], standardised, any device.
+            index: integers [B], place of every image in its data set.
+            seed, epoch: of the run.
+
+        Raises:
+            InputError: a crop is larger than the images.
+        """
+        height, width = images.shape[-2:]
+        if max(self.sizes) > min(height, width):
+            key = "views.global_size" if self.sizes[0] == max(self.sizes) else "views.local_sizes"
+            raise InputError(
+                f"{key}={max(self.sizes)} exceeds the image size {height}x{width}; "
+                f"set it to {min(height, width)} or less"
+            )
+        keys = fold_in(image_keys(seed, epoch, index.cpu())[:, None], torch.arange(sum(self.counts)))
+        chunk = _CPU_CHUNK if images.device.type == "cpu" else len(images)
+        parts = [self._crops(*part) for part in zip(images.split(chunk), keys.split(chunk), strict=True)]
+        crops = [torch.cat(part, dim=1) for part in zip(*parts, strict=True)]
+        return Views(crops[0], tuple(crops[1:]))
+
+    def _crops(self, images: Tensor, keys: Tensor) -> list[Tensor]:
+        """Crops [V, B, C, s, s] per resolution; `keys` [B, number of views]."""
+        image_size = tuple(images.shape[-2:])
+        where, pixels = fold_in(keys, 0).split(self.counts, dim=1), fold_in(keys, 1).split(self.counts, dim=1)
+        maps = [self.geometry.global_maps(where[0], self.sizes[0], image_size)]
+        for local_keys, size in zip(where[1:], self.sizes[1:], strict=True):
+            maps.append(self.geometry.local_maps(local_keys, size, image_size))
+        crops = resample(images, maps, self.sizes, self.interpolation)
+
+        kinds = [[ViewKind.FIRST_GLOBAL] + [ViewKind.OTHER_GLOBAL] * (self.counts[0] - 1)]
+        kinds += [[ViewKind.LOCAL] * count for count in self.counts[1:]]
+        return [self.photometry(*each) for each in zip(crops, (k.T for k in pixels), kinds, strict=True)]
+
+
+def resample(images: Tensor, maps: list[Tensor], sizes: tuple[int, ...], interpolation: str) -> list[Tensor]:
+    """Looks at images through affine maps; outside an image its edge goes on.
+
+    All views of an image share one `grid_sample`: their pixels are listed one after the other, so that images need
+    not be repeated per view. x and y lie in separate planes, which is the order the CPU kernel reads fastest.
+
+    Shapes: images [B, C, H, W]; per resolution a map [B, V, 2, 3] (see geometry.py) and a size s give [V, B, C, s, s].
+    """
+    batch, channels, height, width = images.shape
+    device = images.device
+    pixels = [map_.shape[1] * size**2 for map_, size in zip(maps, sizes, strict=True)]
+    to_unit = torch.tensor([[2 / width], [2 / height]])  # px from the centre -> grid_sample's [-1, 1]
+    planes = torch.empty(batch, 2, sum(pixels), device=device)
+    for map_, size, plane in zip(maps, sizes, planes.split(pixels, dim=2), strict=True):
+        a, b, c = (map_ * to_unit).to(device).permute(3, 0, 2, 1)[..., None, None].unbind(0)  # each [B, 2, V, 1, 1]
+        position = torch.arange(size, device=device, dtype=torch.float32) - (size - 1) / 2
+        torch.add(a * position, b * position[:, None] + c, out=plane.unflatten(2, (-1, size, size)))
+    grid = planes[:, :, None].permute(0, 2, 3, 1)  # [B, 1, P, 2]
+    # mirrored instead, an arc would come back in the corner of a rotated view as a counter-image that no lens made
+    looked = F.grid_sample(images, grid, mode=interpolation, padding_mode="border", align_corners=False)
+    return [
+        part.unflatten(3, (-1, size, size))[:, :, 0].permute(2, 0, 1, 3, 4).contiguous()
+        for part, size in zip(looked.split(pixels, dim=3), sizes, strict=True)
+    ]
