@@ -206,14 +206,14 @@ class Pretraining:
     @torch.no_grad()
     def _unfit_images(self, step: int) -> list[int]:
         """Indices of the images, over all ranks, whose own output is not finite; all of the step if none stands out."""
-        student = self.trainable.student
+        student = self.trainable.student.eval()  # or batch norm would spread the image's NaN over the batch
         everyone, unfit = [], []
         for (_, index), views in zip(self.batches.micro_batches(step), self._views(step), strict=True):
             with self.accelerator.autocast():
                 logits = student([views.global_crops, *views.local_crops]).view_logits
             everyone.append(index)
             unfit.append(index[~logits.isfinite().all(dim=2).all(dim=0)])
-        self.statistics.restore()
+        student.train()
         everyone, unfit = (sorted(gather_object(torch.cat(parts).tolist())) for parts in (everyone, unfit))
         return unfit or everyone
 

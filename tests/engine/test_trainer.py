@@ -32,6 +32,16 @@ def largest_difference(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> fl
     return max(float((ours[key].double() - theirs[key].double()).abs().max()) for key in ours)
 
 
+def without_key_bias(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A softmax ignores the bias of its keys, so that its gradient is rounding alone, which AdamW scales to a step."""
+    kept = dict(state)
+    for key in state:
+        if key.endswith("attn.qkv.bias"):
+            query, _, value = state[key].chunk(3)
+            kept[key] = torch.cat([query, value])
+    return kept
+
+
 def test_a_run_leaves_its_whole_folder(run: Callable[..., Pretraining], image_folder: Path) -> None:
     root = run("whole", f"data.probe={image_folder}", "run.keep_checkpoints=1").folder.root
     found = {path.relative_to(root).as_posix() for path in root.rglob("*")}
@@ -112,7 +122,7 @@ def test_resuming_on_other_images_is_refused(run: Callable[..., Pretraining], im
 def test_accumulated_micro_batches_equal_one_batch(run: Callable[..., Pretraining]) -> None:
     """Centres included; without drop path, which draws per forward pass."""
     whole, parts = (states(run(f"acc{n}", f"optim.accumulate={n}", "model.drop_path=0")) for n in (1, 4))
-    assert largest_difference(whole, parts) < 1e-6
+    assert largest_difference(without_key_bias(whole), without_key_bias(parts)) < 1e-6
 
 
 def poison(monkeypatch: pytest.MonkeyPatch, steps: set[int], image: int) -> None:
@@ -192,7 +202,7 @@ def test_two_processes_equal_one(
         for name in ("student", "teacher", "criterion")
         for key, value in load_file(checkpoint / f"{name}.safetensors").items()
     }
-    assert largest_difference(states(alone), both) < 1e-6
+    assert largest_difference(without_key_bias(states(alone)), without_key_bias(both)) < 1e-6
 
 
 @pytest.mark.parametrize(
