@@ -34,7 +34,7 @@ def test_rotation_of_an_oblong_image_keeps_lengths():
     ring = torch.exp(-((torch.hypot(x, y) - 8) ** 2) / 8)[None, None]
     turned = _rotate(ring, torch.tensor([0.7]), torch.tensor([False]))
     inside = torch.hypot(x, y) < 15  # outside, the mirrored edge shows
-    torch.testing.assert_close(turned[..., inside], ring[..., inside], atol=0.03, rtol=0)
+    torch.testing.assert_close(turned[..., inside], ring[..., inside], atol=0.04, rtol=0)  # bilinear
 
 
 def test_the_generator_decides_and_none_does_nothing():

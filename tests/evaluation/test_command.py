@@ -60,7 +60,7 @@ def test_fine_tuning_beside_training_from_scratch(run, data):
     assert finetune(arguments.split()) == 0
     rows = _rows(run / "eval" / "finetune")
     assert [row["method"] for row in rows] == ["tiny fine-tuned"] * 2 + ["from scratch"] * 2
-    assert len({row["macro_auc"] for row in rows}) > 1
+    assert all(float(row["macro_auc"]) >= 0.9 for row in rows)
 
 
 def test_a_recipe_is_trained_from_scratch(data, tmp_path):
