@@ -47,7 +47,7 @@ def test_views_draws_a_picture(tmp_path):
 
 
 def test_simulate_writes_three_classes(tmp_path):
-    options = "--count-per-class 2 --image-size 32 --pixel-scale-arcsec 0.2 --seed 3".split()
+    options = ["--count-per-class", "2", "--image-size", "32", "--pixel-scale-arcsec", "0.2", "--seed", "3"]
     assert cli.main(["simulate", str(tmp_path / "lenses"), *options]) == 0
     for name in ("no_sub", "cdm", "axion"):
         assert len(list((tmp_path / "lenses" / name).glob("*.npy"))) == 2
