@@ -1,0 +1,71 @@
+"""The walls between the rooms, read from the imports."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted(path.relative_to(ROOT) for folder in ("ssl_lens", "eval") for path in (ROOT / folder).rglob("*.py"))
+FILES += [Path("pretrain.py")]
+
+
+def imports(file: Path) -> Iterator[str]:
+    """Dotted names of all modules that a file imports, wherever in the file."""
+    for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def importers(module: str) -> set[str]:
+    return {
+        file.as_posix()
+        for file in FILES
+        if any(name == module or name.startswith(f"{module}.") for name in imports(file))
+    }
+
+
+def test_only_the_recipe_reads_yaml() -> None:
+    assert importers("ruamel") == {"ssl_lens/recipe.py"}
+    assert importers("yaml") == set()
+
+
+def test_e2cnn_is_imported_in_one_file() -> None:
+    assert importers("e2cnn") == {"ssl_lens/models/steerable.py"}
+
+
+def test_accelerate_stays_with_what_trains() -> None:
+    allowed = {"ssl_lens/engine/trainer.py", "ssl_lens/engine/reporter.py", "ssl_lens/evaluation/finetune.py"}
+    assert importers("accelerate") <= allowed
+
+
+@pytest.mark.parametrize("room", ["losses", "views", "models", "data"])
+def test_the_inner_rooms_know_nothing_of_the_outer_ones(room: str) -> None:
+    inner = {file for file in map(Path.as_posix, FILES) if file.startswith(f"ssl_lens/{room}/")}
+    assert inner
+    for outer in ("engine", "build", "recipe", "evaluation", "export", "cli"):
+        assert not inner & importers(f"ssl_lens.{outer}"), outer
+
+
+def test_evaluation_sees_only_frozen_backbones() -> None:
+    evaluation = {file for file in map(Path.as_posix, FILES) if file.startswith("ssl_lens/evaluation/")}
+    for hidden in ("losses", "engine.trainer", "models.heads", "models.network"):
+        assert not evaluation & importers(f"ssl_lens.{hidden}"), hidden
+
+
+@pytest.mark.parametrize("file", FILES, ids=Path.as_posix)
+def test_manner(file: Path) -> None:
+    """No keyword arguments passed through, no hasattr dispatch, no module named utils, files of one subject."""
+    source = (ROOT / file).read_text(encoding="utf-8")
+    assert "utils" not in file.stem
+    assert len(source.splitlines()) <= 400
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef):
+            assert node.args.kwarg is None, f"**{node.args.kwarg.arg} in {node.name}"
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id not in ("hasattr", "globals", "exec", "eval")
+        assert not isinstance(node, ast.Global)
