@@ -1,4 +1,4 @@
-"""Timing of two ways to do one thing, alternately in one run, so that a busy machine slows both."""
+"""Timing of several ways to do one thing, in turn in one run, so that a busy machine slows all."""
 
 from __future__ import annotations
 
@@ -25,39 +25,37 @@ class Comparison:
     ratio: float
     ratio_lowest: float
     ratio_highest: float
-    target_ratio: float
+    target_ratio: float | None
+
+
+def time_in_turn(
+    functions: dict[str, Callable[[], object]], repeats: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, list[float]]:
+    """Seconds of each function, `repeats` times in turn, after a first round that does not count."""
+    seconds = {name: [] for name in functions}
+    for _ in range(repeats + 1):
+        for name, function in functions.items():
+            start = clock()
+            function()
+            seconds[name].append(clock() - start)
+    return {name: measured[1:] for name, measured in seconds.items()}
 
 
 def compare(
-    name: str,
-    ours: Callable[[], object],
-    reference: Callable[[], object],
-    *,
-    count: int,
-    unit: str,
-    target_ratio: float,
-    repeats: int,
-    clock: Callable[[], float] = time.perf_counter,
+    name: str, ours: list[float], reference: list[float], *, count: int, unit: str, target_ratio: float | None
 ) -> Comparison:
-    """Runs both once unmeasured, then in turn `repeats` times; `count` is how many `unit` one call makes."""
-    pairs = [(_seconds(ours, clock), _seconds(reference, clock)) for _ in range(repeats + 1)][1:]
-    ratios = sorted(theirs / mine for mine, theirs in pairs)
+    """Seconds of neighbouring runs made into rates and ratios; `count` is how many `unit` one run makes."""
+    ratios = sorted(theirs / mine for mine, theirs in zip(ours, reference, strict=True))
     return Comparison(
         name=name,
         unit=unit,
-        ours_per_second=count / statistics.median(mine for mine, _ in pairs),
-        reference_per_second=count / statistics.median(theirs for _, theirs in pairs),
+        ours_per_second=count / statistics.median(ours),
+        reference_per_second=count / statistics.median(reference),
         ratio=statistics.median(ratios),
         ratio_lowest=ratios[0],
         ratio_highest=ratios[-1],
         target_ratio=target_ratio,
     )
-
-
-def _seconds(function: Callable[[], object], clock: Callable[[], float]) -> float:
-    start = clock()
-    function()
-    return clock() - start
 
 
 def report(comparisons: list[Comparison], path: Path) -> None:
@@ -66,7 +64,7 @@ def report(comparisons: list[Comparison], path: Path) -> None:
     for row in comparisons:
         print(
             f"{row.name + ' (' + row.unit + '/s)':42} {row.ours_per_second:10.1f} {row.reference_per_second:10.1f} "
-            f"{row.ratio:7.2f} {row.ratio_lowest:7.2f} {row.ratio_highest:7.2f} {row.target_ratio:7.2f}"
+            f"{row.ratio:7.2f} {row.ratio_lowest:7.2f} {row.ratio_highest:7.2f} {row.target_ratio or '-':>7}"
         )
     machine = {"processor": platform.machine(), "threads": torch.get_num_threads(), "torch": torch.__version__}
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from lightly.transforms.dino_transform import DINOTransform
 from PIL import Image
-from side_by_side import Comparison, arguments, compare, report
+from side_by_side import Comparison, arguments, compare, report, time_in_turn
 
 from ssl_lens.views.colour_jitter import ColourJitter
 from ssl_lens.views.geometry import ImageNetCrops, LensSafe
@@ -50,15 +50,21 @@ def compare_policy(policy: str, channels: int, repeats: int) -> Comparison:
     images = (torch.from_numpy(bytes_).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.25
     index = torch.arange(BATCH_SIZE)
     ours, reference = our_views(policy), pil_views(channels)
+    seconds = time_in_turn(
+        {
+            "ours": lambda: ours(images.contiguous(), index, seed=0, epoch=0),
+            "reference": lambda: [reference(picture) for picture in pictures],
+        },
+        repeats,
+        clock=time.process_time,
+    )
     return compare(
         f"{policy}, {channels} channel(s)",
-        lambda: ours(images.contiguous(), index, seed=0, epoch=0),
-        lambda: [reference(picture) for picture in pictures],
+        seconds["ours"],
+        seconds["reference"],
         count=BATCH_SIZE * (2 + N_LOCAL),
         unit="views",
         target_ratio=TARGET_RATIO,
-        repeats=repeats,
-        clock=time.process_time,
     )
 
 
