@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -201,8 +202,8 @@ def _centering(recipe: Recipe) -> Centering | SinkhornKnopp:
             return SinkhornKnopp()
 
 
-def multicrop(recipe: Recipe) -> MultiCrop:
-    """The views of a recipe."""
+def multicrop(recipe: Recipe, pixel_range: tuple[float, float]) -> MultiCrop:
+    """The views of a recipe; `pixel_range` of the prepared images is black and white to the imagenet policy."""
     views = recipe.views
     match views.policy:
         case "lens_safe":
@@ -216,7 +217,7 @@ def multicrop(recipe: Recipe) -> MultiCrop:
             )
         case "imagenet":
             geometry = ImageNetCrops(views.imagenet.global_scale, views.imagenet.local_scale)
-            photometry = ColourJitter()
+            photometry = ColourJitter(black=pixel_range[:1], white=pixel_range[1:])
     return MultiCrop(
         geometry,
         photometry,
@@ -259,6 +260,11 @@ def check_sizes(recipe: Recipe, backbone: Backbone, height: int, width: int) -> 
     views, notes = recipe.views, []
     sizes = {"views.global_size": (views.global_size,), "views.local_sizes": views.local_sizes}
     for key, size in ((key, size) for key, group in sizes.items() for size in group):
+        if views.policy == "lens_safe" and math.ceil(3 * views.lens_safe.psf_sigma_px[1]) >= size:
+            raise InputError(
+                f"views.lens_safe.psf_sigma_px reaches {views.lens_safe.psf_sigma_px[1]} px, too wide a blur for "
+                f"{key}={size}; set it below {size / 3:.1f} px"
+            )
         if size > min(height, width):
             raise InputError(
                 f"{key}={size} exceeds the image, {height}x{width} px after data.center_crop and data.bin; "

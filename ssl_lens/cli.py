@@ -63,7 +63,7 @@ def _export(options: argparse.Namespace) -> None:
 
 def _views(options: argparse.Namespace) -> None:
     from ssl_lens import build
-    from ssl_lens.data.preprocess import fit_preprocess
+    from ssl_lens.data.preprocess import fit_preprocess, pixel_range
     from ssl_lens.recipe import load_recipe
     from ssl_lens.views.picture import save_views
 
@@ -74,9 +74,10 @@ def _views(options: argparse.Namespace) -> None:
     )
     shown = np.linspace(0, len(images) - 1, min(SHOWN_IMAGES, len(images))).astype(np.int64)
     prepared = preprocess(torch.from_numpy(images[shown]))
-    views = build.multicrop(recipe)(prepared, torch.from_numpy(shown), seed=recipe.seed, epoch=0)
+    multicrop = build.multicrop(recipe, pixel_range(preprocess, images))
+    views = multicrop(prepared, torch.from_numpy(shown), seed=recipe.seed, epoch=0)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    save_views(views, options.out)
+    save_views(views, options.out, prepared)
     print(options.out)
 
 

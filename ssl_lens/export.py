@@ -104,7 +104,8 @@ def export(run: Path | str, out: Path | str, *, image_size: int | None = None) -
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; give a folder to export into")
     frozen = _load_run(run)
-    images = _typical_images(frozen.preprocess, image_size or _trained_size(run))
+    size = (image_size, image_size) if image_size else _trained_size(run)
+    images = _typical_images(frozen.preprocess, *size)
     expected = frozen(images)
 
     out.mkdir(parents=True, exist_ok=True)
@@ -176,17 +177,17 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _trained_size(run: Path) -> int:
-    """Side in pixels of raw images that the run's network has seen."""
-    from ssl_lens.recipe import load_recipe
+def _trained_size(run: Path) -> tuple[int, int]:
+    """Height and width in pixels of the raw images that the run was made on."""
+    from ssl_lens.engine.run_folder import RunFolder
 
-    recipe = load_recipe(run / RECIPE)
-    return recipe.data.center_crop or recipe.views.global_size * recipe.data.bin
+    height, width = json.loads(RunFolder(run).images.read_text(encoding="utf-8"))["shape"][1:]
+    return height, width
 
 
-def _typical_images(preprocess: Preprocess, side: int) -> Tensor:
+def _typical_images(preprocess: Preprocess, height: int, width: int) -> Tensor:
     """Noise with the mean and scatter of the images that the preprocessing was fitted to."""
-    shape = (CHECKED_IMAGES, preprocess.in_channels, side, side)
+    shape = (CHECKED_IMAGES, preprocess.in_channels, height, width)
     stretched = preprocess.mean + preprocess.std * torch.randn(shape, generator=torch.Generator().manual_seed(0))
     return preprocess.softening * stretched.sinh() if preprocess.stretch == "asinh" else stretched
 

@@ -34,6 +34,7 @@ def write_run(root: Path, *overrides: str) -> Path:
     root.mkdir()
     folder.recipe.write_text(recipe.to_yaml())
     folder.preprocess.write_text(json.dumps(preprocess.config()))
+    folder.images.write_text(json.dumps({"shape": [1, 40, 40], "names": [f"{i}.npy" for i in range(8)]}))
     torch.manual_seed(0)
     student, teacher = build.network(recipe), build.network(recipe)
     trainable = Trainable(student, teacher, build.criterion(recipe), adamw(student), None)

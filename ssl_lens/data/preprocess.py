@@ -140,6 +140,18 @@ def fit_preprocess(
     return Preprocess(center_crop, bin, stretch, softening, mean.tolist(), np.sqrt(variance).tolist())
 
 
+@torch.no_grad()
+def pixel_range(preprocess: Preprocess, images: np.ndarray, *, limit: int = 256) -> tuple[float, float]:
+    """Lowest and highest pixel of at most `limit` evenly spaced images [N, C, H, W], once prepared."""
+    chosen = np.unique(np.linspace(0, len(images) - 1, min(limit, len(images))).round().astype(np.int64))
+    device = preprocess.mean.device
+    parts = (
+        preprocess(torch.from_numpy(images[chosen[i : i + _CHUNK]]).to(device)) for i in range(0, len(chosen), _CHUNK)
+    )
+    ends = torch.stack([torch.stack(part.aminmax()) for part in parts])
+    return ends[:, 0].min().item(), ends[:, 1].max().item()
+
+
 def _per_channel(values: list[float]) -> Tensor:
     return torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1)
 

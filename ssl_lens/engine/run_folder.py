@@ -23,7 +23,7 @@ MAY_CHANGE_ON_RESUME = {"run"}  # sections that do not decide the numbers of a r
 class RunFolder:
     """Paths of one run.
 
-    recipe.yaml (resolved) · preprocess.json · environment.json · images.txt (their names) · metrics.jsonl ·
+    recipe.yaml (resolved) · preprocess.json · environment.json · images.json (shape, names) · metrics.jsonl ·
     tensorboard/ · plots/ · checkpoints/ · quarantine.tsv (unreadable images) · skipped_steps.jsonl (not finite)
     """
 
@@ -32,7 +32,7 @@ class RunFolder:
         self.recipe = self.root / "recipe.yaml"
         self.preprocess = self.root / "preprocess.json"
         self.environment = self.root / "environment.json"
-        self.images = self.root / "images.txt"
+        self.images = self.root / "images.json"
         self.metrics = self.root / "metrics.jsonl"
         self.plots = self.root / "plots"
         self.checkpoints = self.root / "checkpoints"
@@ -48,20 +48,26 @@ class RunFolder:
                 f"run.folder={self.root} exists already; set run.resume=auto to continue it or run.folder to a new one"
             )
 
-    def write_head(self, recipe: Recipe, preprocess: dict[str, Any], names: Sequence[str]) -> None:
+    def write_head(
+        self, recipe: Recipe, preprocess: dict[str, Any], shape: Sequence[int], names: Sequence[str]
+    ) -> None:
         """Writes what describes the run; on resume, first checks that it is the same run on the same images.
+
+        Args:
+            shape, names: of the raw images, [C, H, W].
 
         Raises: InputError naming the first key in which the recipe on disk differs, or the images.
         """
         self.plots.mkdir(parents=True, exist_ok=True)
         if self.recipe.is_file():
             _refuse_other_recipe(load_recipe(self.recipe), recipe, self.root)
-        if self.images.is_file() and (before := self.images.read_text(encoding="utf-8").split("\n")) != [*names, ""]:
+        images = {"shape": list(shape), "names": list(names)}
+        if self.images.is_file() and (before := json.loads(self.images.read_text(encoding="utf-8"))) != images:
             raise InputError(
-                f"{self.root} was run on {len(before) - 1} images, data.path now gives {len(names)} that are not the "
-                "same; restore them to resume, or set run.folder to a new folder"
+                f"{self.root} was run on {len(before['names'])} images of shape {before['shape']}, data.path now gives "
+                f"{len(names)} of shape {images['shape']}, not the same; restore them or set run.folder anew"
             )
-        self.images.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+        self.images.write_text(json.dumps(images, indent=0) + "\n", encoding="utf-8")
         self.recipe.write_text(recipe.to_yaml(), encoding="utf-8")
         self.preprocess.write_text(json.dumps(preprocess, indent=2) + "\n", encoding="utf-8")
         self.environment.write_text(json.dumps(environment(), indent=2) + "\n", encoding="utf-8")

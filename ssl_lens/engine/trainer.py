@@ -16,7 +16,7 @@ from accelerate.utils import gather_object
 from torch import nn
 
 from ssl_lens import build
-from ssl_lens.data.preprocess import fit_preprocess
+from ssl_lens.data.preprocess import fit_preprocess, pixel_range
 from ssl_lens.engine import checkpoint
 from ssl_lens.engine.batches import Batches
 from ssl_lens.engine.checkpoint import Trainable
@@ -36,6 +36,7 @@ from ssl_lens.views.picture import save_views
 logger = logging.getLogger(__name__)
 
 MAX_SKIPS_IN_A_ROW = 3
+SHOWN_IMAGES = 6  # in the picture of the views
 NAMED_IMAGES = 8  # of a skipped step, on the console; its file has all
 
 
@@ -83,12 +84,13 @@ class Pretraining:
             world_size=self.accelerator.num_processes,
             device=self.device,
         )
+        self.pixel_range = pixel_range(self.preprocess, images.images)
         self.recipe, choices = resolve_auto(recipe, n_images=len(images), in_channels=images.images.shape[1])
         self._build()
         size = self.preprocess.output_size(*images.images.shape[2:])
         choices += build.check_sizes(self.recipe, self.trainable.student.backbone, *size)
         if self.accelerator.is_main_process:
-            self.folder.write_head(self.recipe, self.preprocess.config(), self.names)
+            self.folder.write_head(self.recipe, self.preprocess.config(), images.images.shape[1:], self.names)
             for choice in choices:
                 logger.info(choice)
         self.start = self._resume()
@@ -113,7 +115,7 @@ class Pretraining:
             teacher = nn.SyncBatchNorm.convert_sync_batchnorm(teacher)
         self.teacher = teacher.to(self.device)
         self.criterion = build.criterion(self.recipe).to(self.device)
-        self.multicrop = build.multicrop(self.recipe)
+        self.multicrop = build.multicrop(self.recipe, self.pixel_range)
         self.schedules = build.schedules(self.recipe, self.batches.steps_per_epoch)
         optimizer = adamw(student.to(self.device))
         self.trainable = Trainable(student, self.teacher, self.criterion, optimizer, self.accelerator.scaler)
@@ -128,7 +130,7 @@ class Pretraining:
         recipe, schedules, skips_in_a_row = self.recipe, self.schedules, 0
         save_steps = self.batches.steps_per_epoch * recipe.run.checkpoint_epochs
         if self.start == 0 and self.accelerator.is_main_process:
-            save_views(next(self._views(0)), self.folder.plots / "views.png")
+            self._draw_views()
         with StopSignals() as stop:
             for step in range(self.start, schedules.total_steps):
                 now = schedules.at(step)
@@ -172,6 +174,12 @@ class Pretraining:
             sums.append([None if loss is None else loss.detach() for loss in losses])
         means = [None if None in parts else torch.stack(parts).mean() for parts in zip(*sums, strict=True)]
         return Losses(*means), targets
+
+    def _draw_views(self) -> None:
+        raw, index = (part[:SHOWN_IMAGES] for part in self.batches.micro_batches(0)[0])
+        images = self.preprocess(raw)
+        views = self.multicrop(images, index, seed=self.recipe.seed, epoch=0)
+        save_views(views, self.folder.plots / "views.png", images)
 
     def _views(self, step: int) -> Iterator[Views]:
         """This rank's micro-batches of a step, cropped on the device."""

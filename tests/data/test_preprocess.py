@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_lens.data.preprocess import Preprocess, fit_preprocess
+from ssl_lens.data.preprocess import Preprocess, fit_preprocess, pixel_range
 from ssl_lens.errors import InputError
 
 
@@ -101,3 +101,13 @@ def test_bad_sizes_channels_and_names_are_one_line():
     alpha = np.concatenate([_images(4, 1, 4), np.full((4, 1, 4, 4), 255, np.float32)], axis=1)
     with pytest.raises(InputError, match=r"channel 1 of the images is constant \(255\)"):
         fit_preprocess(alpha, center_crop=None, bin=1, stretch="none")
+
+
+def test_the_range_is_that_of_the_prepared_pixels() -> None:
+    images = np.random.default_rng(3).normal(5, 2, (300, 1, 8, 8)).astype(np.float32)
+    preprocess = fit_preprocess(images, center_crop=None, bin=1, stretch="none")
+    prepared = (images - images.mean()) / images.std()
+    assert pixel_range(preprocess, images, limit=300) == pytest.approx((prepared.min(), prepared.max()), rel=1e-5)
+    assert pixel_range(preprocess, images[:, :, 2:3], limit=1) == pytest.approx(
+        (prepared[0, :, 2].min(), prepared[0, :, 2].max()), rel=1e-5
+    )
