@@ -61,7 +61,8 @@ def _common_parser(description: str, model: str, model_help: str) -> argparse.Ar
         "--pooling",
         choices=get_args(Pooling),
         default=DEFAULTS.pooling,
-        help="view: the mean of the last map; stats: its mean, maximum and std; stages: these of every stage",
+        help="view: mean of the last map; stats: its mean, maximum and std; rings: its mean and std in concentric "
+        "rings; stages, stage_rings: the same of every stage (default %(default)s)",
     )
     parser.add_argument("--out", metavar="FOLDER", type=Path, help="default: eval/ in the run or export")
     return parser

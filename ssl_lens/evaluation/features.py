@@ -13,7 +13,8 @@ from ssl_lens.data.preprocess import Preprocess
 from ssl_lens.export import FrozenBackbone
 from ssl_lens.models.backbone import Backbone
 
-Pooling: TypeAlias = Literal["view", "stats", "stages"]
+Pooling: TypeAlias = Literal["view", "stats", "stages", "rings", "stage_rings"]
+MAX_RINGS = 6
 
 
 def pooled(backbone: Backbone | FrozenBackbone, images: Tensor, pooling: Pooling) -> Tensor:
@@ -21,6 +22,8 @@ def pooled(backbone: Backbone | FrozenBackbone, images: Tensor, pooling: Pooling
 
     view: the view feature, [B, D]. stats: mean, maximum and standard deviation over the last map, [B, 3 D]; a faint
     local signal outlives the maximum, not the mean. stages: the same of every stage's map, [B, 3 sum(C_i)].
+    rings: mean and standard deviation in concentric rings of the last map, which keep the distance from the lens's
+    centre and ignore its orientation, [B, 2 rings D]. stage_rings: the same of every stage's map.
     """
     match pooling:
         case "view":
@@ -29,12 +32,42 @@ def pooled(backbone: Backbone | FrozenBackbone, images: Tensor, pooling: Pooling
             return map_statistics(backbone.stages(images)[-1])
         case "stages":
             return torch.cat([map_statistics(stage) for stage in backbone.stages(images)], dim=1)
+        case "rings":
+            return ring_statistics(backbone.stages(images)[-1])
+        case "stage_rings":
+            return torch.cat([ring_statistics(stage) for stage in backbone.stages(images)], dim=1)
 
 
 def map_statistics(maps: Tensor) -> Tensor:
     """Mean, maximum and standard deviation over space: maps [B, C, h, w] -> [B, 3 C]."""
     pixels = maps.flatten(2)
     return torch.cat([pixels.mean(2), pixels.amax(2), pixels.std(2, correction=0)], dim=1)
+
+
+def ring_statistics(maps: Tensor) -> Tensor:
+    """Mean and standard deviation in concentric rings: maps [B, C, h, w] -> [B, 2 rings C].
+
+    There are `MAX_RINGS` rings, fewer where the map has not two pixels per ring and side; they share out the half
+    side, and a pixel between the middles of two rings counts for both, by its distance. Invariant to turns by 90
+    degrees and flips exactly, to others as far as the map itself turns with the image.
+    """
+    pixels = maps.float().flatten(2)
+    weights = _ring_weights(*maps.shape[2:]).to(pixels.device)
+    mean = pixels @ weights
+    variance = (pixels.square() @ weights - mean.square()).clamp_min(0)
+    return torch.cat([mean, variance.sqrt()], dim=2).flatten(1)
+
+
+def _ring_weights(height: int, width: int) -> Tensor:
+    """Share of every pixel in every ring, [h w, rings], each column summing to 1."""
+    side = min(height, width)
+    rings = max(1, min(MAX_RINGS, side // 2))
+    y, x = (torch.arange(length) - (length - 1) / 2 for length in (height, width))
+    place = torch.hypot(y[:, None], x).flatten()[:, None] / (side / 2) * rings  # in ring widths
+    middles = torch.arange(rings) + 0.5
+    weights = (1 - (place - middles).abs()).clamp_min(0)
+    weights[place[:, 0] < 0.5, 0] = 1
+    return weights / weights.sum(dim=0)
 
 
 @torch.inference_mode()
