@@ -13,6 +13,7 @@ from types import FrameType
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
+from joblib import cpu_count
 from torch import nn
 
 from ssl_lens import build
@@ -68,6 +69,8 @@ class Pretraining:
             project_dir=self.folder.root / "tensorboard",
         )
         self.device = self.accelerator.device
+        if self.device.type == "cpu":  # `accelerate launch` sets one thread, whatever the cores
+            torch.set_num_threads(recipe.run.cpu_threads or max(1, cpu_count() // self.accelerator.num_processes))
         with self.accelerator.main_process_first():  # the others find the cache filled
             images = build.image_set(recipe, quarantine=self.folder.quarantine)
             labelled = build.labelled_set(recipe)
