@@ -137,7 +137,7 @@ class OnlineProbe:
     def measure(self, preprocess: nn.Module, backbone: nn.Module) -> dict[str, float]:
         """`probe_knn`: accuracy in [0, 1] of a 20-nearest-neighbour vote on the held-out fifth."""
         frozen = FrozenBackbone(preprocess, copy.deepcopy(backbone))
-        features = extract(frozen, self.images, batch_size=256, pooling="view")
+        features = extract(frozen, self.images, batch_size=256, pooling="stage_rings")
         neighbours = min(PROBE_NEIGHBOURS, len(self.train))
         scores = knn_scores(
             features[self.train], self.labels[self.train], features[self.test], k=neighbours, num_classes=self.n_classes
