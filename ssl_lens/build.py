@@ -103,9 +103,9 @@ def _plain_backbone(recipe: Recipe, in_channels: int) -> Backbone:
         case "swin_micro":
             return _swin(recipe, in_channels, 48, (2, 2, 2), (2, 4, 8))
         case "resnet18":
-            return _resnet(recipe, in_channels, 64, (2, 2, 2, 2))
+            return _resnet(recipe, in_channels, 64, (2, 2, 2, 2), (1, 2, 2, 2))
         case "resnet_micro":
-            return _resnet(recipe, in_channels, 32, (1, 1, 1, 1))
+            return _resnet(recipe, in_channels, 32, (1, 1, 1), (1, 2, 1))  # the last stage keeps the map
         case name:
             raise AssertionError(f"the recipe let {name} through")
 
@@ -126,8 +126,9 @@ def _swin(
     )
 
 
-def _resnet(recipe: Recipe, in_channels: int, width: int, depths: tuple[int, ...]) -> ResNet:
-    return ResNet(in_channels, width, depths[: recipe.model.stages], recipe.model.stem_stride)
+def _resnet(recipe: Recipe, in_channels: int, width: int, depths: tuple[int, ...], strides: tuple[int, ...]) -> ResNet:
+    model = recipe.model
+    return ResNet(in_channels, width, depths[: model.stages], strides[: model.stages], model.stem_stride)
 
 
 def backbone_config(backbone: Backbone) -> dict[str, Any]:

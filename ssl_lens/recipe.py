@@ -130,7 +130,7 @@ class Model(Section):
     name: Literal["swin_tiny", "swin_small", "swin_base", "swin_micro", "resnet18", "resnet_micro"] = "swin_tiny"
     patch_size: Count = 4
     window_size: Count = 7
-    stem_stride: Literal[1, 2, 4] = 1
+    stem_stride: Literal[1, 2, 4] = 2
     stages: Annotated[int, Field(ge=1, le=4)] | None = None
     padding: Literal["clamp", "reference"] = "clamp"
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -13,14 +14,14 @@ from ssl_lens.models.backbone import Backbone
 
 
 class ResNet(Backbone):
-    """ResNet of basic blocks: each stage after the first halves the map and doubles the channels.
+    """ResNet of basic blocks: each stage after the first doubles the channels and, by default, halves the map.
 
-    The regions are the pixels of the last map, `stem_stride * 2 ** (len(depths) - 1)` px apart: with the default stem
-    and 4 stages a 64 px crop keeps 8x8 regions. `width=64, depths=(2, 2, 2, 2), stem_stride=4` is ResNet-18.
+    The regions are the pixels of the last map, `stem_stride * prod(strides)` px apart: with stem_stride=1 and the
+    other defaults a 64 px crop keeps 8x8 regions. `stem_stride=4` with the other defaults is ResNet-18.
 
-    Source: He et al. 2016, blocks and initialisation from timm. Differs: any width and number of stages; a 3x3 stem
-    where the stride is 1, and no max pooling below stride 4; the last norm of a block starts at 1, not 0, so that
-    the untrained network uses all its layers.
+    Source: He et al. 2016, blocks and initialisation from timm. Differs: any width, number of stages and strides; a
+    3x3 stem without max pooling below stem_stride=4; the last norm of a block starts at 1, not 0, so that the
+    untrained network uses all its layers.
     """
 
     def __init__(
@@ -28,6 +29,7 @@ class ResNet(Backbone):
         in_channels: int,
         width: int = 64,
         depths: Sequence[int] = (2, 2, 2, 2),
+        strides: Sequence[Literal[1, 2]] | None = None,
         stem_stride: Literal[1, 2, 4] = 1,
     ) -> None:
         """Builds the network with random weights.
@@ -36,33 +38,38 @@ class ResNet(Backbone):
             in_channels: channels of the images.
             width: channels of the first stage; `embed_dim` is `width * 2 ** (len(depths) - 1)`.
             depths: basic blocks of each stage.
-            stem_stride: 1 for a 3x3 convolution, 2 for 7x7 with stride 2, 4 for the latter and a max pooling.
+            strides: 2 for each stage that halves the map, 1 for one that keeps it; None: all but the first halve it.
+            stem_stride: 1 or 2 for a 3x3 convolution, 4 for 7x7 with stride 2 and a max pooling.
 
-        Raises: InputError for any other stem_stride, or a stage without blocks.
+        Raises: InputError for any other stem_stride, a stage without blocks or without a stride.
         """
         if stem_stride not in (1, 2, 4):
             raise InputError(f"stem_stride={stem_stride} of the ResNet is not possible; use 1, 2 or 4")
         if not depths or min(depths) < 1:
             raise InputError(f"depths={list(depths)} of the ResNet is not possible; give each stage 1 block or more")
+        strides = (1, *[2] * (len(depths) - 1)) if strides is None else strides
+        if len(strides) != len(depths) or not set(strides) <= {1, 2}:
+            raise InputError(
+                f"strides={list(strides)} with depths={list(depths)} of the ResNet is impossible; give 1 or 2 per stage"
+            )
         super().__init__(in_channels, width * 2 ** (len(depths) - 1))
         self._config = {
             "in_channels": in_channels,
             "width": width,
             "depths": list(depths),
+            "strides": list(strides),
             "stem_stride": stem_stride,
         }
-        self.reduction = stem_stride * 2 ** (len(depths) - 1)
-        kernel_size = 3 if stem_stride == 1 else 7
+        self.reduction = stem_stride * math.prod(strides)
+        kernel_size = 7 if stem_stride == 4 else 3
         self.stem = nn.Sequential(
             nn.Conv2d(in_channels, width, kernel_size, min(stem_stride, 2), padding=kernel_size // 2, bias=False),
             nn.BatchNorm2d(width),
             nn.ReLU(inplace=True),
             nn.MaxPool2d(3, stride=2, padding=1) if stem_stride == 4 else nn.Identity(),
         )
-        self.layers = nn.ModuleList(
-            nn.Sequential(*(_block(width * 2**stage, halve=stage > 0 and i == 0) for i in range(depth)))
-            for stage, depth in enumerate(depths)
-        )
+        widths = [width, *(width * 2**stage for stage in range(len(depths)))]
+        self.layers = nn.ModuleList(map(_stage, widths[:-1], widths[1:], depths, strides))
         self.apply(_initialize)
 
     def config(self) -> dict[str, Any]:
@@ -83,10 +90,12 @@ class ResNet(Backbone):
         return maps
 
 
-def _block(width: int, halve: bool) -> BasicBlock:
-    if not halve:
-        return BasicBlock(width, width)
-    return BasicBlock(width // 2, width, stride=2, downsample=downsample_conv(width // 2, width, 1, stride=2))
+def _stage(channels: int, width: int, depth: int, stride: int) -> nn.Sequential:
+    """`depth` blocks of `width` channels from `channels`, the first with the stride."""
+    changes = stride > 1 or channels != width
+    shortcut = downsample_conv(channels, width, 1, stride=stride) if changes else None
+    first = BasicBlock(channels, width, stride=stride, downsample=shortcut)
+    return nn.Sequential(first, *(BasicBlock(width, width) for _ in range(depth - 1)))
 
 
 def _initialize(module: nn.Module) -> None:

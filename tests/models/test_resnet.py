@@ -34,9 +34,24 @@ def test_the_last_map_is_as_large_as_announced(stem_stride, depths, size, side):
     assert network(torch.zeros(1, 1, size, size)).regions.shape == (1, side**2, 2 * 2 ** (len(depths) - 1))
 
 
+def test_a_stage_may_keep_the_map():
+    network = ResNet(1, width=2, depths=(1, 1, 1), strides=(1, 2, 1), stem_stride=2)
+    assert [stage.shape[1:] for stage in network.stages(torch.zeros(1, 1, 52, 52))] == [
+        (2, 26, 26),
+        (4, 13, 13),
+        (8, 13, 13),
+    ]
+    assert network.map_size(52, 52) == (13, 13)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"stem_stride": 3}, "stem_stride=3 .* use 1, 2 or 4"), ({"depths": (1, 0)}, "depths=\\[1, 0\\] .* 1 block")],
+    [
+        ({"stem_stride": 3}, "stem_stride=3 .* use 1, 2 or 4"),
+        ({"depths": (1, 0)}, "depths=\\[1, 0\\] .* 1 block"),
+        ({"depths": (1, 1), "strides": (1, 3)}, "strides=\\[1, 3\\] .* give 1 or 2 per stage"),
+        ({"depths": (1, 1), "strides": (1,)}, "strides=\\[1\\] with depths=\\[1, 1\\]"),
+    ],
 )
 def test_impossible_arguments_are_refused(arguments, message):
     with pytest.raises(InputError, match=message):
