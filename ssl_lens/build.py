@@ -49,7 +49,7 @@ def image_set(recipe: Recipe, *, quarantine: Path | None = None) -> ImageSet:
     folder = Path(data.path) if data.path else default_set(**data.simulate.model_dump())
     in_channels = None if data.in_channels == "auto" else data.in_channels
     images = load_images(folder, in_channels=in_channels, quarantine=quarantine)
-    if data.exclude is None:
+    if data.exclude is None or data.path is None:  # names of somebody's images, not of simulated ones
         return images
     rest, excluded = divide(images, read_names(Path(data.exclude)))
     logger.info("data.exclude=%s: %d images left out, %d remain", data.exclude, len(excluded), len(rest))
