@@ -160,7 +160,8 @@ class Session:
         process = subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         try:
             output, errors = process.communicate(timeout=seconds)
-            problem = (errors or output).strip().splitlines()[-1] if process.returncode else None
+            said = [line for line in (errors or output).splitlines() if line.strip() and "%|" not in line]  # no bars
+            problem = f"exit status {process.returncode}: {said[-1] if said else ''}" if process.returncode else None
         except subprocess.TimeoutExpired:
             process.terminate()  # on which a pretraining saves
             with suppress(subprocess.TimeoutExpired):
