@@ -16,7 +16,7 @@ from ssl_lens.data.images import load_images
 from ssl_lens.data.preprocess import Preprocess, fit_preprocess
 from ssl_lens.errors import InputError, one_line_errors
 from ssl_lens.evaluation.arguments import finetune_parser, frozen_parser, positive
-from ssl_lens.evaluation.features import extract, preprocessed
+from ssl_lens.evaluation.features import extract, preprocessed, whitened
 from ssl_lens.evaluation.finetune import Settings, finetuned_probabilities
 from ssl_lens.evaluation.knn import knn_probabilities, knn_scores
 from ssl_lens.evaluation.linear_probe import linear_probabilities
@@ -37,12 +37,18 @@ def knn(arguments: Sequence[str] | None = None) -> None:
     """The command `python eval/knn.py`."""
     parser = frozen_parser("Weighted kNN on frozen features, with few labels and with all.")
     parser.add_argument("--k", type=positive, default=20, help="neighbours that vote (default %(default)s)")
+    parser.add_argument(
+        "--whiten",
+        metavar="N",
+        type=positive,
+        help="also vote on the N leading principal components of the features, whitened by the whole training part",
+    )
     options = parser.parse_args(arguments)
 
     def classify(train: np.ndarray, labels: np.ndarray, test: np.ndarray, num_classes: int, seed: int) -> np.ndarray:
         return knn_probabilities(knn_scores(train, labels, test, num_classes=num_classes, k=options.k))
 
-    _evaluate_frozen(options, "knn", classify)
+    _evaluate_frozen(options, "knn", classify, whiten=options.whiten)
 
 
 @one_line_errors
@@ -55,7 +61,7 @@ def linear_probe(arguments: Sequence[str] | None = None) -> None:
     def classify(train: np.ndarray, labels: np.ndarray, test: np.ndarray, num_classes: int, seed: int) -> np.ndarray:
         return linear_probabilities(train, labels, test, seed=seed)
 
-    _evaluate_frozen(options, "linear_probe", classify)
+    _evaluate_frozen(options, "linear_probe", classify, whiten=None)
 
 
 @one_line_errors
@@ -94,14 +100,16 @@ def finetune(arguments: Sequence[str] | None = None) -> None:
     _report(results, task.division, options, out)
 
 
-def _evaluate_frozen(options: argparse.Namespace, command: str, classifier: FeatureClassifier) -> None:
+def _evaluate_frozen(
+    options: argparse.Namespace, command: str, classifier: FeatureClassifier, *, whiten: int | None
+) -> None:
     _start_logging()
     out = _output_folder(options, command)
     frozen = load_backbone(options.model).to(_device())
     division = _divide(options, frozen.backbone.in_channels)
     labels, num_classes = division.train.labels, len(division.train.classes)
     results: list[Result] = []
-    for method, train, test in _feature_sets(options, frozen, division):
+    for method, train, test in _feature_sets(options, frozen, division, whiten):
 
         def classify(index: np.ndarray, seed: int, train: np.ndarray = train, test: np.ndarray = test) -> np.ndarray:
             return classifier(train[index], labels[index], test, num_classes, seed)
@@ -111,13 +119,18 @@ def _evaluate_frozen(options: argparse.Namespace, command: str, classifier: Feat
 
 
 def _feature_sets(
-    options: argparse.Namespace, frozen: FrozenBackbone, division: Division
+    options: argparse.Namespace, frozen: FrozenBackbone, division: Division, whiten: int | None
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Method, features of the training part, features of the test part; each extracted once."""
-    yield options.model.resolve().name, *(extract(frozen, part.images, pooling=options.pooling) for part in division)
+    backbones = {options.model.resolve().name: frozen}
     if options.untrained:
-        fresh = FrozenBackbone(frozen.preprocess, untrained_backbone(options.model, seed=0).to(_device()))
-        yield "untrained", *(extract(fresh, part.images, pooling=options.pooling) for part in division)
+        fresh = untrained_backbone(options.model, seed=0).to(_device())
+        backbones["untrained"] = FrozenBackbone(frozen.preprocess, fresh)
+    for method, backbone in backbones.items():
+        train, test = (extract(backbone, part.images, pooling=options.pooling) for part in division)
+        yield method, train, test
+        if whiten:
+            yield f"{method}, whitened", *whitened(train, test, whiten)
     if options.pixels:
         yield "pixels", *(preprocessed(frozen.preprocess, part.images).flatten(1).numpy() for part in division)
 

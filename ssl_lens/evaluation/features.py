@@ -7,6 +7,9 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
+from sklearn.decomposition import PCA
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from ssl_lens.data.preprocess import Preprocess
@@ -76,6 +79,17 @@ def extract(frozen: FrozenBackbone, images: np.ndarray, *, pooling: Pooling, bat
     device = next(frozen.backbone.parameters()).device
     batches = (pooled(frozen, batch.to(device), pooling) for batch in _raw_batches(images, batch_size))
     return torch.cat([features.float().cpu() for features in batches]).numpy()
+
+
+def whitened(train: np.ndarray, test: np.ndarray, components: int) -> tuple[np.ndarray, np.ndarray]:
+    """Both parts on the leading principal components of the training part, each of unit variance; needs no labels.
+
+    Nearest neighbours then weigh all directions alike, rather than the few (brightness, radius) that vary most.
+
+    Shapes: train [N, F], test [M, F]; returns float32 [N, components], [M, components], fewer where N or F are.
+    """
+    reduce = make_pipeline(StandardScaler(), PCA(min(components, *train.shape), whiten=True, random_state=0))
+    return reduce.fit_transform(train).astype(np.float32), reduce.transform(test).astype(np.float32)
 
 
 @torch.no_grad()

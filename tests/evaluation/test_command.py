@@ -55,6 +55,13 @@ def test_three_classes_and_a_folder_of_ones_own(run, tmp_path):
     assert float(_rows(tmp_path / "out")[0]["macro_auc"]) > 0.8
 
 
+def test_whitened_neighbours_are_a_method_of_their_own(run, data):
+    assert knn(f"{run} --data {data} --labels-per-class all --whiten 4 --untrained".split()) == 0
+    rows = _rows(run / "eval" / "knn")
+    assert [row["method"] for row in rows] == ["tiny", "tiny, whitened", "untrained", "untrained, whitened"]
+    assert rows[0]["macro_auc"] != rows[1]["macro_auc"]
+
+
 def test_fine_tuning_beside_training_from_scratch(run, data):
     arguments = f"{run} --data {data} --labels-per-class 8 --seeds 2 --epochs 3 --batch-size 8 --lr 2e-3 --scratch"
     assert finetune(arguments.split()) == 0
