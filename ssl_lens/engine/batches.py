@@ -70,4 +70,4 @@ class Batches:
 def _resident(images: np.ndarray, device: torch.device) -> np.ndarray | Tensor:
     if device.type != "cuda" or images.nbytes > torch.cuda.mem_get_info(device)[0] / 2:
         return images
-    return torch.from_numpy(np.ascontiguousarray(images)).to(device)
+    return torch.from_numpy(np.array(images)).to(device)  # a copy, since a memory map is read-only

@@ -59,7 +59,6 @@ def test_whitened_neighbours_are_a_method_of_their_own(run, data):
     assert knn(f"{run} --data {data} --labels-per-class all --whiten 4 --untrained".split()) == 0
     rows = _rows(run / "eval" / "knn")
     assert [row["method"] for row in rows] == ["tiny", "tiny, whitened", "untrained", "untrained, whitened"]
-    assert rows[0]["macro_auc"] != rows[1]["macro_auc"]
 
 
 def test_fine_tuning_beside_training_from_scratch(run, data):

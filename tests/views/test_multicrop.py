@@ -131,6 +131,7 @@ def test_sizes_without_counts_are_refused():
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize(("geometry", "photometry", "channels"), POLICIES)
 def test_gpu_makes_the_same_views(geometry, photometry, channels):
     images, index = pictures(9, channels), torch.arange(9)
