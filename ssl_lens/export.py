@@ -72,16 +72,19 @@ def load_backbone(path: Path | str) -> FrozenBackbone:
     return _load_export(path) if (path / CONFIG).is_file() else _load_run(path)
 
 
-def untrained_backbone(path: Path | str, *, seed: int) -> Backbone:
+def untrained_backbone(path: Path | str, *, seed: int | None = None) -> Backbone:
     """The network of a run or an export with fresh weights, on the CPU.
+
+    Args:
+        seed: None for the very weights that a run began with; for an export, 0.
 
     Raises: InputError as `load_backbone`, and for an export with a stem: a folded stem no longer knows the steerable
         filters that it would have to draw.
     """
     path = Path(path)
-    torch.manual_seed(seed)
     if not (path / CONFIG).is_file():
-        return _network_of_run(path)
+        return _network_of_run(path, seed=seed)
+    torch.manual_seed(seed or 0)
     config = _read_config(path)["backbone"]
     if config["architecture"] == "stemmed":
         raise InputError(f"{path} is an export with a folded stem, which cannot start afresh; give its run instead")
@@ -137,7 +140,7 @@ def _load_run(run: Path) -> FrozenBackbone:
     return FrozenBackbone(_preprocess_of_run(run), backbone)
 
 
-def _network_of_run(run: Path) -> Backbone:
+def _network_of_run(run: Path, *, seed: int | None = None) -> Backbone:
     from ssl_lens.recipe import load_recipe  # a run needs more packages than an export
 
     if not (run / RECIPE).is_file():
@@ -145,7 +148,9 @@ def _network_of_run(run: Path) -> Backbone:
             f"{run} is neither a run (no {RECIPE}) nor an export (no {CONFIG}); "
             "give the folder that pretrain.py or `ssl-lens export` wrote"
         )
-    return build.backbone(load_recipe(run / RECIPE), _preprocess_of_run(run).in_channels)
+    recipe = load_recipe(run / RECIPE)
+    torch.manual_seed(recipe.seed if seed is None else seed)
+    return build.backbone(recipe, _preprocess_of_run(run).in_channels)
 
 
 def _preprocess_of_run(run: Path) -> Preprocess:

@@ -124,7 +124,7 @@ def _feature_sets(
     """Method, features of the training part, features of the test part; each extracted once."""
     backbones = {options.model.resolve().name: frozen}
     if options.untrained:
-        fresh = untrained_backbone(options.model, seed=0).to(_device())
+        fresh = untrained_backbone(options.model).to(_device())
         backbones["untrained"] = FrozenBackbone(frozen.preprocess, fresh)
     for method, backbone in backbones.items():
         train, test = (extract(backbone, part.images, pooling=options.pooling) for part in division)

@@ -1,5 +1,6 @@
 """The loop: exact resumption, skipped steps, accumulation, processes."""
 
+import copy
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ from torch import Tensor
 from ssl_lens.engine.reporter import Reporter
 from ssl_lens.engine.trainer import InterruptedRun, Pretraining
 from ssl_lens.errors import InputError
+from ssl_lens.export import untrained_backbone
 from ssl_lens.recipe import Recipe
 from ssl_lens.views.multicrop import Views
 
@@ -93,6 +95,19 @@ def test_a_stopped_run_resumes_bit_exactly(
 
 
 UNREPEATABLE = {"images_per_s", "feature_std", "rankme"}  # the last two look back over steps before the resumption
+
+
+def test_the_untrained_network_of_a_run_is_the_one_it_began_with(
+    run: Callable[..., Pretraining], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts = []
+    train = Pretraining.run
+    monkeypatch.setattr(
+        Pretraining, "run", lambda self: (starts.append(copy.deepcopy(self.teacher.backbone.state_dict())), train(self))
+    )
+    root = run("a", "seed=5", "run.cpu_threads=1").folder.root
+    untrained = untrained_backbone(root).state_dict()
+    assert all(torch.equal(value, untrained[key]) for key, value in starts[0].items())
 
 
 def test_resuming_a_finished_run_changes_nothing(run: Callable[..., Pretraining]) -> None:
