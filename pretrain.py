@@ -22,6 +22,9 @@ def main() -> int:
     except InterruptedRun as stop:
         print(stop, file=sys.stderr)
         return stop.exit_status
+    except KeyboardInterrupt:
+        print("stopped at once; what was saved before is whole", file=sys.stderr)
+        return 130
     print(f"run written to {folder}")
     return 0
 

@@ -40,10 +40,13 @@ class RunFolder:
         self.skipped_steps = self.root / "skipped_steps.jsonl"
 
     def refuse_existing(self, *, resume: bool) -> None:
-        """Raises InputError if the folder holds something and `resume` was not asked for."""
+        """Raises InputError if the folder holds something and `resume` was not asked for.
+
+        A quarantine file alone is what a start leaves that was refused for its images.
+        """
         if self.root.exists() and not self.root.is_dir():
             raise InputError(f"run.folder={self.root} is a file; set run.folder to a new folder")
-        if not resume and self.root.is_dir() and any(self.root.iterdir()):
+        if not resume and self.root.is_dir() and set(self.root.iterdir()) - {self.quarantine}:
             raise InputError(
                 f"run.folder={self.root} exists already; set run.resume=auto to continue it or run.folder to a new one"
             )

@@ -128,7 +128,7 @@ class Pretraining:
     def run(self) -> Path:
         """Trains to the last step; returns the run's folder.
 
-        Raises: Interrupted after SIGINT or SIGTERM; InputError after the third step in a row that is not finite.
+        Raises: InterruptedRun after SIGINT or SIGTERM; InputError after the third step in a row that is not finite.
         """
         recipe, schedules, skips_in_a_row = self.recipe, self.schedules, 0
         save_steps = self.batches.steps_per_epoch * recipe.run.checkpoint_epochs
@@ -208,9 +208,11 @@ class Pretraining:
                 more,
             )
         if skips_in_a_row + 1 == MAX_SKIPS_IN_A_ROW:
+            self._save(step + 1)
             raise InputError(
                 f"steps {step - 1} to {step + 1} were not finite, nothing of them was kept; look at the images in "
-                f"{self.folder.skipped_steps}, lower optim.lr or set optim.precision=no, then run.resume=auto"
+                f"{self.folder.skipped_steps}, then start a new run without them, with a lower optim.lr or another "
+                "optim.precision"
             )
         return skips_in_a_row + 1
 

@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 def fit_linear_probe(features: np.ndarray, labels: np.ndarray, *, seed: int) -> Pipeline:
     """Standardises the features and fits an L2-regularised logistic regression.
 
-    The regularisation is the one with the highest cross-validated AUC (one-vs-rest); standardisation and choice see only the
-    features given here, each fold standardised by its own training part.
+    The regularisation is the one with the highest cross-validated AUC (one-vs-rest); standardisation and choice see
+    only the features given here, each fold standardised by its own training part.
 
     Shapes: features [N, F], labels int [N]. Returns a fitted scikit-learn pipeline with `predict_proba`.
     Raises: InputError if a class has fewer than two images.

@@ -188,9 +188,11 @@ def test_a_step_that_is_not_finite_leaves_no_trace(
 def test_the_third_step_in_a_row_stops_the_run(
     run: Callable[..., Pretraining], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    poison(monkeypatch, {1, 2, 3}, image=0)
-    with pytest.raises(InputError, match="steps 2 to 4 were not finite"):
-        run("poisoned")
+    with monkeypatch.context() as patch:
+        poison(patch, {1, 2, 3}, image=0)
+        with pytest.raises(InputError, match="steps 2 to 4 were not finite"):
+            run("poisoned")
+    assert run("poisoned", "run.resume=auto").start == 4  # the good steps before are saved
 
 
 def test_two_processes_equal_one(
