@@ -17,7 +17,7 @@ quickstart: $(VENV)/.installed
 	$(BIN)/ssl-lens simulate $(LENSES) --count-per-class 300 --seed 1
 	$(BIN)/accelerate launch pretrain.py recipes/quickstart.yaml data.path=$(LENSES) data.probe=$(LENSES) run.resume=auto
 	$(BIN)/ssl-lens export $(RUN) $(RUN)/backbone
-	$(BIN)/python eval/knn.py $(RUN) --data $(LENSES) --untrained
+	$(BIN)/python eval/knn.py $(RUN) --data $(LENSES) --untrained --whiten 64
 	$(BIN)/python eval/linear_probe.py $(RUN) --data $(LENSES) --untrained
 	@echo
 	@echo "Made: $(LENSES)/ (images, parameters.csv) and $(RUN)/:"

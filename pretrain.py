@@ -1,9 +1,9 @@
 """Pretrains a backbone: accelerate launch pretrain.py RECIPE [key=value ...]"""
 
 import argparse
-import logging
 import sys
 
+from ssl_lens.console import show_progress
 from ssl_lens.engine.trainer import InterruptedRun, Pretraining
 from ssl_lens.errors import one_line_errors
 from ssl_lens.recipe import load_recipe
@@ -16,7 +16,7 @@ def main() -> int:
     parser.add_argument("recipe", help="YAML file, such as recipes/quickstart.yaml")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="such as data.path=DIR optim.epochs=10")
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    show_progress()
     try:
         folder = Pretraining(load_recipe(arguments.recipe, arguments.overrides)).run()
     except InterruptedRun as stop:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ssl_lens.console import show_progress
 from ssl_lens.errors import one_line_errors
 
 SHOWN_IMAGES = 6
@@ -19,7 +19,7 @@ SHOWN_IMAGES = 6
 @one_line_errors
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one of the subcommands."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    show_progress()
     options = _parser().parse_args(arguments)
     options.run_command(options)
 

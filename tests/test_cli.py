@@ -1,3 +1,4 @@
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from PIL import Image
 from tiny_run import RECIPE, write_labelled_images
 
 from ssl_lens import cli
+from ssl_lens.console import show_progress
 from ssl_lens.export import ExportCheck
 
 REPOSITORY = Path(__file__).parents[1]
@@ -82,3 +84,12 @@ def test_a_script_runs_its_command_and_passes_the_status_on(tmp_path):
     for script in ("linear_probe", "finetune"):
         text = (REPOSITORY / "eval" / f"{script}.py").read_text()
         assert f"sys.exit({script}())" in text
+
+
+def test_only_our_own_progress_is_shown(caplog):
+    """Other packages log at level INFO too, ONNX's optimiser by the hundred."""
+    show_progress()
+    logging.getLogger("onnx_ir").info("Replaced initializer")
+    logging.getLogger("ssl_lens.data").info("packing")
+    logging.getLogger("onnx_ir").warning("broken")
+    assert [record.message for record in caplog.records] == ["packing", "broken"]

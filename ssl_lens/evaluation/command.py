@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from ssl_lens import build
+from ssl_lens.console import show_progress
 from ssl_lens.data.images import load_images
 from ssl_lens.data.preprocess import Preprocess, fit_preprocess
 from ssl_lens.errors import InputError, one_line_errors
@@ -77,7 +78,7 @@ def finetune(arguments: Sequence[str] | None = None) -> None:
         augmentation=options.augmentation,
         bf16=options.bf16,
     )
-    _start_logging()
+    show_progress()
     out = _output_folder(options, "finetune")
     task = _recipe_task(options) if _is_recipe(options.model) else _backbone_task(options)
     device = _device()
@@ -103,7 +104,7 @@ def finetune(arguments: Sequence[str] | None = None) -> None:
 def _evaluate_frozen(
     options: argparse.Namespace, command: str, classifier: FeatureClassifier, *, whiten: int | None
 ) -> None:
-    _start_logging()
+    show_progress()
     out = _output_folder(options, command)
     frozen = load_backbone(options.model).to(_device())
     division = _divide(options, frozen.backbone.in_channels)
@@ -214,7 +215,3 @@ def _output_folder(options: argparse.Namespace, command: str) -> Path:
 
 def _device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _start_logging() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
