@@ -146,7 +146,13 @@ def test_a_missing_recipe(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 def test_from_the_shell(tmp_path: Path) -> None:
     """The process itself: its status, and no traceback."""
     done = subprocess.run(
-        [sys.executable, "pretrain.py", "recipes/quickstart.yaml", f"data.path={tmp_path / 'none'}"],
+        [
+            sys.executable,
+            "pretrain.py",
+            "recipes/quickstart.yaml",
+            f"data.path={tmp_path / 'none'}",
+            f"run.folder={tmp_path / 'run'}",
+        ],
         cwd=Path(pretrain.__file__).parent,
         capture_output=True,
         text=True,
