@@ -72,11 +72,11 @@ class Reporter:
                 self._write(step, metrics)
 
     def finish(self) -> None:
-        """Draws the curves and closes the trackers."""
+        """Draws the curves of what was measured."""
         self.bar.close()
-        if self.accelerator.is_main_process:
+        measured = self.folder.metrics.is_file() and self.folder.metrics.stat().st_size > 0
+        if self.accelerator.is_main_process and measured:
             plot_curves(self.folder.metrics, self.folder.plots / "curves.png", out_dim=self.recipe.model.out_dim)
-        self.accelerator.end_training()
 
     def _measure(self, step: int, now: Hyperparameters, losses: Losses, targets: Sequence[Output]) -> dict[str, float]:
         """Collective: every rank takes part."""

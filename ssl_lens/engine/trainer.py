@@ -157,9 +157,18 @@ class Pretraining:
                 if stopping or (step + 1) % save_steps == 0 or step + 1 == schedules.total_steps:
                     self._save(step + 1)
                 if stopping:
+                    self._close()
                     raise InterruptedRun(self.folder.root, step + 1, stop.number)
-        self.reporter.finish()
+        self._close()
         return self.folder.root
+
+    def _close(self) -> None:
+        """Draws the curves, ends trackers and process group: on all ranks at once, and after DDP, which holds it."""
+        self.reporter.finish()
+        self.student = self.trainable.student
+        self.accelerator.free_memory()
+        self.accelerator.wait_for_everyone()
+        self.accelerator.end_training()
 
     def _forward_backward(self, step: int, now: Hyperparameters) -> tuple[Losses, list[Output]]:
         """Accumulates gradients over this rank's micro-batches; returns their mean losses and the teacher's outputs."""
