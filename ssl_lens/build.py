@@ -7,6 +7,9 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from ssl_lens.data.preprocess import Preprocess, fit_preprocess
 from ssl_lens.engine.schedules import Schedules
 from ssl_lens.errors import InputError
 from ssl_lens.losses.center import Centering, SinkhornKnopp
@@ -69,6 +72,12 @@ def labelled_set(recipe: Recipe) -> ImageSet | None:
     if images.labels is None:
         raise InputError(f"data.probe={recipe.data.probe} has no class folders; give a folder with one per class")
     return images
+
+
+def preprocess(recipe: Recipe, images: np.ndarray) -> Preprocess:
+    """The recipe's preprocessing, fitted to raw images [N, C, H, W]."""
+    data = recipe.data
+    return fit_preprocess(images, center_crop=data.center_crop, bin=data.bin, stretch=data.stretch)
 
 
 def backbone(recipe: Recipe, in_channels: int) -> Backbone:

@@ -63,15 +63,13 @@ def _export(options: argparse.Namespace) -> None:
 
 def _views(options: argparse.Namespace) -> None:
     from ssl_lens import build
-    from ssl_lens.data.preprocess import fit_preprocess, pixel_range
+    from ssl_lens.data.preprocess import pixel_range
     from ssl_lens.recipe import load_recipe
     from ssl_lens.views.picture import save_views
 
     recipe = load_recipe(options.recipe, options.overrides)
     images = build.image_set(recipe).images
-    preprocess = fit_preprocess(
-        images, center_crop=recipe.data.center_crop, bin=recipe.data.bin, stretch=recipe.data.stretch
-    )
+    preprocess = build.preprocess(recipe, images)
     shown = np.linspace(0, len(images) - 1, min(SHOWN_IMAGES, len(images))).astype(np.int64)
     prepared = preprocess(torch.from_numpy(images[shown]))
     multicrop = build.multicrop(recipe, pixel_range(preprocess, images))

@@ -17,7 +17,7 @@ from joblib import cpu_count
 from torch import nn
 
 from ssl_lens import build
-from ssl_lens.data.preprocess import fit_preprocess, pixel_range
+from ssl_lens.data.preprocess import pixel_range
 from ssl_lens.engine import checkpoint
 from ssl_lens.engine.batches import Batches
 from ssl_lens.engine.checkpoint import Trainable
@@ -75,9 +75,7 @@ class Pretraining:
             images = build.image_set(recipe, quarantine=self.folder.quarantine)
             labelled = build.labelled_set(recipe)
         self.names = images.names
-        self.preprocess = fit_preprocess(
-            images.images, center_crop=recipe.data.center_crop, bin=recipe.data.bin, stretch=recipe.data.stretch
-        ).to(self.device)
+        self.preprocess = build.preprocess(recipe, images.images).to(self.device)
         self.batches = Batches(
             images.images,
             batch_size=recipe.optim.batch_size,

@@ -14,7 +14,7 @@ import torch
 from ssl_lens import build
 from ssl_lens.console import show_progress
 from ssl_lens.data.images import load_images
-from ssl_lens.data.preprocess import Preprocess, fit_preprocess
+from ssl_lens.data.preprocess import Preprocess
 from ssl_lens.errors import InputError, one_line_errors
 from ssl_lens.evaluation.arguments import finetune_parser, frozen_parser, positive
 from ssl_lens.evaluation.features import extract, preprocessed, whitened
@@ -156,9 +156,7 @@ def _recipe_task(options: argparse.Namespace) -> _Task:
     recipe = load_recipe(options.model)
     division = _divide(options, None)
     raw = division.train.images
-    preprocess = fit_preprocess(
-        raw, center_crop=recipe.data.center_crop, bin=recipe.data.bin, stretch=recipe.data.stretch
-    )
+    preprocess = build.preprocess(recipe, raw)
 
     def start(seed: int) -> Backbone:
         torch.manual_seed(seed)
