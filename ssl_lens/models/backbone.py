@@ -23,8 +23,8 @@ class Features(NamedTuple):
 class Backbone(nn.Module, ABC):
     """Turns images into features, at every size its architecture accepts.
 
-    A subclass gives `stages`, `map_size` and `config`; `forward` follows from the last map, whose pixels are the
-    regions and whose mean is the view.
+    A subclass gives `stages`, `map_size`, `accepted_sizes` and `config`; `forward` follows from the last map, whose
+    pixels are the regions and whose mean is the view. A network with a class token overrides it: the token is the view.
 
     Attributes:
         in_channels: channels C of the images.
@@ -47,6 +47,11 @@ class Backbone(nn.Module, ABC):
         Raises: InputError if the architecture cannot take this size.
         """
 
+    @property
+    @abstractmethod
+    def accepted_sizes(self) -> str:
+        """The image sizes that `map_size` takes, in a few words: "any", "multiples of 4 px", "224x224 px"."""
+
     @abstractmethod
     def config(self) -> dict[str, Any]:
         """The constructor's arguments, ready for JSON: `type(self)(**self.config())` is the same architecture."""
@@ -58,6 +63,10 @@ class Backbone(nn.Module, ABC):
         """
         regions = self.stages(images)[-1].flatten(2).transpose(1, 2)
         return Features(view=regions.mean(dim=1), regions=regions)
+
+    def head(self, num_outputs: int) -> nn.Module:
+        """What the architecture's authors put on top, with fresh weights: view features [B, D] to [B, num_outputs]."""
+        return nn.Linear(self.embed_dim, num_outputs)
 
     def fold(self) -> Backbone:
         """The same network for inference in plain torch modules; itself where there is nothing to fold."""

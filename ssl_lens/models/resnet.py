@@ -75,6 +75,10 @@ class ResNet(Backbone):
     def config(self) -> dict[str, Any]:
         return dict(self._config)
 
+    @property
+    def accepted_sizes(self) -> str:
+        return "any"
+
     def map_size(self, height: int, width: int) -> tuple[int, int]:
         if not height or not width:
             raise InputError(f"image size {height}x{width} px is empty; use 1 px or more")

@@ -132,6 +132,12 @@ class StemmedBackbone(Backbone):
         self.stem = stem
         self.backbone = backbone
 
+    @property
+    def accepted_sizes(self) -> str:
+        inner = self.backbone.accepted_sizes
+        halved = isinstance(self.stem.downsample, AntialiasedDownsample) and inner != "any"
+        return f"{inner} after halving" if halved else inner
+
     def config(self) -> dict[str, Any]:
         """Configurations of the two parts; each rebuilds its own class."""
         return {"stem": self.stem.config(), "backbone": self.backbone.config()}

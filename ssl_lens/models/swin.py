@@ -212,6 +212,10 @@ class Swin(Backbone):
     def config(self) -> dict[str, Any]:
         return dict(self._config)
 
+    @property
+    def accepted_sizes(self) -> str:
+        return "any" if self.patch_size == 1 else f"multiples of {self.patch_size} px"
+
     def map_size(self, height: int, width: int) -> tuple[int, int]:
         patch = self.patch_size
         if height % patch or width % patch or not height or not width:

@@ -21,6 +21,8 @@ class DroppingBackbone(Backbone):
         maps = self.patches(images)
         return [maps + self.drop_path(maps)]
 
+    accepted_sizes = "any"
+
     def map_size(self, height, width):
         return height // 8, width // 8
 

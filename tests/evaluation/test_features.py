@@ -20,6 +20,8 @@ class TwoStages(Backbone):
         first = self.first(images)
         return [first, self.second(first)]
 
+    accepted_sizes = "any"
+
     def map_size(self, height: int, width: int) -> tuple[int, int]:
         return height // 4, width // 4
 

@@ -20,6 +20,8 @@ class PatchBackbone(Backbone):
         self.batches.append(tuple(images.shape))
         return [self.projection(images)]
 
+    accepted_sizes = "any"
+
     def map_size(self, height, width):
         return height // self.patch_size, width // self.patch_size
 
