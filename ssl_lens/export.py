@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ssl_lens import build
+from ssl_lens import build_backbone
 from ssl_lens.data.preprocess import Preprocess
 from ssl_lens.engine.checkpoint import load_into, newest_good
 from ssl_lens.errors import InputError
@@ -88,7 +88,7 @@ def untrained_backbone(path: Path | str, *, seed: int | None = None) -> Backbone
     config = _read_config(path)["backbone"]
     if config["architecture"] == "stemmed":
         raise InputError(f"{path} is an export with a folded stem, which cannot start afresh; give its run instead")
-    return build.backbone_from_config(config)
+    return build_backbone.backbone_from_config(config)
 
 
 def export(run: Path | str, out: Path | str, *, image_size: int | None = None) -> ExportCheck:
@@ -115,7 +115,7 @@ def export(run: Path | str, out: Path | str, *, image_size: int | None = None) -
     backbone = frozen.backbone.fold()
     save_file({name: value.contiguous() for name, value in backbone.state_dict().items()}, out / WEIGHTS)
     config = {
-        "backbone": build.backbone_config(backbone),
+        "backbone": build_backbone.backbone_config(backbone),
         "preprocess": frozen.preprocess.config(),
         "versions": {package: version(package) for package in ("ssl_lens", "torch", "timm", "numpy")},
     }
@@ -150,7 +150,7 @@ def _network_of_run(run: Path, *, seed: int | None = None) -> Backbone:
         )
     recipe = load_recipe(run / RECIPE)
     torch.manual_seed(recipe.seed if seed is None else seed)
-    return build.backbone(recipe, _preprocess_of_run(run).in_channels)
+    return build_backbone.backbone(recipe, _preprocess_of_run(run).in_channels)
 
 
 def _preprocess_of_run(run: Path) -> Preprocess:
@@ -168,7 +168,7 @@ def _load_export(folder: Path) -> FrozenBackbone:
         weights = load_file(folder / WEIGHTS)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{folder / WEIGHTS} cannot be read ({error}); export the run again") from None
-    backbone = build.backbone_from_config(config["backbone"])
+    backbone = build_backbone.backbone_from_config(config["backbone"])
     load_into(backbone, weights, source=folder / WEIGHTS)
     return FrozenBackbone(Preprocess(**config["preprocess"]), backbone)
 

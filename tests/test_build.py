@@ -6,7 +6,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-from ssl_lens import build
+from ssl_lens import build, build_backbone
 from ssl_lens.engine.trainer import Pretraining
 from ssl_lens.errors import InputError
 from ssl_lens.losses.center import Centering, SinkhornKnopp
@@ -37,7 +37,7 @@ def test_named_networks_have_the_published_number_of_parameters(values: dict[str
 )
 def test_a_backbone_is_rebuilt_from_its_configuration(values: dict[str, object]) -> None:
     backbone = build.backbone(replace(Recipe(), values), 1).fold().eval()
-    again = build.backbone_from_config(build.backbone_config(backbone)).eval()
+    again = build_backbone.backbone_from_config(build_backbone.backbone_config(backbone)).eval()
     again.load_state_dict(backbone.state_dict())
     images = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     assert torch.equal(backbone(images).view, again(images).view)
@@ -45,7 +45,7 @@ def test_a_backbone_is_rebuilt_from_its_configuration(values: dict[str, object])
 
 def test_an_unknown_architecture_is_refused() -> None:
     with pytest.raises(InputError, match="architecture 'perceiver' is unknown"):
-        build.backbone_from_config({"architecture": "perceiver"})
+        build_backbone.backbone_from_config({"architecture": "perceiver"})
 
 
 @pytest.mark.parametrize(
