@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ssl_lens.errors import InputError
 from ssl_lens.models.backbone import Backbone
+from ssl_lens.models.cvt_lens import CvTLens
 from ssl_lens.models.resnet import ResNet
 from ssl_lens.models.stem import FoldedStem, StemmedBackbone
 from ssl_lens.models.swin import Swin
 
 if TYPE_CHECKING:  # an exported backbone is rebuilt here with torch and timm alone
     from ssl_lens.recipe import Recipe
+    from ssl_lens.sections import Model
+
+T = TypeVar("T")
+
+ARCHITECTURES: dict[str, type[Backbone]] = {  # as an export names them
+    "swin": Swin,
+    "cvt_lens": CvTLens,
+    "resnet": ResNet,
+}
 
 
 def backbone(recipe: Recipe, in_channels: int) -> Backbone:
@@ -19,59 +29,66 @@ def backbone(recipe: Recipe, in_channels: int) -> Backbone:
 
     Raises: InputError if the recipe's model values do not fit together.
     """
-    stem = recipe.model.stem
-    if stem is None:
-        return _plain_backbone(recipe, in_channels)
+    model, image_size = recipe.model, recipe.model.image_size
+    image_size = recipe.views.global_size if image_size == "auto" else image_size
+    if model.stem is None:
+        return _plain_backbone(model, in_channels, image_size)
     from ssl_lens.models.steerable import SteerableStem
 
-    steerable = SteerableStem(
+    stem = SteerableStem(
         in_channels,
-        group=stem.group,
-        fields=stem.fields,
-        depth=stem.depth,
-        kernel_size=stem.kernel_size,
-        downsample=stem.downsample,
+        group=model.stem.group,
+        fields=model.stem.fields,
+        depth=model.stem.depth,
+        kernel_size=model.stem.kernel_size,
+        downsample=model.stem.downsample,
     )
-    return StemmedBackbone(steerable, _plain_backbone(recipe, steerable.out_channels))
+    return StemmedBackbone(stem, _plain_backbone(model, stem.out_channels, stem.map_size(image_size, image_size)[0]))
 
 
-def _plain_backbone(recipe: Recipe, in_channels: int) -> Backbone:
-    match recipe.model.name:
+def _plain_backbone(model: Model, in_channels: int, image_size: int) -> Backbone:
+    """The network that `model.name` means; `image_size` in pixels of what it sees, behind the stem."""
+    match model.name:
         case "swin_tiny":
-            return _swin(recipe, in_channels, 96, (2, 2, 6, 2), (3, 6, 12, 24))
+            return _swin(model, in_channels, 96, (2, 2, 6, 2), (3, 6, 12, 24))
         case "swin_small":
-            return _swin(recipe, in_channels, 96, (2, 2, 18, 2), (3, 6, 12, 24))
+            return _swin(model, in_channels, 96, (2, 2, 18, 2), (3, 6, 12, 24))
         case "swin_base":
-            return _swin(recipe, in_channels, 128, (2, 2, 18, 2), (4, 8, 16, 32))
+            return _swin(model, in_channels, 128, (2, 2, 18, 2), (4, 8, 16, 32))
         case "swin_micro":
-            return _swin(recipe, in_channels, 48, (2, 2, 2), (2, 4, 8))
+            return _swin(model, in_channels, 48, (2, 2, 2), (2, 4, 8))
+        case "cvt_small_lens":
+            return CvTLens(in_channels)
         case "resnet18":
-            return _resnet(recipe, in_channels, 64, (2, 2, 2, 2), (1, 2, 2, 2))
+            return _resnet(model, in_channels, 64, (2, 2, 2, 2), (1, 2, 2, 2), 4)
         case "resnet_micro":
-            return _resnet(recipe, in_channels, 32, (1, 1, 1), (1, 2, 1))  # the last stage keeps the map
+            return _resnet(model, in_channels, 32, (1, 1, 1), (1, 2, 1), 2)  # the last stage keeps the map
         case name:
             raise AssertionError(f"the recipe let {name} through")
 
 
-def _swin(
-    recipe: Recipe, in_channels: int, embed_dim: int, depths: tuple[int, ...], num_heads: tuple[int, ...]
-) -> Swin:
-    model = recipe.model
+def _resnet(
+    model: Model, in_channels: int, width: int, depths: tuple[int, ...], strides: tuple[int, ...], stem_stride: int
+) -> ResNet:
+    stem_stride = _given(model.stem_stride, stem_stride)
+    return ResNet(in_channels, width, depths[: model.stages], strides[: model.stages], stem_stride)
+
+
+def _swin(model: Model, in_channels: int, embed_dim: int, depths: tuple[int, ...], num_heads: tuple[int, ...]) -> Swin:
     return Swin(
         in_channels,
         embed_dim=embed_dim,
         depths=depths[: model.stages],
         num_heads=num_heads[: model.stages],
-        patch_size=model.patch_size,
-        window_size=model.window_size,
-        drop_path=model.drop_path,
-        padding=model.padding,
+        patch_size=_given(model.patch_size, 4),
+        window_size=_given(model.window_size, 7),
+        drop_path=_given(model.drop_path, 0.1),
+        padding=_given(model.padding, "clamp"),
     )
 
 
-def _resnet(recipe: Recipe, in_channels: int, width: int, depths: tuple[int, ...], strides: tuple[int, ...]) -> ResNet:
-    model = recipe.model
-    return ResNet(in_channels, width, depths[: model.stages], strides[: model.stages], model.stem_stride)
+def _given(value: T | None, published: T) -> T:
+    return published if value is None else value
 
 
 def backbone_config(backbone: Backbone) -> dict[str, Any]:
@@ -79,20 +96,15 @@ def backbone_config(backbone: Backbone) -> dict[str, Any]:
 
     A steerable stem must have been folded.
     """
-    match backbone:
-        case Swin():
-            return {"architecture": "swin", **backbone.config()}
-        case ResNet():
-            return {"architecture": "resnet", **backbone.config()}
-        case StemmedBackbone():
-            assert isinstance(backbone.stem, FoldedStem), "fold the stem first"
-            return {
-                "architecture": "stemmed",
-                "stem": backbone.stem.config(),
-                "backbone": backbone_config(backbone.backbone),
-            }
-        case _:
-            raise AssertionError(f"{type(backbone).__name__} has no architecture name")
+    if isinstance(backbone, StemmedBackbone):
+        assert isinstance(backbone.stem, FoldedStem), "fold the stem first"
+        return {
+            "architecture": "stemmed",
+            "stem": backbone.stem.config(),
+            "backbone": backbone_config(backbone.backbone),
+        }
+    (name,) = (name for name, architecture in ARCHITECTURES.items() if type(backbone) is architecture)
+    return {"architecture": name, **backbone.config()}
 
 
 def backbone_from_config(config: dict[str, Any]) -> Backbone:
@@ -100,13 +112,10 @@ def backbone_from_config(config: dict[str, Any]) -> Backbone:
 
     Raises: InputError if the architecture is unknown, as in an export by a newer version.
     """
+    name = config["architecture"]
     arguments = {key: value for key, value in config.items() if key != "architecture"}
-    match config["architecture"]:
-        case "swin":
-            return Swin(**arguments)
-        case "resnet":
-            return ResNet(**arguments)
-        case "stemmed":
-            return StemmedBackbone(FoldedStem(**arguments["stem"]), backbone_from_config(arguments["backbone"]))
-        case name:
-            raise InputError(f"architecture {name!r} is unknown to this version of ssl_lens; install a newer one")
+    if name == "stemmed":
+        return StemmedBackbone(FoldedStem(**arguments["stem"]), backbone_from_config(arguments["backbone"]))
+    if name not in ARCHITECTURES:
+        raise InputError(f"architecture {name!r} is unknown to this version of ssl_lens; install a newer one")
+    return ARCHITECTURES[name](**arguments)
