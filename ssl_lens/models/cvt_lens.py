@@ -28,8 +28,8 @@ class ConvAttention(nn.Module):
         super().__init__()
         self.num_heads = num_heads
         inner = num_heads * head_dim
-        self.to_q = _depthwise_projection(dim, inner, stride=1)
-        self.to_kv = _depthwise_projection(dim, 2 * inner, stride=kv_stride)
+        self.to_q = depthwise_projection(dim, inner, stride=1)
+        self.to_kv = depthwise_projection(dim, 2 * inner, stride=kv_stride)
         self.to_out = nn.Conv2d(inner, dim, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -87,7 +87,7 @@ class CvTLens(Backbone):
     channel.
 
     Source: Wu et al. 2021 in the implementation of vit-pytorch (Phil Wang), as the lens literature uses it, with its
-    dropout of 0. Differs: stages, images of any size and channel count.
+    dropout of 0. Differs: any number of stages and channels.
     """
 
     def __init__(
@@ -115,20 +115,9 @@ class CvTLens(Backbone):
             head_dim: width of each attention head.
             kv_stride: stride of the convolution that makes keys and values.
 
-        Raises: InputError if the stages' arguments do not have one length, or for an even kernel.
+        Raises: InputError for arguments that `stage_arguments` refuses.
         """
-        stages = {
-            "dims": list(dims),
-            "kernel_sizes": list(kernel_sizes),
-            "strides": list(strides),
-            "num_heads": list(num_heads),
-            "depths": list(depths),
-        }
-        if not dims or len({len(values) for values in stages.values()}) > 1:
-            given = ", ".join(f"{name}={values}" for name, values in stages.items())
-            raise InputError(f"{given} of the CvT do not fit; give each one value per stage")
-        if any(kernel_size % 2 == 0 for kernel_size in kernel_sizes):
-            raise InputError(f"kernel_sizes={list(kernel_sizes)} of the CvT cannot be centred on a pixel; use odd ones")
+        stages = stage_arguments(dims, kernel_sizes, strides, num_heads, depths)
         super().__init__(in_channels, dims[-1])
         self._config = {
             "in_channels": in_channels,
@@ -173,9 +162,39 @@ def lens_head(dim: int, hidden: int, num_outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(dim, hidden), nn.BatchNorm1d(hidden), nn.ELU(), nn.Linear(hidden, num_outputs))
 
 
-def _depthwise_projection(channels: int, width: int, stride: int) -> nn.Sequential:
+def stage_arguments(
+    dims: Sequence[int],
+    kernel_sizes: Sequence[int],
+    strides: Sequence[int],
+    num_heads: Sequence[int],
+    depths: Sequence[int],
+) -> dict[str, list[int]]:
+    """What the stages of any CvT are built of, ready for JSON.
+
+    Raises: InputError unless all have the same length and each kernel is odd and no smaller than its stride.
+    """
+    stages = {
+        "dims": list(dims),
+        "kernel_sizes": list(kernel_sizes),
+        "strides": list(strides),
+        "num_heads": list(num_heads),
+        "depths": list(depths),
+    }
+    if not dims or len({len(values) for values in stages.values()}) > 1:
+        given = ", ".join(f"{name}={values}" for name, values in stages.items())
+        raise InputError(f"{given} of the CvT do not fit; give each one value per stage")
+    if any(kernel % 2 == 0 or kernel < stride for kernel, stride in zip(kernel_sizes, strides, strict=True)):
+        raise InputError(
+            f"kernel_sizes={list(kernel_sizes)} with strides={list(strides)} of the CvT would skip pixels or shift the "
+            "map; use odd kernels no smaller than their stride"
+        )
+    return stages
+
+
+def depthwise_projection(channels: int, width: int, stride: int, bias: bool = False) -> nn.Sequential:
+    """A 3x3 convolution of each channel for itself, batch norm, and a 1x1 convolution to `width` channels."""
     return nn.Sequential(
         nn.Conv2d(channels, channels, 3, stride, padding=1, groups=channels, bias=False),
         nn.BatchNorm2d(channels),
-        nn.Conv2d(channels, width, 1, bias=False),
+        nn.Conv2d(channels, width, 1, bias=bias),
     )
