@@ -8,7 +8,7 @@ from ssl_lens.errors import InputError
 from ssl_lens.models.backbone import Backbone
 from ssl_lens.models.cvt_lens import CvTLens
 from ssl_lens.models.resnet import ResNet
-from ssl_lens.models.stem import FoldedStem, StemmedBackbone
+from ssl_lens.models.stem import Stem, StemmedBackbone
 from ssl_lens.models.swin import Swin
 
 if TYPE_CHECKING:  # an exported backbone is rebuilt here with torch and timm alone
@@ -33,15 +33,14 @@ def backbone(recipe: Recipe, in_channels: int) -> Backbone:
     image_size = recipe.views.global_size if image_size == "auto" else image_size
     if model.stem is None:
         return _plain_backbone(model, in_channels, image_size)
-    from ssl_lens.models.steerable import SteerableStem
-
-    stem = SteerableStem(
+    stem = Stem(
         in_channels,
         group=model.stem.group,
         fields=model.stem.fields,
         depth=model.stem.depth,
         kernel_size=model.stem.kernel_size,
         downsample=model.stem.downsample,
+        pooling=model.stem.pooling,
     )
     return StemmedBackbone(stem, _plain_backbone(model, stem.out_channels, stem.map_size(image_size, image_size)[0]))
 
@@ -97,7 +96,7 @@ def backbone_config(backbone: Backbone) -> dict[str, Any]:
     A steerable stem must have been folded.
     """
     if isinstance(backbone, StemmedBackbone):
-        assert isinstance(backbone.stem, FoldedStem), "fold the stem first"
+        assert backbone.stem.folded, "fold the stem first"
         return {
             "architecture": "stemmed",
             "stem": backbone.stem.config(),
@@ -115,7 +114,13 @@ def backbone_from_config(config: dict[str, Any]) -> Backbone:
     name = config["architecture"]
     arguments = {key: value for key, value in config.items() if key != "architecture"}
     if name == "stemmed":
-        return StemmedBackbone(FoldedStem(**arguments["stem"]), backbone_from_config(arguments["backbone"]))
+        return StemmedBackbone(Stem(**arguments["stem"]), backbone_from_config(arguments["backbone"]))
     if name not in ARCHITECTURES:
         raise InputError(f"architecture {name!r} is unknown to this version of ssl_lens; install a newer one")
     return ARCHITECTURES[name](**arguments)
+
+
+def unfolded(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration as it was before folding, steerable filters and all."""
+    config = {key: unfolded(value) if isinstance(value, dict) else value for key, value in config.items()}
+    return config | ({"folded": False} if "folded" in config else {})

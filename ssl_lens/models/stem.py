@@ -1,71 +1,89 @@
-"""Stems of group-pooled convolutions, as plain torch modules, and a backbone behind one."""
+"""A stem of group-pooled convolutions, and a backbone behind one."""
 
 from __future__ import annotations
 
 import copy
-from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_lens.errors import InputError
 from ssl_lens.models.backbone import Backbone
+from ssl_lens.models.group_fields import AntialiasedDownsample, Group, GroupPool, field_conv, fold_into, group_order
 
 
-class AntialiasedDownsample(nn.Module):
-    """Blurs and halves a map [B, C, H, W] to [B, C, ceil(H / 2), ceil(W / 2)], commuting exactly with turns and flips.
+class Stem(nn.Module):
+    """Convolutions equivariant to quarter or eighth turns (C4, C8) and flips (D4, D8), pooled over the group.
 
-    A strided filter is centred on the map only where (side + 2 * padding - taps) is even, so even sides take four
-    binomial taps and odd sides five.
-
-    Source: Zhang 2019 (anti-aliased pooling). Differs: taps by the parity of the map.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("even_taps", torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8, persistent=False)
-        self.register_buffer("odd_taps", torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16, persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        channels, height, width = x.shape[1:]
-        rows, columns = (self.odd_taps if side % 2 else self.even_taps for side in (height, width))
-        kernel = (rows[:, None] * columns).to(x.dtype).expand(channels, 1, -1, -1)
-        padding = (len(rows) - 1) // 2, (len(columns) - 1) // 2
-        return F.conv2d(x, kernel, stride=2, padding=padding, groups=channels)
-
-
-class Stem(nn.Module, ABC):
-    """Convolutions over a group, ReLU between them, maximum over the group at the end.
-
-    Layer i maps to `fields * group_order` channels, a field's group elements side by side. The maximum over them makes
-    `fields` plain channels: images turned or flipped by an element of the group that maps the pixel grid to itself give
-    maps turned or flipped likewise, exactly.
+    Images turned by 90° (or flipped, for D) give maps turned likewise, exactly, at any image size; eighth turns are as
+    good as the sampling of the filters.
 
     Shapes: [B, in_channels, H, W] to [B, out_channels, H, W], or ceil(H / 2), ceil(W / 2) with downsample=2.
+    Source: Weiler & Cesa 2019 (regular fields, inner batch norm, group pooling).
     """
 
     def __init__(
-        self, in_channels: int, fields: int, group_order: int, downsample: int, layers: Iterable[nn.Module]
+        self,
+        in_channels: int,
+        group: Group = "C8",
+        fields: int = 8,
+        depth: int = 2,
+        kernel_size: int = 5,
+        downsample: Literal[1, 2] = 1,
+        pooling: Literal["max", "mean"] = "max",
+        folded: bool = False,
     ) -> None:
+        """Builds the stem with random weights.
+
+        Args:
+            in_channels: channels of the images; each is a scalar field.
+            group: rotations by 360° / 4 or / 8; D adds reflections.
+            fields: regular fields of every layer, and channels of the output.
+            depth: number of convolutions.
+            kernel_size: odd side of the filters, px.
+            downsample: 2 halves the map (antialiased) after the first layer.
+            pooling: how the elements of the group become one channel.
+            folded: plain convolutions for inference, without batch norm; needs no e2cnn.
+
+        Raises: InputError for any other group, kernel size, depth, downsampling or pooling.
+        """
         super().__init__()
+        if kernel_size < 3 or kernel_size % 2 == 0:
+            raise InputError(f"kernel_size={kernel_size} of the stem is not symmetric; use an odd number from 3")
+        if depth < 1:
+            raise InputError(f"depth={depth} of the stem is too small; use 1 or more")
         if downsample not in (1, 2):
             raise InputError(f"downsample={downsample} of the stem is not possible; use 1 or 2")
+        if pooling not in ("max", "mean"):
+            raise InputError(f"pooling={pooling!r} of the stem is not known; use 'max' or 'mean'")
+        self._config = {
+            "in_channels": in_channels,
+            "group": group,
+            "fields": fields,
+            "depth": depth,
+            "kernel_size": kernel_size,
+            "downsample": downsample,
+            "pooling": pooling,
+            "folded": folded,
+        }
         self.in_channels = in_channels
         self.out_channels = fields
-        self.group_order = group_order
-        self.layers = nn.ModuleList(layers)
+        self.folded = folded
+        self.pool = GroupPool(group_order(group), pooling)
+        self.layers = nn.ModuleList(
+            field_conv(group, given, fields, kernel_size, folded=folded, scalar_input=i == 0, norm=True)
+            for i, given in enumerate([in_channels] + [fields] * (depth - 1))
+        )
         self.downsample = AntialiasedDownsample() if downsample == 2 else nn.Identity()
 
-    @abstractmethod
     def config(self) -> dict[str, Any]:
         """The constructor's arguments, ready for JSON."""
+        return dict(self._config)
 
-    @abstractmethod
-    def fold(self) -> FoldedStem:
+    def fold(self) -> Stem:
         """The same function with its present weights, for inference."""
+        return self if self.folded else fold_into(Stem(**{**self._config, "folded": True}), self)
 
     def map_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the stem's map for images of this size in pixels."""
@@ -77,45 +95,15 @@ class Stem(nn.Module, ABC):
         x = images
         for i, layer in enumerate(self.layers):
             x = layer(x)
-            if i == len(self.layers) - 1:  # before the ReLU: the same result from a group_order-th of the work
-                x = x.unflatten(1, (self.out_channels, self.group_order)).amax(dim=2)
-            x = F.relu(x)
+            if i < len(self.layers) - 1:
+                x = F.relu(x)
+            elif self.pool.kind == "max":  # before the ReLU: the same result from a fraction of the work
+                x = F.relu(self.pool(x))
+            else:
+                x = self.pool(F.relu(x))
             if i == 0:  # early, so that the later layers work on the smaller map
                 x = self.downsample(x)
         return x
-
-
-class FoldedStem(Stem):
-    """A stem whose filters are expanded and batch norms folded in: plain convolutions with bias."""
-
-    def __init__(
-        self, in_channels: int, fields: int, group_order: int, depth: int, kernel_size: int, downsample: int
-    ) -> None:
-        width = fields * group_order
-        super().__init__(
-            in_channels,
-            fields,
-            group_order,
-            downsample,
-            (
-                nn.Conv2d(in_channels if i == 0 else width, width, kernel_size, padding=kernel_size // 2)
-                for i in range(depth)
-            ),
-        )
-        self._config = {
-            "in_channels": in_channels,
-            "fields": fields,
-            "group_order": group_order,
-            "depth": depth,
-            "kernel_size": kernel_size,
-            "downsample": downsample,
-        }
-
-    def config(self) -> dict[str, Any]:
-        return dict(self._config)
-
-    def fold(self) -> FoldedStem:
-        return self
 
 
 class StemmedBackbone(Backbone):

@@ -11,8 +11,7 @@ import torch
 from ssl_lens.errors import InputError
 from ssl_lens.models.backbone import Backbone
 from ssl_lens.models.resnet import ResNet
-from ssl_lens.models.steerable import SteerableStem
-from ssl_lens.models.stem import StemmedBackbone
+from ssl_lens.models.stem import Stem, StemmedBackbone
 from ssl_lens.models.swin import Swin
 
 
@@ -22,7 +21,7 @@ def swin(padding: str) -> Swin:
 
 def stemmed() -> StemmedBackbone:
     backbone = Swin(3, 8, depths=(2, 1), num_heads=(1, 2), patch_size=2, window_size=4)
-    return StemmedBackbone(SteerableStem(2, "D4", fields=3, kernel_size=3, downsample=2), backbone)
+    return StemmedBackbone(Stem(2, "D4", fields=3, kernel_size=3, downsample=2), backbone)
 
 
 BACKBONES = {
@@ -114,7 +113,7 @@ def test_the_configuration_rebuilds_the_architecture(build):
     backbone = build()
     if isinstance(backbone, StemmedBackbone):
         config = backbone.config()
-        again = StemmedBackbone(SteerableStem(**config["stem"]), Swin(**config["backbone"]))
+        again = StemmedBackbone(Stem(**config["stem"]), Swin(**config["backbone"]))
     else:
         again = type(backbone)(**backbone.config())
     again.load_state_dict(backbone.state_dict(), strict=True)

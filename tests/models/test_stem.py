@@ -1,57 +1,133 @@
-"""Plain stems: the downsampling that commutes with turns, the folded stem, and a backbone behind one."""
+"""Stems: exact under their group, equal to their folded form, and a backbone behind one."""
+
+import copy
+import pickle
+import subprocess
+import sys
 
 import pytest
 import torch
 
 from ssl_lens.errors import InputError
+from ssl_lens.models.group_fields import ORDERS
 from ssl_lens.models.resnet import ResNet
-from ssl_lens.models.stem import AntialiasedDownsample, FoldedStem, StemmedBackbone
+from ssl_lens.models.stem import Stem, StemmedBackbone
 from ssl_lens.models.swin import Swin
 
-
-@torch.no_grad()
-def test_downsampling_averages_with_binomial_weights_centred_on_the_map():
-    halve = AntialiasedDownsample()
-    impulse = torch.zeros(1, 1, 6, 5)
-    impulse[0, 0, 2, 2] = 1
-    rows = torch.tensor([1.0, 3.0, 0.0]) / 8  # even: outputs lie between pixels 0|1, 2|3, 4|5
-    columns = torch.tensor([1.0, 6.0, 1.0]) / 16  # odd: outputs lie on pixels 0, 2, 4
-    torch.testing.assert_close(halve(impulse)[0, 0], rows[:, None] * columns, atol=1e-7, rtol=0)
+TOLERANCE = 1e-5  # relative, float32
 
 
-@pytest.mark.parametrize("size", [(6, 6), (7, 7), (6, 7), (2, 5)])
-@torch.no_grad()
-def test_downsampling_commutes_with_turns_and_keeps_a_flat_map(size):
+def stem(group: str = "C4", downsample: int = 1, depth: int = 2, pooling: str = "max") -> Stem:
     torch.manual_seed(0)
-    halve = AntialiasedDownsample().double()
-    images = torch.randn(2, 3, *size, dtype=torch.float64)
-    small = halve(images)
-    assert small.shape[2:] == ((size[0] + 1) // 2, (size[1] + 1) // 2)
-    torch.testing.assert_close(halve(images.rot90(1, (2, 3))), small.rot90(1, (2, 3)), atol=1e-14, rtol=0)
-    torch.testing.assert_close(halve(images.flip(2)), small.flip(2), atol=1e-14, rtol=0)
-    assert halve(torch.ones(1, 1, 9, 9, dtype=torch.float64))[0, 0, 2, 2] == 1
+    return Stem(1, group, fields=2, depth=depth, kernel_size=5, downsample=downsample, pooling=pooling)
 
 
+def relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    return ((ours - theirs).abs().max() / theirs.abs().max()).item()
+
+
+@pytest.mark.parametrize(("training", "pooling"), [(True, "max"), (False, "max"), (False, "mean")])
+@pytest.mark.parametrize("downsample", [1, 2])
+@pytest.mark.parametrize("group", ORDERS)
 @torch.no_grad()
-def test_group_pooling_takes_the_maximum_over_a_fields_elements():
-    stem = FoldedStem(1, fields=2, group_order=3, depth=1, kernel_size=1, downsample=1)
-    stem.layers[0].weight.copy_(torch.tensor([1.0, 5, 2, -1, -3, -2]).view(6, 1, 1, 1))
+def test_turned_images_give_turned_maps(group, downsample, training, pooling):
+    network = stem(group, downsample, pooling=pooling)
+    network(torch.randn(4, 1, 32, 32))
+    network.train(training)
+    for size in (64, 65, 96, 150):
+        images = torch.randn(1, 1, size, size)
+        maps = network(images)
+        assert maps.shape == (1, 2, *network.map_size(size, size))
+        for turns in (1, 2, 3):
+            assert relative(network(images.rot90(turns, (2, 3))), maps.rot90(turns, (2, 3))) <= TOLERANCE
+        mirrored = relative(network(images.flip(3)), maps.flip(3))
+        assert mirrored <= TOLERANCE if group.startswith("D") else mirrored > 0.02
+
+
+@pytest.mark.parametrize(("group", "least", "most"), [("C4", 0.1, 1.0), ("C8", 0.0, 0.04), ("D8", 0.0, 0.04)])
+@torch.no_grad()
+def test_only_eight_rotations_see_an_eighth_turn(group, least, most):
+    """A smooth elongated blob, drawn at 0° and at 45°: the pooled response at its centre."""
+    torch.manual_seed(1)
+    network = Stem(1, group, fields=8, depth=1, kernel_size=7).eval()
+    y, x = torch.meshgrid(torch.arange(-10.0, 11), torch.arange(-10.0, 11), indexing="ij")
+
+    def blob(angle: torch.Tensor) -> torch.Tensor:
+        along, across = x * angle.cos() + y * angle.sin(), y * angle.cos() - x * angle.sin()
+        return torch.exp(-((along / 4) ** 2) - (across / 2) ** 2)[None, None]
+
+    straight, slanted = (network(blob(torch.tensor(angle)))[0, :, 10, 10] for angle in (0.0, torch.pi / 4))
+    assert least <= ((slanted - straight).norm() / straight.norm()).item() <= most
+
+
+@pytest.mark.parametrize("pooling", ["max", "mean"])
+@pytest.mark.parametrize("group", ORDERS)
+@torch.no_grad()
+def test_a_folded_stem_is_the_same_function(group, pooling):
+    for downsample in (1, 2):
+        network = stem(group, downsample, pooling=pooling)
+        for layer in network.layers:
+            layer.norm.weight.normal_()
+            layer.norm.bias.normal_()
+        network(torch.randn(8, 1, 24, 24) * 3 + 1)
+        folded = network.eval().fold()
+        assert folded.config() == network.config() | {"folded": True}
+        assert {type(layer) for layer in folded.layers} == {torch.nn.Conv2d}
+        for size in (24, 25):
+            images = torch.randn(2, 1, size, size)
+            assert relative(folded(images), network(images)) <= TOLERANCE
+
+
+@pytest.mark.parametrize(("pooling", "expected"), [("max", ([5, 0], [0, 3])), ("mean", ([8 / 3, 0], [0, 2]))])
+@torch.no_grad()
+def test_group_pooling_takes_the_maximum_or_the_mean_of_a_fields_elements_behind_the_relu(pooling, expected):
+    stem = Stem(1, "C4", fields=2, depth=1, kernel_size=3, pooling=pooling, folded=True)
+    stem.layers[0].weight.zero_()[:, 0, 1, 1] = torch.tensor([1.0, 5, 2, 8 / 3, -1, -3, -2, -2])
+    if pooling == "max":
+        stem.layers[0].weight[3, 0, 1, 1] = -9
     stem.layers[0].bias.zero_()
-    assert stem(torch.ones(1, 1, 1, 1)).flatten().tolist() == [5, 0]  # max(1, 5, 2); max(-1, -3, -2), then ReLU
-    assert stem(-torch.ones(1, 1, 1, 1)).flatten().tolist() == [0, 3]
+    assert stem(torch.ones(1, 1, 1, 1)).flatten().tolist() == pytest.approx(expected[0])
+    assert stem(-torch.ones(1, 1, 1, 1)).flatten().tolist() == pytest.approx(
+        expected[1] if pooling == "mean" else [9, 3]
+    )
 
 
-def test_folded_stem_is_rebuilt_from_its_configuration():
-    stem = FoldedStem(2, fields=3, group_order=4, depth=2, kernel_size=5, downsample=2)
-    again = FoldedStem(**stem.config())
+def test_a_folded_stem_is_rebuilt_from_its_configuration():
+    stem = Stem(2, "D4", fields=3, depth=2, kernel_size=5, downsample=2, folded=True)
+    again = Stem(**stem.config())
     again.load_state_dict(stem.state_dict(), strict=True)
     images = torch.randn(1, 2, 9, 9)
     torch.testing.assert_close(again(images), stem(images), atol=0, rtol=0)
     assert stem.fold() is stem
 
 
+def test_a_folded_stem_needs_no_e2cnn():
+    code = "import sys; from ssl_lens.models.stem import Stem; Stem(1, folded=True); assert 'e2cnn' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@torch.no_grad()
+def test_changed_weights_are_seen_at_once_in_evaluation_mode():
+    network = stem().eval()
+    images = torch.randn(1, 1, 9, 9)
+    before = network(images)
+    for layer in network.layers:
+        layer.conv.weights.mul_(2)
+    assert (network(images) - before).abs().max() > 0.1
+
+
+@torch.no_grad()
+def test_copies_and_pickles_after_a_forward_pass_in_either_mode():
+    network = stem("D4")
+    images = torch.randn(1, 1, 9, 9)
+    for training in (True, False):
+        network.train(training)(images)
+        for other in (copy.deepcopy(network), pickle.loads(pickle.dumps(network))):
+            torch.testing.assert_close(other.eval()(images), network.eval()(images), atol=0, rtol=0)
+
+
 def test_folding_copies_the_backbone_and_leaves_it_as_it_was():
-    backbone = StemmedBackbone(FoldedStem(1, 2, 4, 1, 3, 1), ResNet(2, width=2, depths=(1,))).train()
+    backbone = StemmedBackbone(Stem(1, fields=2, folded=True), ResNet(2, width=2, depths=(1,))).train()
     folded = backbone.fold()
     assert backbone.training
     assert not folded.training
@@ -59,14 +135,30 @@ def test_folding_copies_the_backbone_and_leaves_it_as_it_was():
     assert folded.stem is not backbone.stem
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"group": "C6"}, "group='C6' .* use one of C4, C8, D4, D8"),
+        ({"kernel_size": 4}, "kernel_size=4 .* odd number"),
+        ({"depth": 0}, "depth=0 .* 1 or more"),
+        ({"downsample": 3}, "downsample=3 .* use 1 or 2"),
+        ({"pooling": "sum"}, "pooling='sum' .* use 'max' or 'mean'"),
+    ],
+)
+@pytest.mark.parametrize("folded", [False, True])
+def test_impossible_stems_are_refused(arguments, message, folded):
+    with pytest.raises(InputError, match=message):
+        Stem(1, **arguments, folded=folded)
+
+
 def test_channels_that_do_not_meet_are_refused():
     with pytest.raises(InputError, match="stem gives 2 channels but the backbone takes 1; .* in_channels=2"):
-        StemmedBackbone(FoldedStem(1, 2, 4, 1, 3, 1), ResNet(1, width=2, depths=(1,)))
+        StemmedBackbone(Stem(1, fields=2, folded=True), ResNet(1, width=2, depths=(1,)))
 
 
 def test_a_size_off_the_patch_is_refused_with_image_and_map():
     backbone = Swin(2, 4, depths=(1, 1), num_heads=(1, 1))
-    stemmed = StemmedBackbone(FoldedStem(1, 2, 4, 1, 3, downsample=2), backbone)
+    stemmed = StemmedBackbone(Stem(1, fields=2, downsample=2, folded=True), backbone)
     with pytest.raises(InputError, match="behind the stem a 65x65 px image is a map: image size 33x33 px"):
         stemmed(torch.zeros(1, 1, 65, 65))
     assert stemmed.map_size(64, 64) == (4, 4)
