@@ -13,22 +13,19 @@ from torch import Tensor, nn
 
 from ssl_lens.errors import InputError
 from ssl_lens.models.backbone import Backbone, Features
-from ssl_lens.models.vit import LayerNorm, check_patches, initialize_linear, stage_tokens, tokens_to_map
+from ssl_lens.models.vit import LayerNorm, attend, check_patches, initialize_linear, stage_tokens, tokens_to_map
 
 
 class Attention(timm_beit.Attention):
-    """timm's attention with a relative position bias, written so that it exports to ONNX."""
+    """timm's attention with a relative position bias, exportable to ONNX and differentiable twice."""
 
     def forward(self, x: Tensor, shared_rel_pos_bias: Tensor | None = None) -> Tensor:
         """Tokens [B, N, C] to the same shape."""
         assert shared_rel_pos_bias is None, "every block has its own bias"
-        batch, tokens, channels = x.shape
         bias = torch.cat((self.q_bias, self.k_bias, self.v_bias))
-        qkv = F.linear(x, self.qkv.weight, bias).view(batch, tokens, 3, self.num_heads, -1)
+        qkv = F.linear(x, self.qkv.weight, bias).unflatten(2, (3, self.num_heads, -1))
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
-        x = F.scaled_dot_product_attention(query, key, value, attn_mask=self._get_rel_pos_bias())
-        x = x.transpose(1, 2).clone(memory_format=torch.contiguous_format)  # a bare reshape breaks the ONNX exporter
-        return self.proj(x.view(batch, tokens, channels))
+        return self.proj(attend(query, key, value, self._get_rel_pos_bias()))
 
 
 class BEiT(Backbone):
@@ -131,7 +128,7 @@ class BEiT(Backbone):
         """The class and patch tokens [B, 1 + N, D] after every block."""
         self.check_images(images)
         patches = self.patch_embed(images)
-        x = torch.cat((self.cls_token.expand(len(patches), -1, -1), patches), dim=1)
+        x = torch.cat((self.cls_token.expand(patches.shape[0], -1, -1), patches), dim=1)
         outputs = []
         for block in self.blocks:
             x = block(x)

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from timm.layers import DropPath
 from timm.models.levit import LevitMlp, LinearNorm, NormLinear, Stem16
 from torch import Tensor, nn
 
 from ssl_lens.errors import InputError
 from ssl_lens.models.backbone import Backbone
+from ssl_lens.models.vit import attend
 
 STEM_STRIDE = 16
 MLP_RATIO = 2
@@ -39,9 +39,10 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """Tokens [B, h * w, C] of a map of size (h, w) to the same shape."""
-        queries, keys, values = self.qkv(x).unflatten(2, (self.num_heads, -1)).split(self.widths, dim=3)
+        heads = self.qkv(x).unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+        query, key, value = heads.split(self.widths, dim=3)
         bias = _offset_bias(self.attention_biases, self.side, size, stride=1)
-        return self.proj(_attend(queries, keys, values, bias))
+        return self.proj(attend(query, key, value, bias))
 
 
 class AttentionDownsample(nn.Module):
@@ -60,10 +61,11 @@ class AttentionDownsample(nn.Module):
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """Tokens [B, h * w, C] of a map of size (h, w) to [B, ceil(h / 2) * ceil(w / 2), D]."""
-        keys, values = self.kv(x).unflatten(2, (self.num_heads, -1)).split(self.widths, dim=3)
-        queries = self.q(x.unflatten(1, size)[:, ::2, ::2].flatten(1, 2)).unflatten(2, (self.num_heads, -1))
+        key, value = self.kv(x).unflatten(2, (self.num_heads, -1)).transpose(1, 2).split(self.widths, dim=3)
+        sampled = x.unflatten(1, size)[:, ::2, ::2].flatten(1, 2)
+        query = self.q(sampled).unflatten(2, (self.num_heads, -1)).transpose(1, 2)
         bias = _offset_bias(self.attention_biases, self.side, size, stride=2)
-        return self.proj(_attend(queries, keys, values, bias))
+        return self.proj(attend(query, key, value, bias))
 
 
 class Block(nn.Module):
@@ -222,13 +224,6 @@ class LeViT(Backbone):
 
 def _project(width: int, dim: int) -> nn.Sequential:
     return nn.Sequential(OrderedDict(act=nn.Hardswish(), ln=LinearNorm(width, dim)))
-
-
-def _attend(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
-    """Values [B, N, heads, V] seen from queries [B, M, heads, K] with bias [heads, M, N]: [B, M, heads * V]."""
-    queries, keys, values = (x.transpose(1, 2) for x in (queries, keys, values))
-    x = F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias[None])
-    return x.transpose(1, 2).clone(memory_format=torch.contiguous_format).flatten(2)  # a bare reshape breaks ONNX
 
 
 def _offset_bias(biases: Tensor, side: int, size: tuple[int, int], stride: int) -> Tensor:

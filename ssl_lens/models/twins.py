@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.layers import DropPath, Mlp, PatchEmbed, trunc_normal_
+from timm.layers import PatchEmbed, trunc_normal_
 from timm.models.swin_transformer import window_partition, window_reverse
 from timm.models.twins import PosConv
 from torch import Tensor, nn
 
 from ssl_lens.errors import InputError
 from ssl_lens.models.backbone import Backbone
-
-LayerNorm = partial(nn.LayerNorm, eps=1e-6)
+from ssl_lens.models.vit import Block, LayerNorm, attend
 
 
 class WindowAttention(nn.Module):
@@ -39,16 +37,16 @@ class WindowAttention(nn.Module):
         counts = [_ceil_divide(side, self.window_size) for side in (height, width)]
         window = tuple(_ceil_divide(side, count) for side, count in zip((height, width), counts, strict=True))
         padded = counts[0] * window[0], counts[1] * window[1]
+        tokens = window[0] * window[1]
         mask = None
         if padded != (height, width):
             padding = (0, 0, 0, padded[1] - width, 0, padded[0] - height)
+            content = F.pad(x.new_zeros(1, height, width, 1), padding, value=-torch.inf)
+            mask = window_partition(content, window).view(-1, 1, 1, tokens).repeat(x.shape[0], 1, 1, 1)
             x = F.pad(x, padding)
-            content = F.pad(torch.ones(1, height, width, 1, dtype=torch.bool, device=x.device), padding)
-            mask = window_partition(content, window).view(1, -1, 1, 1, window[0] * window[1])
-        windows = window_partition(x, window).view(-1, counts[0] * counts[1], window[0] * window[1], channels)
-        query, key, value = self.qkv(windows).unflatten(3, (3, self.num_heads, -1)).permute(3, 0, 1, 4, 2, 5)
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        x = window_reverse(_join_heads(attended).flatten(0, 1), window, *padded)
+        windows = self.qkv(window_partition(x, window).view(-1, tokens, channels))
+        query, key, value = windows.unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        x = window_reverse(attend(query, key, value, mask), window, *padded)
         return self.proj(x[:, :height, :width])
 
 
@@ -79,26 +77,7 @@ class SubsampledAttention(nn.Module):
             x = F.pad(x, (0, 0, 0, -size[1] % self.reduction, 0, -size[0] % self.reduction))
             x = self.norm(self.sr(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
         key, value = self.kv(x).flatten(1, 2).unflatten(2, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        attended = _join_heads(F.scaled_dot_product_attention(query, key, value))
-        return self.proj(attended.unflatten(1, size))
-
-
-class Block(nn.Module):
-    """Attention and MLP, each behind a norm and a residual path; parameters are named as timm's."""
-
-    def __init__(self, dim: int, attention: nn.Module, mlp_ratio: float, drop_path: float) -> None:
-        super().__init__()
-        self.norm1 = LayerNorm(dim)
-        self.attn = attention
-        self.drop_path1 = DropPath(drop_path) if drop_path > 0 else nn.Identity()
-        self.norm2 = LayerNorm(dim)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio))
-        self.drop_path2 = DropPath(drop_path) if drop_path > 0 else nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map [B, h, w, C] to the same shape."""
-        x = x + self.drop_path1(self.attn(self.norm1(x)))
-        return x + self.drop_path2(self.mlp(self.norm2(x)))
+        return self.proj(attend(query, key, value).unflatten(1, size))
 
 
 class TwinsSVT(Backbone):
@@ -209,11 +188,6 @@ class TwinsSVT(Backbone):
             x = maps[-1]
         maps[-1] = self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         return maps
-
-
-def _join_heads(x: Tensor) -> Tensor:
-    """[..., heads, N, C] to [..., N, heads * C]."""
-    return x.transpose(-2, -3).clone(memory_format=torch.contiguous_format).flatten(-2)  # a bare reshape breaks ONNX
 
 
 def _initialize(module: nn.Module) -> None:

@@ -7,8 +7,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.layers import PatchEmbed, trunc_normal_
-from timm.models.vision_transformer import Block
+from timm.layers import DropPath, Mlp, PatchEmbed, trunc_normal_
 from torch import Tensor, nn
 
 from ssl_lens.errors import InputError
@@ -16,6 +15,52 @@ from ssl_lens.models.backbone import Backbone, Features
 
 LayerNorm = partial(nn.LayerNorm, eps=1e-6)
 STAGES = 4  # maps a network of one resolution gives for dense use
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Attention with the heads joined: [B, heads, N, C], [B, heads, M, C], [B, heads, M, V] to [B, N, heads * V].
+
+    `bias` is added before the softmax and broadcasts to [B, heads, N, M].
+    """
+    if query.device.type == "cpu" and torch.is_grad_enabled():  # there the fused kernel has no second derivative
+        weights = (query * query.shape[-1] ** -0.5) @ key.mT
+        x = (weights if bias is None else weights + bias).softmax(dim=-1) @ value
+    else:
+        x = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+    return x.transpose(1, 2).clone(memory_format=torch.contiguous_format).flatten(2)  # a bare reshape breaks ONNX
+
+
+class Attention(nn.Module):
+    """Attention of all tokens to all; parameters are named as timm's."""
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Tokens [B, N, C] to the same shape."""
+        query, key, value = self.qkv(x).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        return self.proj(attend(query, key, value))
+
+
+class Block(nn.Module):
+    """An attention and an MLP, each behind a norm and a residual path; parameters are named as timm's."""
+
+    def __init__(self, dim: int, attention: nn.Module, mlp_ratio: float, drop_path: float) -> None:
+        super().__init__()
+        self.norm1 = LayerNorm(dim)
+        self.attn = attention
+        self.drop_path1 = DropPath(drop_path) if drop_path > 0 else nn.Identity()
+        self.norm2 = LayerNorm(dim)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.drop_path2 = DropPath(drop_path) if drop_path > 0 else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Tokens [..., C], in whichever shape the attention takes, to the same shape."""
+        x = x + self.drop_path1(self.attn(self.norm1(x)))
+        return x + self.drop_path2(self.mlp(self.norm2(x)))
 
 
 class ViT(Backbone):
@@ -76,8 +121,7 @@ class ViT(Backbone):
         self.pos_embed = nn.Parameter(torch.empty(1, 1 + self.grid**2, embed_dim))
         rates = torch.linspace(0, drop_path, depth, device="cpu").tolist()
         self.blocks = nn.ModuleList(
-            Block(embed_dim, num_heads, mlp_ratio, qkv_bias=True, drop_path=rate, norm_layer=LayerNorm)
-            for rate in rates
+            Block(embed_dim, Attention(embed_dim, num_heads), mlp_ratio, rate) for rate in rates
         )
         self.norm = LayerNorm(embed_dim)
         self.apply(initialize_linear)
@@ -113,7 +157,7 @@ class ViT(Backbone):
         """The class and patch tokens [B, 1 + N, D] after every block."""
         self.check_images(images)
         patches = self.patch_embed(images)
-        x = torch.cat((self.cls_token.expand(len(patches), -1, -1), patches), dim=1)
+        x = torch.cat((self.cls_token.expand(patches.shape[0], -1, -1), patches), dim=1)
         x = x + self._positions(self.map_size(images.shape[2], images.shape[3]))
         outputs = []
         for block in self.blocks:

@@ -1,4 +1,4 @@
-"""The ResNet is timm's ResNet-18 at its full size, and keeps regions on small images."""
+"""The ResNet is timm's ResNet-18, 34 and 50 at full size, and keeps regions on small images."""
 
 import pytest
 import timm
@@ -7,21 +7,40 @@ import torch
 from ssl_lens.errors import InputError
 from ssl_lens.models.resnet import ResNet
 
+PUBLISHED = {
+    "resnet18": {"stem_stride": 4},
+    "resnet34": {"stem_stride": 4, "depths": (3, 4, 6, 3)},
+    "resnet50": {"stem_stride": 4, "depths": (3, 4, 6, 3), "block": "bottleneck"},
+}
 
+
+@pytest.mark.parametrize("name", PUBLISHED)
 @torch.no_grad()
-def test_it_equals_timms_resnet18_on_the_same_weights():
+def test_it_equals_timms_on_the_same_weights(name):
     torch.manual_seed(0)
-    theirs = timm.create_model("resnet18", num_classes=0).eval()
-    ours = ResNet(3, stem_stride=4).eval()
+    theirs = timm.create_model(name, num_classes=0).eval()
+    ours = ResNet(3, **PUBLISHED[name]).eval()
     ours.load_state_dict(dict(zip(ours.state_dict(), theirs.state_dict().values(), strict=True)))
-    for size in (64, 97):
-        images = torch.randn(2, 3, size, size)
+    for size in ((64, 64), (97, 64)):
+        images = torch.randn(2, 3, *size)
         torch.testing.assert_close(ours(images).view, theirs(images), atol=1e-5, rtol=1e-5)
 
 
-def test_it_has_the_parameters_of_resnet18():
-    head = 512 * 1000 + 1000
-    assert sum(p.numel() for p in ResNet(3, stem_stride=4).parameters()) + head == 11_689_512
+@pytest.mark.parametrize(
+    ("name", "count"), [("resnet18", 11_689_512), ("resnet34", 21_797_672), ("resnet50", 25_557_032)]
+)
+def test_it_has_the_published_parameters(name, count):
+    with torch.device("meta"):
+        network = ResNet(3, **PUBLISHED[name])
+        parameters = [*network.parameters(), *network.head(1000).parameters()]
+    assert sum(p.numel() for p in parameters) == count
+
+
+def test_bottlenecks_quadruple_the_width_of_the_maps():
+    network = ResNet(1, width=2, depths=(1, 2), block="bottleneck")
+    assert network.embed_dim == 16
+    assert [stage.shape[1:] for stage in network.stages(torch.zeros(1, 1, 8, 8))] == [(8, 8, 8), (16, 4, 4)]
+    assert ResNet(**network.config()).state_dict().keys() == network.state_dict().keys()
 
 
 @pytest.mark.parametrize(
@@ -48,6 +67,7 @@ def test_a_stage_may_keep_the_map():
     ("arguments", "message"),
     [
         ({"stem_stride": 3}, "stem_stride=3 .* use 1, 2 or 4"),
+        ({"block": "wide"}, "block='wide' .* use 'basic' or 'bottleneck'"),
         ({"depths": (1, 0)}, "depths=\\[1, 0\\] .* 1 block"),
         ({"depths": (1, 1), "strides": (1, 3)}, "strides=\\[1, 3\\] .* give 1 or 2 per stage"),
         ({"depths": (1, 1), "strides": (1,)}, "strides=\\[1\\] with depths=\\[1, 1\\]"),
