@@ -2,7 +2,7 @@
 
 import sys
 
-from ssl_lens.evaluation.command import finetune
+from ssl_lens.evaluation.finetune_command import finetune
 
 if __name__ == "__main__":
     sys.exit(finetune())

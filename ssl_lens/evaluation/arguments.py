@@ -16,9 +16,12 @@ FROZEN_POOLING: Pooling = "stage_rings"  # the best of the five, by far, on ever
 
 def frozen_parser(description: str) -> argparse.ArgumentParser:
     """For classifiers of frozen features."""
-    parser = _common_parser(
-        description, "RUN_OR_EXPORT", "folder of pretrain.py or of `ssl-lens export`", pooling=FROZEN_POOLING
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument(
+        "model", metavar="RUN_OR_EXPORT", type=Path, help="folder of pretrain.py or of `ssl-lens export`"
     )
+    _add_common(parser, pooling=FROZEN_POOLING)
+    parser.add_argument("--out", metavar="FOLDER", type=Path, help="default: eval/ in the run or export")
     parser.add_argument("--untrained", action="store_true", help="also evaluate the same network with fresh weights")
     parser.add_argument("--pixels", action="store_true", help="also evaluate the preprocessed pixels themselves")
     return parser
@@ -26,13 +29,29 @@ def frozen_parser(description: str) -> argparse.ArgumentParser:
 
 def finetune_parser(description: str) -> argparse.ArgumentParser:
     """For supervised training of a whole network."""
-    parser = _common_parser(
-        description,
-        "RUN_OR_EXPORT_OR_RECIPE",
-        "where to start: a backbone, or a recipe's network from scratch",
-        pooling=DEFAULTS.pooling,
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="where to start: fresh weights of a network (its name, such as resnet18, or a recipe), or the backbone "
+        "of a run or an export (its folder)",
     )
-    parser.add_argument("--scratch", action="store_true", help="also train the same network from random weights")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="changes to the recipe, for a name too, such as data.bin=2 data.stretch=asinh model.patch_size=2",
+    )
+    _add_common(parser, pooling=DEFAULTS.pooling)
+    parser.add_argument(
+        "--out",
+        metavar="FOLDER",
+        type=Path,
+        help="default: eval/finetune in the run or export, runs/supervised/NAME for names and recipes",
+    )
+    parser.add_argument(
+        "--scratch", action="store_true", help="of a run or export, also train the same network from random weights"
+    )
     parser.add_argument("--epochs", type=positive, help="default: about 3,000 steps in 10 to 100 epochs")
     parser.add_argument("--batch-size", type=positive, default=DEFAULTS.batch_size)
     parser.add_argument("--lr", type=float, default=DEFAULTS.lr, help="highest learning rate (default %(default)s)")
@@ -43,13 +62,17 @@ def finetune_parser(description: str) -> argparse.ArgumentParser:
         default=DEFAULTS.augmentation,
         help="rotations, with flips (default %(default)s)",
     )
-    parser.add_argument("--bf16", action="store_true", help="run the network in bfloat16")
+    parser.add_argument(
+        "--patience",
+        type=positive,
+        default=DEFAULTS.patience,
+        help="stop after so many epochs without a lower validation loss (default %(default)s)",
+    )
+    parser.add_argument("--bf16", action="store_true", help="train the network in bfloat16")
     return parser
 
 
-def _common_parser(description: str, model: str, model_help: str, *, pooling: Pooling) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("model", metavar=model, type=Path, help=model_help)
+def _add_common(parser: argparse.ArgumentParser, *, pooling: Pooling) -> None:
     parser.add_argument("--data", metavar="DIR", type=Path, required=True, help="images in one folder per class")
     parser.add_argument(
         "--labels-per-class",
@@ -70,8 +93,6 @@ def _common_parser(description: str, model: str, model_help: str, *, pooling: Po
         help="view: mean of the last map; stats: its mean, maximum and std; rings: its mean and std in concentric "
         "rings; stages, stage_rings: the same of every stage (default %(default)s)",
     )
-    parser.add_argument("--out", metavar="FOLDER", type=Path, help="default: eval/ in the run or export")
-    return parser
 
 
 def positive(text: str) -> int:

@@ -24,14 +24,35 @@ class Division(NamedTuple):
     test: ImageSet
 
 
+class Prediction(NamedTuple):
+    """What one trained classifier says of the test images; of a whole network also how large and steady it is.
+
+    Shapes: probabilities [M, C].
+
+    Attributes:
+        parameters: trained numbers of backbone and head.
+        logit_std: spread of the logits over 8 rotations by 45 degrees (see `rotation.spread`).
+        quarter_turn_logit_std: the same over the 4 rotations by 90 degrees, which change no pixel.
+    """
+
+    probabilities: np.ndarray
+    parameters: int | None = None
+    logit_std: float | None = None
+    quarter_turn_logit_std: float | None = None
+
+
 class Result(NamedTuple):
-    """One trained classifier, judged. Shapes: labels int [M], probabilities [M, C]."""
+    """One trained classifier, judged. Shapes: labels int [M]."""
 
     method: str
     labels_per_class: int | None  # None: all
     seed: int
     labels: np.ndarray
-    probabilities: np.ndarray
+    prediction: Prediction
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        return self.prediction.probabilities
 
     @property
     def accuracy(self) -> float:
@@ -80,7 +101,7 @@ def divide_labelled(
 
 def few_label_results(
     method: str,
-    classify: Callable[[np.ndarray, int], np.ndarray],
+    classify: Callable[[np.ndarray, int], Prediction],
     division: Division,
     *,
     labels_per_class: Sequence[int | None],
@@ -90,8 +111,8 @@ def few_label_results(
     """Trains and judges one classifier per subset and seed.
 
     Args:
-        classify: trains on the images division.train[index] and returns probabilities [M, C] of division.test; called
-            as classify(index, seed).
+        classify: trains on the images division.train[index] and predicts division.test; called as
+            classify(index, seed).
         labels_per_class: sizes of the stratified subsets, None for all labels.
         repeat_all: whether to repeat the training on all labels for every seed; pointless where only the choice of
             the subset is random.
@@ -100,3 +121,16 @@ def few_label_results(
         for seed in range(seeds if count is not None or repeat_all else 1):
             index = per_class_subset(division.train.labels, count, seed)
             yield Result(method, count, seed, division.test.labels, classify(index, seed))
+
+
+def grouped(results: Sequence[Result]) -> dict[tuple[str, int | None], list[Result]]:
+    """Results by method and number of labels, in order of first appearance."""
+    groups: dict[tuple[str, int | None], list[Result]] = {}
+    for result in results:
+        groups.setdefault((result.method, result.labels_per_class), []).append(result)
+    return groups
+
+
+def count_name(labels: int | None) -> str:
+    """A number of labels in words."""
+    return "all" if labels is None else str(labels)

@@ -5,9 +5,9 @@ import json
 from pathlib import Path
 
 import pytest
-from tiny_run import RECIPE, STEM, write_labelled_images, write_run
+from tiny_run import STEM, write_labelled_images, write_run
 
-from ssl_lens.evaluation.command import finetune, knn, linear_probe
+from ssl_lens.evaluation.command import knn, linear_probe
 
 
 @pytest.fixture(scope="module")
@@ -59,23 +59,6 @@ def test_whitened_neighbours_are_a_method_of_their_own(run, data):
     assert knn(f"{run} --data {data} --labels-per-class all --whiten 4 --untrained".split()) == 0
     rows = _rows(run / "eval" / "knn")
     assert [row["method"] for row in rows] == ["tiny", "tiny, whitened", "untrained", "untrained, whitened"]
-
-
-def test_fine_tuning_beside_training_from_scratch(run, data):
-    arguments = f"{run} --data {data} --labels-per-class 8 --seeds 2 --epochs 3 --batch-size 8 --lr 2e-3 --scratch"
-    assert finetune(arguments.split()) == 0
-    rows = _rows(run / "eval" / "finetune")
-    assert [row["method"] for row in rows] == ["tiny fine-tuned"] * 2 + ["from scratch"] * 2
-    assert all(float(row["macro_auc"]) >= 0.9 for row in rows)
-
-
-def test_a_recipe_is_trained_from_scratch(data, tmp_path):
-    recipe = tmp_path / "small.yaml"
-    recipe.write_text(RECIPE)
-    arguments = f"{recipe} --data {data} --labels-per-class all --seeds 1 --epochs 4 --lr 2e-3".split()
-    assert finetune(arguments) == 2
-    assert finetune([*arguments, "--out", str(tmp_path / "out")]) == 0
-    assert _rows(tmp_path / "out")[0]["method"] == "small from scratch"
 
 
 @pytest.mark.parametrize(

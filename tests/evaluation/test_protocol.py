@@ -6,7 +6,7 @@ import pytest
 from ssl_lens.data.images import ImageSet
 from ssl_lens.data.splits import write_names
 from ssl_lens.errors import InputError
-from ssl_lens.evaluation.protocol import divide_labelled, few_label_results
+from ssl_lens.evaluation.protocol import Prediction, divide_labelled, few_label_results
 
 
 def _image_set(counts: tuple[int, ...]) -> ImageSet:
@@ -38,9 +38,9 @@ def test_subsets_are_balanced_seeded_and_never_touch_the_test_part():
     division = divide_labelled(_image_set((50, 100)), Path("data"), None, labels_per_class=[10, None])
     seen = []
 
-    def classify(index: np.ndarray, seed: int) -> np.ndarray:
+    def classify(index: np.ndarray, seed: int) -> Prediction:
         seen.append((seed, division.train.labels[index], division.train.names[index[0]]))
-        return np.eye(2)[division.test.labels]
+        return Prediction(np.eye(2)[division.test.labels])
 
     results = list(
         few_label_results("perfect", classify, division, labels_per_class=[10, None], seeds=3, repeat_all=False)

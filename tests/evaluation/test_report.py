@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssl_lens.evaluation.protocol import Result
+from ssl_lens.evaluation.protocol import Prediction, Result
 from ssl_lens.evaluation.report import summarise, table, write_report
 
 
@@ -15,7 +15,7 @@ def _result(method: str, count: int | None, seed: int, right: float, num_classes
     own = np.where(np.arange(40) < right * 40, 0.9, 0.1)
     probabilities = np.repeat(((1 - own) / (num_classes - 1))[:, None], num_classes, axis=1)
     probabilities[np.arange(40), labels] = own
-    return Result(method, count, seed, labels, probabilities)
+    return Result(method, count, seed, labels, Prediction(probabilities))
 
 
 @pytest.fixture

@@ -1,0 +1,82 @@
+"""Where supervised training begins: fresh weights of a network or a recipe, or the backbone of a run or an export."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple, get_args
+
+import numpy as np
+import torch
+
+from ssl_lens import build, build_backbone
+from ssl_lens.data.preprocess import Preprocess
+from ssl_lens.errors import InputError
+from ssl_lens.export import load_backbone, untrained_backbone
+from ssl_lens.models.backbone import Backbone
+from ssl_lens.recipe import Recipe, load_recipe, replace
+from ssl_lens.sections import NetworkName
+
+
+class Start(NamedTuple):
+    """The preprocessing of the images, and for every method the network with which a seed's training begins."""
+
+    preprocess: Preprocess
+    networks: dict[str, Callable[[int], Backbone]]
+
+
+def recipe_of(model: str, overrides: Sequence[str]) -> Recipe | None:
+    """The recipe that a network's name or a recipe's file stands for, changed by overrides; None for a run or export.
+
+    A name comes before a folder of that name, which is to be written `./name`.
+
+    Raises: InputError if `model` is nothing of all this, or there are overrides of a run or an export.
+    """
+    if model.endswith((".yaml", ".yml")):
+        return load_recipe(model, overrides)
+    if model in get_args(NetworkName):
+        return _recipe_of_name(model, overrides)
+    if "/" not in model and not Path(model).exists():
+        replace(Recipe(), {"model.name": model})  # says which names there are
+    if overrides:
+        raise InputError(
+            f"{overrides[0]} cannot change {model}, whose network and preprocessing are settled; "
+            "give a recipe or a network's name to train another from scratch"
+        )
+    return None
+
+
+def from_recipe(recipe: Recipe, name: str, raw: np.ndarray) -> Start:
+    """Fresh weights for every seed; the preprocessing is fitted to raw training images [N, C, H, W]."""
+    preprocess = build.preprocess(recipe, raw)
+    height, width = preprocess.output_size(*raw.shape[2:])
+    if recipe.model.image_size == "auto" and height == width:
+        recipe = replace(recipe, {"model.image_size": height})
+
+    def fresh(seed: int) -> Backbone:
+        torch.manual_seed(seed)
+        return build_backbone.backbone(recipe, raw.shape[1])
+
+    return Start(preprocess, {f"{name} from scratch": fresh})
+
+
+def from_backbone(folder: Path, *, scratch: bool) -> Start:
+    """The backbone of a run or an export; with `scratch` also the same network with fresh weights."""
+    frozen = load_backbone(folder)
+    networks: dict[str, Callable[[int], Backbone]] = {
+        f"{folder.resolve().name} fine-tuned": lambda seed: frozen.backbone
+    }
+    if scratch:
+        networks["from scratch"] = lambda seed: untrained_backbone(folder, seed=seed)
+    return Start(frozen.preprocess, networks)
+
+
+def _recipe_of_name(name: str, overrides: Sequence[str]) -> Recipe:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{name}.yaml"
+        path.write_text(f"model: {{name: {name}}}\n", encoding="utf-8")
+        try:
+            return load_recipe(path, overrides)
+        except InputError as error:
+            raise InputError(str(error).removeprefix(f"{path}: ")) from None
