@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ssl_lens.errors import InputError
 from ssl_lens.models.backbone import Backbone, Features
 from ssl_lens.models.cvt_lens import ChannelNorm, stage_arguments
+from ssl_lens.models.vit import attend
 
 
 class ConvEmbed(nn.Module):
@@ -51,7 +52,6 @@ class TokenAttention(nn.Module):
         super().__init__()
         self.num_heads = num_heads
         self.class_token = class_token
-        self.scale = dim**-0.5  # of the whole width, not of a head
         self.conv_proj_q = _depthwise_convolution(dim, stride=1)
         self.conv_proj_k = _depthwise_convolution(dim, stride=2)
         self.conv_proj_v = _depthwise_convolution(dim, stride=2)
@@ -64,9 +64,8 @@ class TokenAttention(nn.Module):
         query = self._heads(x, size, self.conv_proj_q, self.proj_q)
         key = self._heads(x, size, self.conv_proj_k, self.proj_k)
         value = self._heads(x, size, self.conv_proj_v, self.proj_v)
-        attended = F.scaled_dot_product_attention(query, key, value, scale=self.scale).transpose(1, 2)
-        attended = attended.clone(memory_format=torch.contiguous_format)  # a bare reshape breaks the ONNX exporter
-        return self.proj(attended.view(x.shape))
+        query = query * self.num_heads**-0.5  # the scores are scaled by the whole width, not by that of a head
+        return self.proj(attend(query, key, value))
 
     def _heads(self, x: Tensor, size: tuple[int, int], convolution: nn.Module, linear: nn.Module) -> Tensor:
         pixels = x[:, 1:] if self.class_token else x

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from timm.layers import LayerNorm2d, Mlp
 from torch import Tensor, nn
 
 from ssl_lens.errors import InputError
 from ssl_lens.models.backbone import Backbone
+from ssl_lens.models.vit import attend
 
 ChannelNorm = partial(LayerNorm2d, eps=1e-5)  # over the channels of each pixel; timm's default is 1e-6
 
@@ -33,12 +32,10 @@ class ConvAttention(nn.Module):
         self.to_out = nn.Conv2d(inner, dim, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        batch, _, height, width = x.shape
+        size = x.shape[2:]
         query = self.to_q(x).unflatten(1, (self.num_heads, -1)).flatten(3)  # [B, heads, head_dim, H * W]
         key, value = self.to_kv(x).unflatten(1, (2, self.num_heads, -1)).flatten(4).unbind(1)
-        x = F.scaled_dot_product_attention(query.mT, key.mT, value.mT).mT
-        x = x.clone(memory_format=torch.contiguous_format)  # a bare reshape breaks the ONNX exporter
-        return self.to_out(x.view(batch, -1, height, width))
+        return self.to_out(attend(query.mT, key.mT, value.mT).mT.unflatten(2, size))
 
 
 class ConvBlock(nn.Module):

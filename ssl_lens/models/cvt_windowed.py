@@ -15,6 +15,7 @@ from ssl_lens.errors import InputError
 from ssl_lens.models.backbone import Backbone
 from ssl_lens.models.cvt import ConvEmbed, check_heads
 from ssl_lens.models.cvt_lens import ChannelNorm, depthwise_projection, stage_arguments
+from ssl_lens.models.vit import attend
 
 
 class Windows(NamedTuple):
@@ -61,7 +62,6 @@ class WindowConvAttention(nn.Module):
         super().__init__()
         self.num_heads = num_heads
         self.see_padding = see_padding
-        self.scale = dim**-0.5  # of the whole width, not of a head
         self.qkv = depthwise_projection(dim, 3 * dim, stride=1, bias=True)
         self.proj = nn.Conv2d(dim, dim, 1)
 
@@ -73,9 +73,9 @@ class WindowConvAttention(nn.Module):
         if not self.see_padding and qkv.shape[2:] != (height, width):
             mask = windows.cut(windows.pad(query.new_zeros(1, 1, height, width), value=-math.inf))
             mask = mask[:, None].repeat(x.shape[0], 1, 1, 1)  # no window is all padding
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=self.scale).mT
-        attended = attended.clone(memory_format=torch.contiguous_format)  # a bare reshape breaks the ONNX exporter
-        return self.proj(windows.join(attended.flatten(1, 2))[:, :, :height, :width])
+        query = query * self.num_heads**-0.5  # the scores are scaled by the whole width, not by that of a head
+        attended = attend(query, key, value, mask).mT
+        return self.proj(windows.join(attended)[:, :, :height, :width])
 
 
 class WindowBlock(nn.Module):
