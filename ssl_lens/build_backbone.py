@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ssl_lens.errors import InputError
 from ssl_lens.models.backbone import Backbone
+from ssl_lens.models.beit import BEiT
+from ssl_lens.models.canonical_etn import CanonicalETN
+from ssl_lens.models.crossformer import CrossFormer
+from ssl_lens.models.cvt import CvT
 from ssl_lens.models.cvt_lens import CvTLens
+from ssl_lens.models.cvt_windowed import CvTWindowed
+from ssl_lens.models.eqcvt import EqCvT
+from ssl_lens.models.eqcvt_invariant import EqCvTInvariant
+from ssl_lens.models.harmonic_net import HarmonicNet
+from ssl_lens.models.levit import LeViT
+from ssl_lens.models.regionvit import RegionViT
 from ssl_lens.models.resnet import ResNet
+from ssl_lens.models.steerable_cnn import SteerableCNN
 from ssl_lens.models.stem import Stem, StemmedBackbone
 from ssl_lens.models.swin import Swin
+from ssl_lens.models.twins import TwinsSVT
+from ssl_lens.models.vit import ViT
 
 if TYPE_CHECKING:  # an exported backbone is rebuilt here with torch and timm alone
     from ssl_lens.recipe import Recipe
@@ -18,9 +31,22 @@ if TYPE_CHECKING:  # an exported backbone is rebuilt here with torch and timm al
 T = TypeVar("T")
 
 ARCHITECTURES: dict[str, type[Backbone]] = {  # as an export names them
-    "swin": Swin,
+    "beit": BEiT,
+    "canonical_etn": CanonicalETN,
+    "crossformer": CrossFormer,
+    "cvt": CvT,
     "cvt_lens": CvTLens,
+    "cvt_windowed": CvTWindowed,
+    "eqcvt": EqCvT,
+    "eqcvt_invariant": EqCvTInvariant,
+    "harmonic_net": HarmonicNet,
+    "levit": LeViT,
+    "regionvit": RegionViT,
     "resnet": ResNet,
+    "steerable_cnn": SteerableCNN,
+    "swin": Swin,
+    "twins": TwinsSVT,
+    "vit": ViT,
 }
 
 
@@ -58,19 +84,65 @@ def _plain_backbone(model: Model, in_channels: int, image_size: int) -> Backbone
             return _swin(model, in_channels, 48, (2, 2, 2), (2, 4, 8))
         case "cvt_small_lens":
             return CvTLens(in_channels)
+        case "cvt_13":
+            return CvT(in_channels, depths=(1, 2, 10), drop_path=_given(model.drop_path, 0.1))
+        case "cvt_21":
+            return CvT(in_channels, depths=(1, 4, 16), drop_path=_given(model.drop_path, 0.1))
+        case "cvt_windowed":
+            window_size, padding = _given(model.window_size, 7), _given(model.padding, "clamp")
+            drop_path = _given(model.drop_path, 0.1)
+            return CvTWindowed(in_channels, window_size=window_size, drop_path=drop_path, padding=padding)
+        case "eqcvt":
+            return EqCvT(in_channels, group=_given(model.group, "C8"))
+        case "eqcvt_invariant":
+            return EqCvTInvariant(in_channels, group=_given(model.group, "C8"))
+        case "steerable_cnn_c4":
+            return SteerableCNN(in_channels, group="C4")
+        case "steerable_cnn_c8":
+            return SteerableCNN(in_channels, group="C8")
+        case "steerable_cnn_d4":
+            return SteerableCNN(in_channels, group="D4")
+        case "steerable_cnn_d8":
+            return SteerableCNN(in_channels, group="D8")
+        case "harmonic_net":
+            return HarmonicNet(in_channels)
+        case "canonical_etn":
+            return CanonicalETN(in_channels)
         case "resnet18":
-            return _resnet(model, in_channels, 64, (2, 2, 2, 2), (1, 2, 2, 2), 4)
+            return _resnet(model, in_channels, 64, (2, 2, 2, 2), "basic")
+        case "resnet34":
+            return _resnet(model, in_channels, 64, (3, 4, 6, 3), "basic")
+        case "resnet50":
+            return _resnet(model, in_channels, 64, (3, 4, 6, 3), "bottleneck")
         case "resnet_micro":
-            return _resnet(model, in_channels, 32, (1, 1, 1), (1, 2, 1), 2)  # the last stage keeps the map
+            depths, strides = (1, 1, 1)[: model.stages], (1, 2, 1)[: model.stages]  # the last stage keeps the map
+            return ResNet(in_channels, 32, depths, strides, _given(model.stem_stride, 2))
+        case "vit_small":
+            patch_size, drop_path = _given(model.patch_size, 16), _given(model.drop_path, 0.1)
+            return ViT(in_channels, patch_size=patch_size, image_size=image_size, drop_path=drop_path)
+        case "beit_base":
+            patch_size, drop_path = _given(model.patch_size, 16), _given(model.drop_path, 0.1)
+            return BEiT(in_channels, patch_size=patch_size, image_size=image_size, drop_path=drop_path)
+        case "levit":
+            return LeViT(in_channels, image_size=image_size)
+        case "twins_svt":
+            patch_size, drop_path = _given(model.patch_size, 4), _given(model.drop_path, 0.2)
+            return TwinsSVT(in_channels, patch_size=patch_size, drop_path=drop_path)
+        case "crossformer_tiny":
+            return CrossFormer(in_channels, drop_path=_given(model.drop_path, 0.1))
+        case "crossformer_small":
+            depths, num_heads, drop_path = (2, 2, 6, 2), (3, 6, 12, 24), _given(model.drop_path, 0.2)
+            return CrossFormer(in_channels, embed_dim=96, depths=depths, num_heads=num_heads, drop_path=drop_path)
+        case "regionvit_tiny":
+            return RegionViT(in_channels, drop_path=_given(model.drop_path, 0.1))
         case name:
             raise AssertionError(f"the recipe let {name} through")
 
 
 def _resnet(
-    model: Model, in_channels: int, width: int, depths: tuple[int, ...], strides: tuple[int, ...], stem_stride: int
+    model: Model, in_channels: int, width: int, depths: tuple[int, ...], block: Literal["basic", "bottleneck"]
 ) -> ResNet:
-    stem_stride = _given(model.stem_stride, stem_stride)
-    return ResNet(in_channels, width, depths[: model.stages], strides[: model.stages], stem_stride)
+    return ResNet(in_channels, width, depths[: model.stages], stem_stride=_given(model.stem_stride, 4), block=block)
 
 
 def _swin(model: Model, in_channels: int, embed_dim: int, depths: tuple[int, ...], num_heads: tuple[int, ...]) -> Swin:

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
@@ -34,6 +35,10 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--image-size", metavar="PX", type=int, help="side of raw images for ONNX; default: the run's")
     export.set_defaults(run_command=_export)
 
+    models = commands.add_parser("models", help="measure the networks there are to choose from")
+    models.add_argument("names", metavar="NAME", nargs="*", help="default: all")
+    models.set_defaults(run_command=_models)
+
     views = commands.add_parser("views", help="draw the views of a recipe, to judge whether a lens is still a lens")
     views.add_argument("recipe", metavar="RECIPE", type=Path)
     views.add_argument("overrides", metavar="key=value", nargs="*")
@@ -59,6 +64,14 @@ def _export(options: argparse.Namespace) -> None:
         print("ONNX: written, not checked; `pip install onnxruntime` to have it checked")
     else:
         print(f"ONNX: features differ from the run's by {check.onnx:.1e} (at most {TOLERANCE:.0e})")
+
+
+def _models(options: argparse.Namespace) -> None:
+    from ssl_lens.model_table import table
+    from ssl_lens.sections import NetworkName
+
+    for line in table(options.names or get_args(NetworkName)):
+        print(line, flush=True)
 
 
 def _views(options: argparse.Namespace) -> None:

@@ -78,36 +78,40 @@ def untrained_backbone(path: Path | str, *, seed: int | None = None) -> Backbone
     Args:
         seed: None for the very weights that a run began with; for an export, 0.
 
-    Raises: InputError as `load_backbone`, and for an export with a stem: a folded stem no longer knows the steerable
-        filters that it would have to draw.
+    Raises: InputError as `load_backbone`.
     """
     path = Path(path)
     if not (path / CONFIG).is_file():
         return _network_of_run(path, seed=seed)
     torch.manual_seed(seed or 0)
-    config = _read_config(path)["backbone"]
-    if config["architecture"] == "stemmed":
-        raise InputError(f"{path} is an export with a folded stem, which cannot start afresh; give its run instead")
-    return build_backbone.backbone_from_config(config)
+    return build_backbone.backbone_from_config(build_backbone.unfolded(_read_config(path)["backbone"]))
 
 
 def export(run: Path | str, out: Path | str, *, image_size: int | None = None) -> ExportCheck:
-    """Writes the teacher's backbone of a run as safetensors, configuration and ONNX, and checks both.
-
-    A steerable stem is folded into plain convolutions, so that loading needs only torch, timm, numpy and safetensors.
-    The ONNX model takes any number of raw images [B, C, image_size, image_size] and returns `view_features` [B, D] and
-    `region_features` [B, N, D].
+    """Exports the teacher's backbone of a run, as `write_export` does.
 
     Args:
         image_size: side of the raw images in pixels, for ONNX alone; None for the size the run was trained on.
-    Raises: InputError if `run` is no run or `out` is a file; RuntimeError if exported features differ by more than
-        1e-5 of the largest feature.
+    Raises: InputError if `run` is no run or `out` is a file; RuntimeError as `write_export`.
     """
     run, out = Path(run), Path(out)
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; give a folder to export into")
-    frozen = _load_run(run)
     size = (image_size, image_size) if image_size else _trained_size(run)
+    return write_export(_load_run(run), out, size)
+
+
+def write_export(frozen: FrozenBackbone, out: Path, size: tuple[int, int]) -> ExportCheck:
+    """Writes a backbone as safetensors, configuration and ONNX, and checks both.
+
+    Steerable filters are expanded into plain convolutions, so that loading needs only torch, timm, numpy and
+    safetensors. The ONNX model takes any number of raw images [B, C, height, width] and returns `view_features` [B, D]
+    and `region_features` [B, N, D].
+
+    Args:
+        size: height and width of the raw images in pixels, for ONNX alone.
+    Raises: RuntimeError if exported features differ by more than 1e-5 of the largest feature.
+    """
     images = _typical_images(frozen.preprocess, *size)
     expected = frozen(images)
 
@@ -121,11 +125,11 @@ def export(run: Path | str, out: Path | str, *, image_size: int | None = None) -
     }
     (out / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     loaded = _load_export(out)
-    _write_onnx(loaded, images, out / ONNX)
+    write_onnx(loaded, images, out / ONNX)
 
-    check = ExportCheck(_difference(loaded(images), expected), _onnx_difference(out / ONNX, images, expected))
+    check = ExportCheck(_difference(loaded(images), expected), onnx_difference(out / ONNX, images, expected))
     if max(check.weights, check.onnx or 0.0) > TOLERANCE:
-        raise RuntimeError(f"the export in {out} differs from {run} by {check}, more than {TOLERANCE}")
+        raise RuntimeError(f"the export in {out} differs from its source by {check}, more than {TOLERANCE}")
     return check
 
 
@@ -197,7 +201,8 @@ def _typical_images(preprocess: Preprocess, height: int, width: int) -> Tensor:
     return preprocess.softening * stretched.sinh() if preprocess.stretch == "asinh" else stretched
 
 
-def _write_onnx(frozen: FrozenBackbone, images: Tensor, path: Path) -> None:
+def write_onnx(frozen: FrozenBackbone, images: Tensor, path: Path) -> None:
+    """Writes a folded backbone for any number of images of this size."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns about its own internals
         torch.onnx.export(
@@ -213,7 +218,7 @@ def _write_onnx(frozen: FrozenBackbone, images: Tensor, path: Path) -> None:
         )
 
 
-def _onnx_difference(path: Path, images: Tensor, expected: Features) -> float | None:
+def onnx_difference(path: Path, images: Tensor, expected: Features) -> float | None:
     """As `_difference`, at another batch size than was exported; None where onnxruntime is not installed."""
     if importlib.util.find_spec("onnxruntime") is None:
         return None

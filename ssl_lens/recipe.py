@@ -64,12 +64,18 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
     tree = _parse_yaml(path.read_text(encoding="utf-8"), source=str(path)) or {}
     if not isinstance(tree, dict):
         raise InputError(f"recipe {path} holds a {type(tree).__name__}; write sections such as `data:` and `model:`")
-    for override in overrides:
-        _apply_override(tree, override)
-    recipe = _validate(tree, source=str(path))
+    recipe = _overridden(tree, overrides, source=str(path))
     if recipe.run.folder == "auto":
         recipe = replace(recipe, {"run.folder": f"runs/{path.stem}"})
     return recipe
+
+
+def recipe_of_network(name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """The default recipe of a network, changed by `key=value` overrides as in `load_recipe`.
+
+    Raises: InputError as `load_recipe`.
+    """
+    return _overridden({"model": {"name": name}}, overrides, source=name)
 
 
 def replace(recipe: Recipe, values: dict[str, Any]) -> Recipe:
@@ -107,6 +113,12 @@ def _parse_yaml(text: str, *, source: str) -> Any:
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
         raise InputError(f"{source}, line {line}: {error.problem}; correct the YAML there") from None
+
+
+def _overridden(tree: dict[str, Any], overrides: Sequence[str], *, source: str) -> Recipe:
+    for override in overrides:
+        _apply_override(tree, override)
+    return _validate(tree, source=source)
 
 
 def _apply_override(tree: dict[str, Any], override: str) -> None:

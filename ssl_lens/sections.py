@@ -55,11 +55,11 @@ NetworkName: TypeAlias = Literal[
 ]
 NETWORKS_WITH = {  # beginnings of the names of the networks that have an option
     "group": ("eqcvt",),
-    "patch_size": ("swin", "vit"),
-    "window_size": ("swin",),
+    "patch_size": ("swin", "vit", "beit", "twins"),
+    "window_size": ("swin", "cvt_windowed"),
     "stem_stride": ("resnet",),
     "stages": ("swin", "resnet"),
-    "padding": ("swin",),
+    "padding": ("swin", "cvt_windowed"),
     "drop_path": ("swin", "cvt_13", "cvt_21", "cvt_windowed", "vit", "beit", "twins", "crossformer", "regionvit"),
 }
 

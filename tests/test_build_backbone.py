@@ -1,0 +1,186 @@
+"""What every network of the recipe's list promises, each one as published, by its name."""
+
+import copy
+import io
+from functools import lru_cache
+from typing import Any, get_args
+
+import onnxruntime  # noqa: F401  `onnx_difference` measures nothing without it
+import pytest
+import torch
+
+from ssl_lens import build_backbone
+from ssl_lens.data.preprocess import Preprocess
+from ssl_lens.engine.optim import adamw
+from ssl_lens.engine.student_teacher import make_teacher, update_teacher
+from ssl_lens.errors import InputError
+from ssl_lens.export import FrozenBackbone, onnx_difference, write_onnx
+from ssl_lens.losses.center import Centering
+from ssl_lens.losses.criterion import Criterion
+from ssl_lens.losses.region import RegionLoss
+from ssl_lens.losses.view import ViewLoss
+from ssl_lens.models.backbone import Backbone
+from ssl_lens.models.heads import ProjectionHead
+from ssl_lens.models.network import Network
+from ssl_lens.recipe import Recipe, replace
+from ssl_lens.sections import NetworkName
+
+NAMES = get_args(NetworkName)
+SMALL = tuple(
+    name for name in NAMES if name.startswith(("eqcvt", "steerable", "harmonic", "canonical")) or "micro" in name
+)
+SMALL += ("cvt_small_lens",)
+SLOW_UNLESS_SMALL = [pytest.param(name, marks=() if name in SMALL else pytest.mark.slow) for name in NAMES]
+ONE_SIZE = ("beit_base",)
+SIZE, LOCAL_SIZE = 64, 32  # px
+
+
+def build(name: str, in_channels: int = 1, **values: Any) -> Backbone:
+    torch.manual_seed(0)
+    values = {f"model.{key}": value for key, value in values.items()}
+    return build_backbone.backbone(replace(Recipe(), {"model.name": name, **values}), in_channels)
+
+
+@lru_cache(maxsize=1)  # tests of one network follow one another
+def settled(name: str) -> Backbone:
+    """In evaluation mode, with batch-norm statistics that are not the initial ones."""
+    backbone = build(name, image_size=SIZE)
+    with torch.no_grad():
+        for _ in range(3):
+            backbone.train()(images(8) * 1.5 + 0.2)
+    return backbone.eval()
+
+
+def images(batch: int, size: int = SIZE) -> torch.Tensor:
+    return torch.randn(batch, 1, size, size, generator=torch.Generator().manual_seed(batch))
+
+
+PUBLISHED = {  # with the classifier: channels, outputs, parameters
+    "swin_tiny": (3, 1000, 28_288_354),
+    "cvt_small_lens": (1, 2, 463_106),
+    "resnet18": (3, 1000, 11_689_512),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_number_of_parameters(name: str) -> None:
+    in_channels, outputs, parameters = PUBLISHED[name]
+    backbone = build(name, in_channels)
+    modules = torch.nn.ModuleList([backbone, backbone.head(outputs)])
+    assert sum(parameter.numel() for parameter in modules.parameters()) == parameters
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", NAMES)
+def test_features_and_stages_agree(name: str) -> None:
+    backbone = settled(name)
+    for size in (SIZE,) if name in ONE_SIZE else (SIZE, LOCAL_SIZE):
+        view, regions = backbone(images(3, size))
+        maps = backbone.stages(images(3, size))
+        height, width = backbone.map_size(size, size)
+        assert view.shape == (3, backbone.embed_dim)
+        assert maps[-1].shape == (3, backbone.embed_dim, height, width)
+        torch.testing.assert_close(regions, maps[-1].flatten(2).mT)
+        assert all(a.shape[2] >= b.shape[2] for a, b in zip(maps, maps[1:], strict=False))
+        scale = view.abs().max()
+        assert view.isfinite().all()
+        assert (view[0] - view[1]).abs().max() > 1e-4 * scale  # different images, different features
+        alone = backbone(images(3, size)[1:2])
+        assert (alone.view - view[1]).abs().max() <= 1e-5 * scale  # alone as in a batch
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", SLOW_UNLESS_SMALL)
+def test_copies_state_dicts_and_configurations_reproduce_the_features(name: str) -> None:
+    backbone = settled(name)
+    expected = backbone(images(2)).view
+    clone = copy.deepcopy(backbone)
+    assert torch.equal(clone(images(2)).view, expected)
+    for saved_in_training, loaded_in_training in ((True, False), (False, True)):
+        buffer = io.BytesIO()
+        torch.save(clone.train(saved_in_training).state_dict(), buffer)
+        buffer.seek(0)
+        other = build(name, image_size=SIZE).train(loaded_in_training)
+        other.load_state_dict(torch.load(buffer, weights_only=True), strict=True)
+        assert torch.equal(other.eval()(images(2)).view, expected)
+
+    folded = backbone.fold().eval()
+    again = build_backbone.backbone_from_config(build_backbone.backbone_config(folded)).eval()
+    again.load_state_dict(folded.state_dict(), strict=True)
+    assert (again(images(2)).view - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+@pytest.mark.parametrize("name", SLOW_UNLESS_SMALL)
+def test_a_step_of_dino_and_esvit_trains_student_and_teacher(name: str) -> None:
+    """View and region loss on global and local crops; every parameter moves, the teacher follows by its momentum."""
+    backbone = build(name, image_size=SIZE)
+    head = ProjectionHead(backbone.embed_dim, 16, hidden_dim=8, bottleneck_dim=4)
+    student = Network(backbone, head, copy.deepcopy(head)).train()
+    teacher = make_teacher(student)
+    criterion = Criterion(ViewLoss(Centering(16)), RegionLoss(Centering(16)))
+    crops = [images(8).view(2, 4, 1, SIZE, SIZE)]
+    if name not in ONE_SIZE:
+        crops.append(images(4, LOCAL_SIZE).view(1, 4, 1, LOCAL_SIZE, LOCAL_SIZE))
+    before = {key: value.clone() for key, value in student.named_parameters()}
+    with torch.no_grad():
+        targets = teacher(crops[:1])
+    losses = criterion(student(crops), targets, teacher_temp=0.04)
+    losses.total.backward()
+    unused = [key for key, value in student.named_parameters() if value.requires_grad and value.grad is None]
+    assert unused == []
+    optimizer = adamw(student)
+    for group in optimizer.param_groups:
+        group["lr"] = 1e-3
+    optimizer.step()
+    update_teacher(teacher, student, 0.9)
+    moved = 0
+    for (key, value), follower in zip(student.named_parameters(), teacher.parameters(), strict=True):
+        assert value.isfinite().all()
+        torch.testing.assert_close(follower, 0.9 * before[key] + 0.1 * value.detach())
+        moved += not torch.equal(value, before[key])
+    assert moved > 0.9 * len(before)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", SLOW_UNLESS_SMALL)
+def test_bfloat16_autocast_stays_close_to_float32(name: str) -> None:
+    backbone = settled(name)
+    expected = backbone(images(2)).view
+    with torch.autocast("cpu", torch.bfloat16):
+        view = backbone(images(2)).view
+    assert (view.float() - expected).norm() / expected.norm() < 0.05
+
+
+@pytest.mark.parametrize("name", ["cvt_13", "vit_small", "swin_tiny"])
+def test_a_steerable_stem_fits_in_front(name: str) -> None:
+    backbone = build(name, image_size=SIZE, stem={"group": "D4", "fields": 3, "depth": 1, "downsample": 2})
+    view, regions = backbone.eval()(images(1))
+    assert view.shape == (1, backbone.embed_dim)
+    assert regions.shape[1] == torch.Size(backbone.map_size(SIZE, SIZE)).numel()
+
+
+@pytest.mark.slow
+@torch.no_grad()
+@pytest.mark.parametrize("name", NAMES)
+def test_onnx_gives_the_features(name: str, tmp_path: Any) -> None:
+    frozen = FrozenBackbone(Preprocess(None, 1, "none", None, [0.0], [1.0]), settled(name).fold())
+    write_onnx(frozen, images(4), tmp_path / "backbone.onnx")
+    assert onnx_difference(tmp_path / "backbone.onnx", images(4), frozen(images(4))) <= 1e-5
+
+
+@pytest.mark.slow
+@torch.no_grad()
+@pytest.mark.filterwarnings("ignore")  # of the compiler about itself
+@pytest.mark.parametrize("name", NAMES)
+def test_compiled_as_is(name: str) -> None:
+    backbone = settled(name)
+    expected = backbone(images(2))
+    torch._dynamo.reset()
+    features = torch.compile(backbone, backend="inductor")(images(2))
+    for compiled, plain in zip(features, expected, strict=True):
+        assert (compiled - plain).abs().max() <= 1e-4 * plain.abs().max()
+
+
+def test_an_unknown_architecture_is_refused() -> None:
+    with pytest.raises(InputError, match="architecture 'perceiver' is unknown"):
+        build_backbone.backbone_from_config({"architecture": "perceiver"})
