@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from e2cnn import gspaces
 from e2cnn import nn as e2nn
 from e2cnn.kernels import irreps_basis
+from e2cnn.nn import init as e2cnn_init
 from torch import Tensor, nn
 
 from ssl_lens.errors import InputError
@@ -149,17 +150,17 @@ def _space(group: str) -> gspaces.GeneralOnR2:
 def _e2cnn_filters(
     space: gspaces.GeneralOnR2, in_fields: int, out_fields: int, kernel_size: int, scalar_input: bool
 ) -> tuple[Tensor, Tensor]:
-    """e2cnn's basis [basis, |out|, |in|, kernel_size ** 2] and its initial weights."""
+    """e2cnn's basis [basis, |out|, |in|, kernel_size ** 2] and initial weights [out_fields * in_fields * basis]."""
     given = space.trivial_repr if scalar_input else space.regular_repr
-    in_type, out_type = (
-        e2nn.FieldType(space, [representation] * fields)
-        for representation, fields in ((given, in_fields), (space.regular_repr, out_fields))
-    )
+    in_type, out_type = (e2nn.FieldType(space, [representation]) for representation in (given, space.regular_repr))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="indexing with dtype torch.uint8")
-        conv = e2nn.R2Conv(in_type, out_type, kernel_size, bias=False)
-    (block,) = conv.basisexpansion.children()  # one kind of field in and one out: one block, repeated
-    return block.sampled_basis.clone(), conv.weights.detach().clone()
+        conv = e2nn.R2Conv(in_type, out_type, kernel_size, bias=False, initialize=False)
+    (block,) = conv.basisexpansion.children()  # of one field to one: all pairs of fields share it
+    basis = block.sampled_basis.clone()
+    # e2cnn would find the same numbers for all pairs one by one, in seconds for a wide layer
+    scale = e2cnn_init._generalized_he_init_variances(conv.basisexpansion) * in_fields**-0.5
+    return basis, (torch.randn(out_fields, in_fields, len(scale)) * scale).flatten()
 
 
 def _permutations(space: gspaces.GeneralOnR2) -> Tensor:

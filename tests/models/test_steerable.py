@@ -5,6 +5,7 @@ import torch
 from e2cnn import gspaces
 from e2cnn import nn as e2nn
 from e2cnn.kernels.irreps_basis import R2FlipsContinuousRotationsSolution
+from e2cnn.nn import init
 
 from ssl_lens.errors import InputError
 from ssl_lens.models.group_fields import ORDERS
@@ -59,6 +60,19 @@ def test_filter_is_e2cnns_for_the_same_weights(group):
     theirs = e2nn.R2Conv(given, made, 3, bias=False)
     theirs.weights.copy_(ours.weights)
     torch.testing.assert_close(ours.filter(), theirs.expand_parameters()[0], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("group", ORDERS)
+@torch.no_grad()
+def test_initial_weights_have_e2cnns_variances(group):
+    torch.manual_seed(0)
+    space = SPACES[group]
+    given, made = (e2nn.FieldType(space, [space.regular_repr] * fields) for fields in (3, 2))
+    expected = init._generalized_he_init_variances(e2nn.R2Conv(given, made, 3, initialize=False).basisexpansion)
+    draws = torch.stack([SteerableConv2d(group, 3, 2, 3).weights for _ in range(100)])
+    assert len(draws[0]) == len(expected)
+    assert (draws.std(dim=0) / expected - 1).abs().max() < 0.4
+    assert abs((draws / expected).std().item() - 1) < 0.03
 
 
 @torch.no_grad()
