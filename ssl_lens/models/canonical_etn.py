@@ -15,7 +15,7 @@ from ssl_lens.models.backbone import Backbone, Features
 from ssl_lens.models.resnet import ResNet
 
 INNER_RADIUS = 0.1  # of the disc; log-polar coordinates have to end somewhere
-LEAK = 0.1
+LEAK = 10  # divisor below zero; a factor 0.1 would reach ONNX in float32
 SHARPNESS = 1.0  # standard deviation over angles of what goes into the softmax
 GRADIENT_FLOOR = 0.1  # resultant below which an angle's gradient no longer grows
 
@@ -41,8 +41,8 @@ class PosePredictor(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.bn1(_polar_conv(x, self.conv1.weight, dilation=1, stride=2))
-        x = self.bn2(_polar_conv(torch.maximum(x, LEAK * x), self.conv2.weight, dilation=2, stride=2))
-        x = torch.maximum(x, LEAK * x).amax(dim=3, keepdim=True)
+        x = self.bn2(_polar_conv(torch.maximum(x, x / LEAK), self.conv2.weight, dilation=2, stride=2))
+        x = torch.maximum(x, x / LEAK).amax(dim=3, keepdim=True)
         return _polar_conv(x, self.conv_angle.weight[..., None], dilation=4, stride=1)[:, 0, :, 0]
 
 
@@ -127,7 +127,7 @@ class CanonicalETN(Backbone):
         points = (self.polar.double() * rim).flatten(1).expand(images.shape[0], -1, -1)
         logits = self._logits(_sample(images.double(), points).unflatten(2, self.polar.shape[1:]))
         logits = logits - logits.mean(dim=1, keepdim=True)
-        spread = (logits.square().mean(dim=1, keepdim=True) + 1e-8).sqrt()
+        spread = ((logits * logits).mean(dim=1, keepdim=True) + 1e-8).sqrt()
         return _unit((SHARPNESS * logits / spread).softmax(dim=1) @ self.directions.double().T)
 
     def _logits(self, polar_images: Tensor) -> Tensor:

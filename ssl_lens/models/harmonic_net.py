@@ -42,12 +42,14 @@ class HarmonicConv2d(nn.Module):
         shape = ORDERS, out_channels, in_channels, 1, 1
         self.phase = nn.Parameter(torch.rand(shape) * 2 * math.pi) if phases else None
         harmonics = torch.stack([_ring_harmonics(kernel_size, rings, order) for order in range(ORDERS)])
-        self.register_buffer("harmonics", harmonics.to(torch.get_default_dtype()), persistent=False)
+        self.register_buffer("harmonics", harmonics, persistent=False)
 
     def filter(self) -> Tensor:
         """The filter [2 * 2 * out, orders * 2 * in, k, k] of the whole layer between real channels."""
         with torch.autocast(self.profile.device.type, enabled=False):  # rounding the filter would break the symmetry
-            real, imaginary = torch.einsum("mroi,mrckl->cmoikl", self.profile, self.harmonics).unbind(0)
+            real, imaginary = torch.einsum(
+                "mroi,mrckl->cmoikl", self.profile, self.harmonics.to(self.profile.dtype)
+            ).unbind(0)
             if self.phase is not None:
                 cos, sin = self.phase.cos(), self.phase.sin()
                 real, imaginary = cos * real - sin * imaginary, sin * real + cos * imaginary
@@ -127,7 +129,7 @@ class HarmonicNet(Backbone):
 
         Raises: InputError if a width or rings is not positive, embed_dim is odd or kernel_size even or below 3.
         """
-        if not widths or min(*widths, rings) < 1:
+        if not widths or min([*widths, rings]) < 1:
             raise InputError(f"widths={list(widths)}, rings={rings} of the HarmonicNet is impossible; use 1 or more")
         if embed_dim < 2 or embed_dim % 2:
             raise InputError(f"embed_dim={embed_dim} of the HarmonicNet does not halve; use an even number")
