@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_lens.errors import InputError
-from ssl_lens.models.backbone import Backbone, Features
+from ssl_lens.models.backbone import Backbone
 from ssl_lens.models.resnet import ResNet
 
 INNER_RADIUS = 0.1  # of the disc; log-polar coordinates have to end somewhere
@@ -26,8 +26,9 @@ class PosePredictor(nn.Module):
     Two convolutions, the maximum over radii and a convolution over angles. Padding is cyclic in angle.
 
     Shapes: [B, C, angles, radii] to [B, angles].
-    Source: Tai et al. 2019 and their code (EquivariantPosePredictor). Differs: where theirs
-    strides over angles the next filters are dilated, so that every shift commutes and not only those by 4; no learnt offset of the angle, which the CNN behind would only undo.
+    Source: Tai et al. 2019, their EquivariantPosePredictor. Differs: where theirs strides over angles the next
+    filters are dilated, so that every shift commutes and not only those by 4; no learnt offset of the angle, which the
+    CNN behind would only undo.
     """
 
     def __init__(self, in_channels: int, width: int, kernel_size: int = 5) -> None:
@@ -47,12 +48,13 @@ class PosePredictor(nn.Module):
 
 
 class CanonicalETN(Backbone):
-    """Equivariant transformer network for rotations: pose from log-polar coordinates, then a ResNet on the turned image.
+    """Equivariant transformer network for rotations: a pose from log-polar coordinates, then a ResNet.
 
     An image's log-polar picture shifts cyclically as the image turns, and so do the `PosePredictor`'s logits; the
-    circular mean of their softmax is the pose. The image is turned back by it: the ResNet sees the same picture for every orientation up
-    to interpolation. It sees the disc inscribed in the image, in a square as wide as the image's shorter side: corners
-    leave the picture when an image turns. Regions and stage maps are those of the turned picture, not of the image.
+    circular mean of their softmax is the pose. The image is turned back by it: the ResNet sees the same picture for
+    every orientation up to interpolation. It sees the disc inscribed in the image, in a square as wide as the image's
+    shorter side: corners leave the picture when an image turns. Regions and stage maps are those of the turned picture,
+    not of the image.
 
     Only rotation is taken out. Scale would be as easy in log-polar coordinates, but it is the Einstein radius of a lens
     and has to be kept.
@@ -122,16 +124,16 @@ class CanonicalETN(Backbone):
         return self.resnet.map_size(*[min(height, width)] * 2)
 
     def direction(self, images: Tensor) -> Tensor:
-        """Cosine and sine [B, 2] of the angle, from the columns' direction x to the rows' y, that the image is turned by."""
+        """Cosine and sine [B, 2] of the image's orientation, an angle from x (columns) to y (rows)."""
         rim = (min(images.shape[2:]) - 1) / 2  # px
         points = (self.polar.double() * rim).flatten(1).expand(images.shape[0], -1, -1)
         logits = self._logits(_sample(images.double(), points).unflatten(2, self.polar.shape[1:]))
         logits = logits - logits.mean(dim=1, keepdim=True)
-        spread = ((logits * logits).mean(dim=1, keepdim=True) + 1e-8).sqrt()
+        spread = (logits.square().mean(dim=1, keepdim=True) + 1e-6).sqrt()  # the ONNX exporter drops a summand of 1e-8
         return _unit((SHARPNESS * logits / spread).softmax(dim=1) @ self.directions.double().T)
 
     def _logits(self, polar_images: Tensor) -> Tensor:
-        """The pose predictor in double precision: float32, TF32 all the more, would turn pictures by a visible noise."""
+        """The pose predictor in double precision: the noise of float32, of TF32 all the more, would turn pictures."""
         state = {
             name: t.double() if t.is_floating_point() else t for name, t in self.pose.state_dict(keep_vars=True).items()
         }

@@ -27,7 +27,7 @@ class HarmonicConv2d(nn.Module):
 
     Shapes: channels are [order, real and imaginary part, channel] in this nesting: [B, orders * 2 * in, H, W], or
     [B, in, H, W] of real images, to [B, 2 * 2 * out, H, W]; zero padding.
-    Source: Worrall et al. 2017, eq. 4 and 6. Differs: rings end at half the kernel's side; each ring's harmonic has unit
+    Source: Worrall et al. 2017, eq. 4 and 6. Differs: rings end at half the kernel's side; a ring's harmonic has unit
     norm, so that a profile has the scale of an ordinary filter; the authors' code drops sin(beta) for m = 0.
     """
 
