@@ -6,11 +6,14 @@ import argparse
 from pathlib import Path
 from typing import get_args
 
+from ssl_lens.errors import InputError
 from ssl_lens.evaluation.augment import Augmentation
 from ssl_lens.evaluation.features import Pooling
 from ssl_lens.evaluation.finetune import Settings
 
 DEFAULTS = Settings()
+FEW_LABELS_PER_CLASS: list[int | None] = [10, 100, None]  # None: all
+FEW_LABELS: list[int | None] = [100, None]
 FROZEN_POOLING: Pooling = "stage_rings"  # the best of the five, by far, on every set measured (README)
 
 
@@ -43,6 +46,8 @@ def finetune_parser(description: str) -> argparse.ArgumentParser:
         help="changes to the recipe, for a name too, such as data.bin=2 data.stretch=asinh model.patch_size=2",
     )
     _add_common(parser, pooling=DEFAULTS.pooling)
+    parser.set_defaults(labels_per_class=None)  # not given
+    _add_regression(parser)
     parser.add_argument(
         "--out",
         metavar="FOLDER",
@@ -59,8 +64,8 @@ def finetune_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--augmentation",
         choices=get_args(Augmentation),
-        default=DEFAULTS.augmentation,
-        help="rotations, with flips (default %(default)s)",
+        help="rotations, with flips (default: continuous; with --target none, as only you know which number, such as a "
+        "mass, stays when the image is turned)",
     )
     parser.add_argument(
         "--patience",
@@ -72,6 +77,30 @@ def finetune_parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
+def _add_regression(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--target", metavar="NAME", nargs="+", help="measure these columns of a table, not classes")
+    parser.add_argument(
+        "--targets",
+        metavar="FILE",
+        type=Path,
+        help="CSV table whose first column is the image's path in --data; default: targets.csv or parameters.csv there",
+    )
+    parser.add_argument(
+        "--log-target",
+        metavar="NAME",
+        nargs="+",
+        default=[],
+        help="those of the targets of which to learn the decimal logarithm, as they span decades",
+    )
+    parser.add_argument(
+        "--labels",
+        metavar="N",
+        type=count_or_all,
+        nargs="+",
+        help="with --target: sizes of the random subsets to train on (default: 100 all)",
+    )
+
+
 def _add_common(parser: argparse.ArgumentParser, *, pooling: Pooling) -> None:
     parser.add_argument("--data", metavar="DIR", type=Path, required=True, help="images in one folder per class")
     parser.add_argument(
@@ -79,7 +108,7 @@ def _add_common(parser: argparse.ArgumentParser, *, pooling: Pooling) -> None:
         metavar="N",
         type=count_or_all,
         nargs="+",
-        default=[10, 100, None],
+        default=FEW_LABELS_PER_CLASS,
         help="sizes of the labelled subsets (default: 10 100 all)",
     )
     parser.add_argument("--seeds", type=positive, default=5, help="random subsets of each size (default %(default)s)")
@@ -93,6 +122,27 @@ def _add_common(parser: argparse.ArgumentParser, *, pooling: Pooling) -> None:
         help="view: mean of the last map; stats: its mean, maximum and std; rings: its mean and std in concentric "
         "rings; stages, stage_rings: the same of every stage (default %(default)s)",
     )
+
+
+def check_finetune(options: argparse.Namespace) -> None:
+    """Fills in how many labels and which augmentation, where that is left open.
+
+    Raises: InputError for options of classes with --target, and the other way round.
+    """
+    if options.target is None:
+        for option in ("labels", "targets", "log_target"):
+            if getattr(options, option):
+                raise InputError(f"--{option.replace('_', '-')} needs --target NAME, the column of a table to measure")
+        options.labels_per_class = options.labels_per_class or FEW_LABELS_PER_CLASS
+        options.augmentation = options.augmentation or DEFAULTS.augmentation
+        return
+    if options.labels_per_class:
+        raise InputError("--labels-per-class is for classes; with --target give --labels N, a number of images")
+    others = sorted(set(options.log_target) - set(options.target))
+    if others:
+        raise InputError(f"--log-target {others[0]} is not among --target {' '.join(options.target)}; add it there")
+    options.labels = options.labels or FEW_LABELS
+    options.augmentation = options.augmentation or "none"
 
 
 def positive(text: str) -> int:

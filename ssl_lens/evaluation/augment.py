@@ -52,7 +52,7 @@ def rotate(images: Tensor, angles: Tensor, mirrored: Tensor) -> Tensor:
     stretch = height / width  # affine_grid counts in half sides
     zero = torch.zeros_like(cos)
     rows = [torch.stack([sign * cos, -sign * sin * stretch, zero], 1), torch.stack([sin / stretch, cos, zero], 1)]
-    grid = F.affine_grid(torch.stack(rows, 1).to(images.device), list(images.shape), align_corners=False)
+    grid = F.affine_grid(torch.stack(rows, 1).to(images), list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
 

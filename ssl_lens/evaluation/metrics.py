@@ -1,4 +1,4 @@
-"""What is reported of a classifier: accuracy and macro one-vs-rest AUC, both from class probabilities."""
+"""What is reported: accuracy and macro one-vs-rest AUC of class probabilities, three errors of measured numbers."""
 
 from __future__ import annotations
 
@@ -34,3 +34,22 @@ def macro_roc(labels: np.ndarray, probabilities: np.ndarray, false_positive_rate
         false_positives, true_positives, _ = roc_curve(labels == label, probabilities[:, label])
         curves.append(np.interp(false_positive_rates, false_positives, true_positives))
     return np.mean(curves, axis=0)
+
+
+def mean_absolute_error(truth: np.ndarray, predicted: np.ndarray) -> float:
+    """Mean |predicted - truth| over images [M], in their units."""
+    return float(np.abs(predicted - truth).mean())
+
+
+def root_mean_square_error(truth: np.ndarray, predicted: np.ndarray) -> float:
+    """Square root of the mean squared difference over images [M], in their units."""
+    return float(np.sqrt(np.square(predicted - truth).mean()))
+
+
+def r_squared(truth: np.ndarray, predicted: np.ndarray) -> float:
+    """1 - sum (predicted - truth)^2 / sum (truth - mean truth)^2: 1 is perfect, 0 no better than the mean; images [M].
+
+    NaN where the truth is constant.
+    """
+    scatter = np.square(truth - truth.mean()).sum()
+    return float(1 - np.square(predicted - truth).sum() / scatter) if scatter else float("nan")
