@@ -62,7 +62,7 @@ class CanonicalETN(Backbone):
     Where the softmax has no preferred direction (a picture that equals its half turn) the pose hangs on noise, and its
     gradient is damped.
 
-    Source: Tai, Bailis & Valiant 2019 and their code (predictor of width 32; ResNet-10 of width 32 for SVHN). Differs:
+    Source: Tai, Bailis & Valiant 2019 and their code (predictor and resnet10 of width 32). Differs:
     the disc; logits scaled to one spread, since fresh ones are so flat that interpolation would turn their mean; a
     bilinear sampler with second derivatives; as in `PosePredictor`.
     """

@@ -27,8 +27,8 @@ class HarmonicConv2d(nn.Module):
 
     Shapes: channels are [order, real and imaginary part, channel] in this nesting: [B, orders * 2 * in, H, W], or
     [B, in, H, W] of real images, to [B, 2 * 2 * out, H, W]; zero padding.
-    Source: Worrall et al. 2017, eq. 4 and 6. Differs: rings end at half the kernel's side; a ring's harmonic has unit
-    norm, so that a profile has the scale of an ordinary filter; the authors' code drops sin(beta) for m = 0.
+    Source: Worrall et al. 2017. Differs: rings end at half the kernel's side; a ring's harmonic has unit
+    norm, so that a profile has the scale of an ordinary filter; ports of their code drop sin(beta) for m = 0.
     """
 
     def __init__(
@@ -100,11 +100,12 @@ class HarmonicNet(Backbone):
     """Harmonic network of blocks of two convolutions, each block on a map half as large as the one before.
 
     Quarter turns of the image turn the maps exactly: the view changes by rounding only, 1e-7 of its norm. Other angles
-    are met up to the sampling of filters and maps: smooth blobs turned by 45 degrees change the view by 1 %. The
+    are met up to the sampling of filters and maps: 45 degrees change an untrained view of
+    smooth blobs by 1 % in the mean. The
     regions are the magnitudes of a last convolution's streams, those of order 0 before those of order 1; stage maps are
     magnitudes too. There is nothing to fold: expanding the filters takes 1 % of a forward pass.
 
-    Source: Worrall et al. 2017, their network for rotated MNIST (8, 16 and 35 channels, 5x5 filters of 4 rings, C-ReLU
+    Source: Worrall et al. 2017, their network for rotated MNIST (8 channels growing by 2.1 a block, 5x5 filters, 4 rings, C-ReLU
     and magnitude batch norm in turn). Differs: the last convolution maps to features instead of classes, and their
     classifier's mean over orders is left to a linear layer; antialiased halving, also before the last convolution,
     instead of 2x2 means, exact on odd maps; batch norm with torch's momentum; and as in `HarmonicConv2d`.

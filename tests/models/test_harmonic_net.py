@@ -11,8 +11,8 @@ from parity import formula_image, formula_weights
 from ssl_lens.errors import InputError
 from ssl_lens.models.harmonic_net import HarmonicConv2d, HarmonicNet
 
-# Made by the filters and the cross-stream convolution of a PyTorch port of danielewworrall/harmonicConvolutions, in
-# float64 and with basis filters of norm 1; no phases for m = 0 with complex input, whose sine the authors leave out.
+# Made by a transcription of a PyTorch port of danielewworrall/harmonicConvolutions (filters, cross-stream convolution),
+# in float64 and with basis filters of norm 1; no phases for m = 0 with complex input, whose sine the authors leave out.
 FIXTURE = Path(__file__).parent / "fixtures" / "harmonic_net.npz"
 
 
