@@ -100,13 +100,12 @@ class HarmonicNet(Backbone):
     """Harmonic network of blocks of two convolutions, each block on a map half as large as the one before.
 
     Quarter turns of the image turn the maps exactly: the view changes by rounding only, 1e-7 of its norm. Other angles
-    are met up to the sampling of filters and maps: 45 degrees change an untrained view of
-    smooth blobs by 1 % in the mean. The
-    regions are the magnitudes of a last convolution's streams, those of order 0 before those of order 1; stage maps are
-    magnitudes too. There is nothing to fold: expanding the filters takes 1 % of a forward pass.
+    are met up to the sampling of filters and maps: 45 degrees change an untrained network's view of smooth blobs by 1 %
+    in the mean. The regions are the magnitudes of a last convolution's streams, those of order 0 before those of order
+    1; stage maps are magnitudes too. There is nothing to fold: expanding the filters takes 1 % of a forward pass.
 
-    Source: Worrall et al. 2017, their network for rotated MNIST (8 channels growing by 2.1 a block, 5x5 filters, 4 rings, C-ReLU
-    and magnitude batch norm in turn). Differs: the last convolution maps to features instead of classes, and their
+    Source: Worrall et al. 2017, their network for rotated MNIST (8 channels growing by 2.1 a block, 5x5 filters, 4
+    rings, C-ReLU and magnitude batch norm in turn). Differs: the last convolution maps to features, not classes; their
     classifier's mean over orders is left to a linear layer; antialiased halving, also before the last convolution,
     instead of 2x2 means, exact on odd maps; batch norm with torch's momentum; and as in `HarmonicConv2d`.
     """

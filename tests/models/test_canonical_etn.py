@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ssl_lens.errors import InputError
 from ssl_lens.models.canonical_etn import CanonicalETN, PosePredictor, _sample, _unit
 
-# Made by a transcription of the EquivariantPosePredictor of stanford-futuredata/equivariant-transformers, with strides (2, 2).
+# A transcription of EquivariantPosePredictor of stanford-futuredata/equivariant-transformers, with strides (2, 2).
 FIXTURE = Path(__file__).parent / "fixtures" / "canonical_etn.npz"
 
 
