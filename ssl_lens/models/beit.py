@@ -12,8 +12,9 @@ from timm.models import beit as timm_beit
 from torch import Tensor, nn
 
 from ssl_lens.errors import InputError
+from ssl_lens.models.attention import attend
 from ssl_lens.models.backbone import Backbone, Features
-from ssl_lens.models.vit import LayerNorm, attend, check_patches, initialize_linear, stage_tokens, tokens_to_map
+from ssl_lens.models.vit import LayerNorm, check_patches, initialize_linear, stage_tokens, tokens_to_map
 
 
 class Attention(timm_beit.Attention):

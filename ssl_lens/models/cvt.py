@@ -14,9 +14,9 @@ from timm.layers import DropPath, Mlp, QuickGELU, trunc_normal_
 from torch import Tensor, nn
 
 from ssl_lens.errors import InputError
+from ssl_lens.models.attention import attend
 from ssl_lens.models.backbone import Backbone, Features
 from ssl_lens.models.cvt_lens import ChannelNorm, stage_arguments
-from ssl_lens.models.vit import attend
 
 
 class ConvEmbed(nn.Module):

@@ -11,8 +11,8 @@ from timm.layers import LayerNorm2d, Mlp
 from torch import Tensor, nn
 
 from ssl_lens.errors import InputError
+from ssl_lens.models.attention import attend
 from ssl_lens.models.backbone import Backbone
-from ssl_lens.models.vit import attend
 
 ChannelNorm = partial(LayerNorm2d, eps=1e-5)  # over the channels of each pixel; timm's default is 1e-6
 

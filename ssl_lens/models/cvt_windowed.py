@@ -12,10 +12,10 @@ from timm.layers import DropPath, Mlp, QuickGELU, trunc_normal_
 from torch import Tensor, nn
 
 from ssl_lens.errors import InputError
+from ssl_lens.models.attention import attend
 from ssl_lens.models.backbone import Backbone
 from ssl_lens.models.cvt import ConvEmbed, check_heads
 from ssl_lens.models.cvt_lens import ChannelNorm, depthwise_projection, stage_arguments
-from ssl_lens.models.vit import attend
 
 
 class Windows(NamedTuple):

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_lens.errors import InputError
+from ssl_lens.models.attention import attend
 from ssl_lens.models.backbone import Backbone
 from ssl_lens.models.group_fields import (
     AntialiasedDownsample,
@@ -19,7 +20,6 @@ from ssl_lens.models.group_fields import (
     fold_into,
     group_order,
 )
-from ssl_lens.models.vit import attend
 
 FIELDS = {"C4": (14, 16), "C8": (8, 12), "D4": (8, 12), "D8": (6, 8)}  # of the stem and behind it: parameters alike
 NUM_HEADS = 4

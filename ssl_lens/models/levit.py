@@ -12,8 +12,8 @@ from timm.models.levit import LevitMlp, LinearNorm, NormLinear, Stem16
 from torch import Tensor, nn
 
 from ssl_lens.errors import InputError
+from ssl_lens.models.attention import attend
 from ssl_lens.models.backbone import Backbone
-from ssl_lens.models.vit import attend
 
 STEM_STRIDE = 16
 MLP_RATIO = 2

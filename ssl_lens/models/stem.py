@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_lens.errors import InputError
-from ssl_lens.models.backbone import Backbone
+from ssl_lens.models.backbone import Backbone, Features
 from ssl_lens.models.group_fields import AntialiasedDownsample, Group, GroupPool, field_conv, fold_into, group_order
 
 
@@ -140,6 +140,13 @@ class StemmedBackbone(Backbone):
     def stages(self, images: Tensor) -> list[Tensor]:
         self.check_images(images)
         return self.backbone.stages(self.stem(images))
+
+    def forward(self, images: Tensor) -> Features:
+        self.check_images(images)
+        return self.backbone(self.stem(images))
+
+    def head(self, num_outputs: int) -> nn.Module:
+        return self.backbone.head(num_outputs)
 
     def fold(self) -> StemmedBackbone:
         """A copy in evaluation mode with plain convolutions for a stem."""

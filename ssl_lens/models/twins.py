@@ -13,8 +13,9 @@ from timm.models.twins import PosConv
 from torch import Tensor, nn
 
 from ssl_lens.errors import InputError
+from ssl_lens.models.attention import attend
 from ssl_lens.models.backbone import Backbone
-from ssl_lens.models.vit import Block, LayerNorm, attend
+from ssl_lens.models.vit import Block, LayerNorm
 
 
 class WindowAttention(nn.Module):

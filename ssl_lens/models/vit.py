@@ -11,23 +11,11 @@ from timm.layers import DropPath, Mlp, PatchEmbed, trunc_normal_
 from torch import Tensor, nn
 
 from ssl_lens.errors import InputError
+from ssl_lens.models.attention import attend
 from ssl_lens.models.backbone import Backbone, Features
 
 LayerNorm = partial(nn.LayerNorm, eps=1e-6)
 STAGES = 4  # maps a network of one resolution gives for dense use
-
-
-def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Attention with the heads joined: [B, heads, N, C], [B, heads, M, C], [B, heads, M, V] to [B, N, heads * V].
-
-    `bias` is added before the softmax and broadcasts to [B, heads, N, M].
-    """
-    if query.device.type == "cpu" and torch.is_grad_enabled():  # there the fused kernel has no second derivative
-        weights = (query * query.shape[-1] ** -0.5) @ key.mT
-        x = (weights if bias is None else weights + bias).softmax(dim=-1) @ value
-    else:
-        x = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-    return x.transpose(1, 2).clone(memory_format=torch.contiguous_format).flatten(2)  # a bare reshape breaks ONNX
 
 
 class Attention(nn.Module):

@@ -10,9 +10,23 @@ import torch
 
 from ssl_lens.errors import InputError
 from ssl_lens.models.backbone import Backbone
+from ssl_lens.models.beit import BEiT
+from ssl_lens.models.canonical_etn import CanonicalETN
+from ssl_lens.models.crossformer import CrossFormer
+from ssl_lens.models.cvt import CvT
+from ssl_lens.models.cvt_lens import CvTLens
+from ssl_lens.models.cvt_windowed import CvTWindowed
+from ssl_lens.models.eqcvt import EqCvT
+from ssl_lens.models.eqcvt_invariant import EqCvTInvariant
+from ssl_lens.models.harmonic_net import HarmonicNet
+from ssl_lens.models.levit import LeViT
+from ssl_lens.models.regionvit import RegionViT
 from ssl_lens.models.resnet import ResNet
+from ssl_lens.models.steerable_cnn import SteerableCNN
 from ssl_lens.models.stem import Stem, StemmedBackbone
 from ssl_lens.models.swin import Swin
+from ssl_lens.models.twins import TwinsSVT
+from ssl_lens.models.vit import ViT
 
 
 def swin(padding: str) -> Swin:
@@ -24,12 +38,34 @@ def stemmed() -> StemmedBackbone:
     return StemmedBackbone(Stem(2, "D4", fields=3, kernel_size=3, downsample=2), backbone)
 
 
+def windowed(padding: str) -> CvTWindowed:
+    return CvTWindowed(2, (8, 8, 8), (7, 3, 3), (2, 2, 2), (1, 2, 2), (1, 1, 2), window_size=4, padding=padding)
+
+
 BACKBONES = {
+    "beit": lambda: BEiT(2, 16, depth=4, num_heads=2, patch_size=4, image_size=20),
+    "canonical_etn": lambda: CanonicalETN(2, width=4, depths=(1, 1), pose_width=4, angles=16),
+    "crossformer": lambda: CrossFormer(2, 48, depths=(1, 2), num_heads=(2, 4), group_size=4),
+    "cvt": lambda: CvT(2, (8, 12, 16), num_heads=(1, 2, 4), depths=(1, 1, 2)),
+    "cvt_lens": lambda: CvTLens(2, (8, 12), num_heads=(1, 2), depths=(2, 1), head_dim=4),
+    "cvt_windowed_clamp": lambda: windowed("clamp"),
+    "cvt_windowed_reference": lambda: windowed("reference"),
+    "eqcvt": lambda: EqCvT(2, "C4"),
+    "eqcvt_invariant": lambda: EqCvTInvariant(2, "C4", depth=1),
+    "harmonic_net": lambda: HarmonicNet(2, widths=(2, 3), embed_dim=4),
+    "levit": lambda: LeViT(2, (16, 24), (2, 0), (2, 3), key_dim=8, image_size=32),
+    "regionvit": lambda: RegionViT(2, 16, depths=(1, 2), num_heads=(2, 4), window_size=3),
+    "resnet": lambda: ResNet(2, width=4, depths=(1, 1, 2)),
+    "resnet_bottleneck": lambda: ResNet(2, width=4, depths=(1, 1), block="bottleneck"),
+    "steerable_cnn": lambda: SteerableCNN(2, "D4", fields=(2, 3, 2)),
+    "stemmed": stemmed,
     "swin_clamp": lambda: swin("clamp"),
     "swin_reference": lambda: swin("reference"),
-    "resnet": lambda: ResNet(2, width=4, depths=(1, 1, 2)),
-    "stemmed": stemmed,
+    "twins": lambda: TwinsSVT(2, (8, 16), (2, 2), (1, 2), (2, 1), patch_size=2, window_size=3),
+    "vit": lambda: ViT(2, 16, depth=4, num_heads=2, patch_size=4, image_size=20),
 }
+ONE_SIZE = (BEiT,)  # refuses all but 20 px
+OWN_VIEW = (BEiT, CvT, RegionViT, ViT)  # a class token, regional tokens, or a norm of the mean
 
 
 @pytest.fixture(params=BACKBONES)
@@ -50,16 +86,18 @@ def warmed_up(backbone: Backbone) -> Backbone:
 
 
 @torch.no_grad()
-def test_regions_are_the_last_map_row_by_row_and_the_view_is_their_mean(build):
+def test_regions_are_the_last_map_row_by_row_and_the_view_is_their_mean_unless_it_has_its_own(build):
     backbone = warmed_up(build())
-    for size in (8, 20, 32):
+    for size in (20,) if isinstance(backbone, ONE_SIZE) else (8, 20, 32):
         view, regions = backbone(images(size))
         last = backbone.stages(images(size))[-1]
         height, width = backbone.map_size(size, size)
         assert last.shape == (3, backbone.embed_dim, height, width)
         torch.testing.assert_close(regions[:, width - 1], last[:, :, 0, width - 1])
         torch.testing.assert_close(regions[:, -1], last[:, :, -1, -1])
-        torch.testing.assert_close(view, regions.mean(dim=1))
+        mean = regions.mean(dim=1)
+        assert view.shape == mean.shape
+        assert torch.allclose(view, mean, atol=1e-5) != isinstance(backbone, OWN_VIEW)
 
 
 @torch.no_grad()
@@ -73,6 +111,10 @@ def test_an_image_has_the_same_features_alone_and_in_a_batch(build):
 def test_a_non_square_image_is_read_as_it_stands(build):
     wide = torch.randn(2, 2, 12, 20)
     backbone = warmed_up(build())
+    if isinstance(backbone, ONE_SIZE):
+        with pytest.raises(InputError, match="12x20"):
+            backbone(wide)
+        return
     assert backbone(wide).regions.shape[1] == np.prod(backbone.map_size(12, 20))
 
 
