@@ -55,6 +55,13 @@ def finetune_parser(description: str) -> argparse.ArgumentParser:
         help="default: eval/finetune in the run or export, runs/supervised/NAME for names and recipes",
     )
     parser.add_argument(
+        "--save",
+        metavar="FOLDER",
+        type=Path,
+        help="write the network trained on most images, of several seeds that with the lowest validation loss, as an "
+        "export with its head",
+    )
+    parser.add_argument(
         "--scratch", action="store_true", help="of a run or export, also train the same network from random weights"
     )
     parser.add_argument("--epochs", type=positive, help="default: about 3,000 steps in 10 to 100 epochs")

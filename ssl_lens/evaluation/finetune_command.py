@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ from ssl_lens.evaluation.augment import check_augmentation
 from ssl_lens.evaluation.classification import classify, train_classifier
 from ssl_lens.evaluation.command import log_result, settings_of
 from ssl_lens.evaluation.features import preprocessed
-from ssl_lens.evaluation.finetune import Epoch, Settings, Trainer, training_processes
+from ssl_lens.evaluation.finetune import Predictor, Settings, Trainer, training_processes
 from ssl_lens.evaluation.history import History
 from ssl_lens.evaluation.protocol import Division, Prediction, Result, divide_labelled, few_label_results
 from ssl_lens.evaluation.regression import (
@@ -42,8 +42,8 @@ from ssl_lens.evaluation.regression_report import (
     write_regression_numbers,
 )
 from ssl_lens.evaluation.report import summarise, table, write_numbers, write_report
+from ssl_lens.evaluation.saved import BestNetwork, save_network
 from ssl_lens.evaluation.start import Start, from_backbone, from_recipe, recipe_of
-from ssl_lens.models.backbone import Backbone
 from ssl_lens.recipe import Recipe
 
 logger = logging.getLogger(__name__)
@@ -75,38 +75,89 @@ def finetune(arguments: Sequence[str] | None = None) -> None:
             images = load_images(options.data)
         if options.target is None:
             division = divide_labelled(images, options.data, options.split, labels_per_class=options.labels_per_class)
-            _train_classifiers(trainer, division, _start(options, recipe, division.train), options, out)
+            _train_classifiers(_session(trainer, options, recipe, out, *division), division)
             return
         targets = read_targets(options.targets or find_table(options.data), options.target)
         train, test = divide_quantities(
             images, targets, options.split, log_targets=options.log_target, labels=options.labels
         )
-        _train_regressors(trainer, train, test, _start(options, recipe, train.images), options, out)
+        _train_regressors(_session(trainer, options, recipe, out, train.images, test.images), train, test)
 
 
-class _Task(NamedTuple):
-    """Prepared images [N, C, h, w] to train on, with labels int [N], and prepared images to judge by."""
+class _Session(NamedTuple):
+    """What all trainings of a command share; train and test: prepared images [N, C, h, w]."""
 
+    trainer: Trainer
+    options: argparse.Namespace
+    start: Start
     train: Tensor
-    labels: np.ndarray
     test: Tensor
-    num_classes: int
+    raw_size: tuple[int, int]
+    out: Path
+    settings: dict[str, Any]
+    history: History
+    best: BestNetwork
+
+    def offer(self, network: Predictor, outputs: dict[str, Any], method: str, index: np.ndarray, seed: int) -> None:
+        """To be saved, if it is of the first method and the best."""
+        if method == next(iter(self.start.networks)):
+            loss = self.history.best_validation_loss(method, len(index), seed)
+            self.best.offer(network, outputs, images=len(index), validation_loss=loss)
+
+    def finish(self, text: str, paths: Sequence[Path]) -> None:
+        """Prints the table and what was written, and saves the best network if asked to."""
+        print(text)
+        print("\n".join(str(path) for path in paths))
+        if self.options.save is not None:
+            save_network(self.best, self.start.preprocess, self.options.save, self.raw_size)
+            print(self.options.save)
 
 
-def _train_classifiers(
-    trainer: Trainer, division: Division, start: Start, options: argparse.Namespace, out: Path
-) -> None:
+def _session(
+    trainer: Trainer, options: argparse.Namespace, recipe: Recipe | None, out: Path, train: ImageSet, test: ImageSet
+) -> _Session:
+    if recipe is None:
+        start = from_backbone(Path(options.model), scratch=options.scratch)
+    else:
+        start = from_recipe(recipe, _name(options), train.images)
+    prepared = [_prepared(trainer, start, part) for part in (train, test)]
+    check_augmentation(options.augmentation, *prepared[0].shape[2:])
+    return _Session(
+        trainer,
+        options,
+        start,
+        *prepared,
+        raw_size=train.images.shape[2:],
+        out=out,
+        settings=settings_of(options)
+        | {"train_images": len(train), "test_images": len(test), "processes": trainer.accelerator.num_processes},
+        history=History(out / "training.csv" if trainer.speaks else None),
+        best=BestNetwork(),
+    )
+
+
+def _train_classifiers(session: _Session, division: Division) -> None:
     """Trains, judges and reports every method with every number of labels and every seed."""
-    classes = division.train.classes
-    train, test = (_prepared(trainer, start, part) for part in division)
-    task = _Task(train, division.train.labels, test, len(classes))
-    settings = _settings(trainer, options, train, test)
-    history = History(out / "training.csv" if trainer.speaks else None)
+    trainer, options, classes = session.trainer, session.options, division.train.classes
     results: list[Result] = []
-    for method, network in start.networks.items():
+
+    def predict(method: str, index: np.ndarray, seed: int) -> Prediction:
+        classifier = train_classifier(
+            trainer,
+            session.start.networks[method](seed),
+            session.train[torch.from_numpy(index)],
+            division.train.labels[index],
+            num_classes=len(classes),
+            seed=seed,
+            on_epoch=partial(session.history.add, method, len(index), seed),
+        )
+        session.offer(classifier, {"classes": list(classes)}, method, index, seed)
+        return classify(trainer, classifier, session.test)
+
+    for method in session.start.networks:
         for result in few_label_results(
             method,
-            partial(_predict, trainer, task, network, partial(history.add, method)),
+            partial(predict, method),
             division,
             labels_per_class=options.labels_per_class,
             seeds=options.seeds,
@@ -115,83 +166,47 @@ def _train_classifiers(
             log_result(result)
             results.append(result)
             if trainer.speaks:
-                write_numbers(results, classes, out, settings)
+                write_numbers(results, classes, session.out, session.settings)
     if trainer.speaks:
-        paths = write_report(results, classes, out, settings)
-        print(table(summarise(results)))
-        print("\n".join(str(path) for path in paths))
+        paths = write_report(results, classes, session.out, session.settings)
+        session.finish(table(summarise(results)), paths)
 
 
-def _predict(
-    trainer: Trainer,
-    task: _Task,
-    network: Callable[[int], Backbone],
-    note: Callable[[int, int, Epoch], None],
-    index: np.ndarray,
-    seed: int,
-) -> Prediction:
-    classifier = train_classifier(
-        trainer,
-        network(seed),
-        task.train[torch.from_numpy(index)],
-        task.labels[index],
-        num_classes=task.num_classes,
-        seed=seed,
-        on_epoch=partial(note, len(index), seed),
-    )
-    return classify(trainer, classifier, task.test)
-
-
-def _train_regressors(
-    trainer: Trainer, train: Quantities, test: Quantities, start: Start, options: argparse.Namespace, out: Path
-) -> None:
+def _train_regressors(session: _Session, train: Quantities, test: Quantities) -> None:
     """As `_train_classifiers`, for numbers."""
+    trainer, options = session.trainer, session.options
     names = [f"log10 {name}" if name in options.log_target else name for name in options.target]
-    images, test_images = (_prepared(trainer, start, part.images) for part in (train, test))
-    settings = _settings(trainer, options, images, test_images)
-    history = History(out / "training.csv" if trainer.speaks else None)
     results: list[RegressionResult] = []
-    for method, network in start.networks.items():
 
-        def measure_test(
-            index: np.ndarray, seed: int, method: str = method, network: Callable[[int], Backbone] = network
-        ) -> Measurement:
-            regressor = train_regressor(
-                trainer,
-                network(seed),
-                images[torch.from_numpy(index)],
-                train.values[index],
-                names=names,
-                seed=seed,
-                on_epoch=partial(history.add, method, len(index), seed),
-            )
-            return measure(trainer, regressor, test_images)
+    def measure_test(method: str, index: np.ndarray, seed: int) -> Measurement:
+        regressor = train_regressor(
+            trainer,
+            session.start.networks[method](seed),
+            session.train[torch.from_numpy(index)],
+            train.values[index],
+            names=names,
+            seed=seed,
+            on_epoch=partial(session.history.add, method, len(index), seed),
+        )
+        outputs = {"targets": names, "mean": regressor.mean.tolist(), "std": regressor.std.tolist()}
+        session.offer(regressor.network, outputs, method, index, seed)
+        return measure(trainer, regressor, session.test)
 
+    for method in session.start.networks:
         for result in few_label_measurements(
-            method, measure_test, train, test, labels=options.labels, seeds=options.seeds
+            method, partial(measure_test, method), train, test, labels=options.labels, seeds=options.seeds
         ):
             results.append(result)
             if trainer.speaks:
-                write_regression_numbers(results, names, out, settings)
+                write_regression_numbers(results, names, session.out, session.settings)
                 logger.info(regression_table(summarise_scores(scores(results[-1:], names))))
     if trainer.speaks:
-        paths = [*write_regression_numbers(results, names, out, settings), out / "predicted.png"]
+        paths = [
+            *write_regression_numbers(results, names, session.out, session.settings),
+            session.out / "predicted.png",
+        ]
         draw_regression(results, names, paths[-1])
-        print(regression_table(summarise_scores(scores(results, names))))
-        print("\n".join(str(path) for path in paths))
-
-
-def _settings(trainer: Trainer, options: argparse.Namespace, train: Tensor, test: Tensor) -> dict[str, Any]:
-    """How the results came about; checks on the way that the images can be augmented as asked."""
-    check_augmentation(options.augmentation, *train.shape[2:])
-    counts = {"train_images": len(train), "test_images": len(test), "processes": trainer.accelerator.num_processes}
-    return settings_of(options) | counts
-
-
-def _start(options: argparse.Namespace, recipe: Recipe | None, train: ImageSet) -> Start:
-    if recipe is None:
-        return from_backbone(Path(options.model), scratch=options.scratch)
-    return from_recipe(recipe, _name(options), train.images)
+        session.finish(regression_table(summarise_scores(scores(results, names))), paths)
 
 
 def _prepared(trainer: Trainer, start: Start, images: ImageSet) -> Tensor:

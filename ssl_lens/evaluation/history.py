@@ -15,6 +15,7 @@ class History:
     def __init__(self, path: Path | None) -> None:
         self.path = path
         self._start = time.monotonic()
+        self._best: dict[tuple[str, int, int], float] = {}
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.unlink(missing_ok=True)
@@ -22,8 +23,15 @@ class History:
 
     def add(self, method: str, images: int, seed: int, epoch: Epoch) -> None:
         """Notes an epoch of training on that many images; seconds count from the start of all training."""
+        if epoch.validation_loss is not None:
+            training = method, images, seed
+            self._best[training] = min(epoch.validation_loss, self._best.get(training, epoch.validation_loss))
         numbers = ["" if value is None else f"{value:.6g}" for value in epoch]
         self._write([method, str(images), str(seed), *numbers, f"{time.monotonic() - self._start:.1f}"])
+
+    def best_validation_loss(self, method: str, images: int, seed: int) -> float | None:
+        """The lowest of a training; None where it had no validation part."""
+        return self._best.get((method, images, seed))
 
     def _write(self, row: list[str]) -> None:
         if self.path is not None:
