@@ -83,8 +83,10 @@ def _build(name: str, image_size: int) -> Backbone:
 
 
 def _settle(network: Backbone) -> None:
-    """Gives batch norms the statistics of what they see; evaluation mode."""
-    update_bn([blobs(SIZES[0], angle) for angle in (0.0, 45.0)], network)
+    """Gives batch norms the statistics of blobs on a noisy sky; evaluation mode."""
+    images = torch.cat([blobs(SIZES[0], angle) for angle in (0.0, 45.0, 90.0, 135.0)])
+    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
+    update_bn([images + 0.3 * noise], network)
     network.eval()
 
 

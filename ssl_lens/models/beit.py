@@ -106,12 +106,12 @@ class BEiT(Backbone):
 
     @property
     def accepted_sizes(self) -> str:
-        return f"{self.image_size[0]}x{self.image_size[1]} px"
+        return f"{self.image_size[0]}x{self.image_size[1]} px, as built"
 
     def map_size(self, height: int, width: int) -> tuple[int, int]:
         if (height, width) != self.image_size:
             raise InputError(
-                f"image size {height}x{width} px is refused: this BEiT was built for {self.accepted_sizes} and takes "
+                f"image size {height}x{width} px is refused: this BEiT was built for {self.image_size[0]}x{self.image_size[1]} px and takes "
                 "no other size; build it for yours with model.image_size"
             )
         return self.grid

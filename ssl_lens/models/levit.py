@@ -197,7 +197,7 @@ class LeViT(Backbone):
 
     @property
     def accepted_sizes(self) -> str:
-        return f"up to {self.image_size} px"
+        return f"up to {self.image_size} px, as built"
 
     def map_size(self, height: int, width: int) -> tuple[int, int]:
         if not 0 < min(height, width) <= max(height, width) <= self.image_size:

@@ -65,7 +65,7 @@ def test_regions_are_the_last_map_row_by_row():
 
 def test_every_other_size_is_refused_in_one_line():
     network = BEiT(1, 8, 1, 2, patch_size=4, image_size=16)
-    assert network.accepted_sizes == "16x16 px"
+    assert network.accepted_sizes == "16x16 px, as built"
     with pytest.raises(InputError, match="8x16 px .* built for 16x16 px .* with model.image_size") as error:
         network(torch.zeros(1, 1, 8, 16))
     assert "\n" not in str(error.value)
