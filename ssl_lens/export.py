@@ -97,8 +97,9 @@ def export(run: Path | str, out: Path | str, *, image_size: int | None = None) -
     run, out = Path(run), Path(out)
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; give a folder to export into")
+    frozen = _load_run(run)
     size = (image_size, image_size) if image_size else _trained_size(run)
-    return write_export(_load_run(run), out, size)
+    return write_export(frozen, out, size)
 
 
 def write_export(frozen: FrozenBackbone, out: Path, size: tuple[int, int]) -> ExportCheck:

@@ -6,46 +6,13 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-from ssl_lens import build, build_backbone
+from ssl_lens import build
 from ssl_lens.engine.trainer import Pretraining
 from ssl_lens.errors import InputError
 from ssl_lens.losses.center import Centering, SinkhornKnopp
 from ssl_lens.recipe import Recipe, load_recipe, replace, resolve_auto
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
-
-
-@pytest.mark.parametrize(
-    ("values", "parameters"),
-    [
-        ({"model.name": "swin_tiny", "data.in_channels": 3}, 28_288_354 - 769_000),  # Swin-T without its classifier
-        ({"model.name": "resnet18", "model.stem_stride": 4, "data.in_channels": 3}, 11_689_512 - 513_000),
-    ],
-)
-def test_named_networks_have_the_published_number_of_parameters(values: dict[str, object], parameters: int) -> None:
-    backbone = build.backbone(replace(Recipe(), values), values["data.in_channels"])
-    assert sum(parameter.numel() for parameter in backbone.parameters()) == parameters
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"model.name": "swin_micro"},
-        {"model.name": "resnet_micro", "model.stages": 3},
-        {"model.name": "swin_micro", "model.patch_size": 2, "model.stem": {"group": "D4", "fields": 3}},
-    ],
-)
-def test_a_backbone_is_rebuilt_from_its_configuration(values: dict[str, object]) -> None:
-    backbone = build.backbone(replace(Recipe(), values), 1).fold().eval()
-    again = build_backbone.backbone_from_config(build_backbone.backbone_config(backbone)).eval()
-    again.load_state_dict(backbone.state_dict())
-    images = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(backbone(images).view, again(images).view)
-
-
-def test_an_unknown_architecture_is_refused() -> None:
-    with pytest.raises(InputError, match="architecture 'perceiver' is unknown"):
-        build_backbone.backbone_from_config({"architecture": "perceiver"})
 
 
 @pytest.mark.parametrize(

@@ -26,11 +26,18 @@ from ssl_lens.recipe import Recipe, replace
 from ssl_lens.sections import NetworkName
 
 NAMES = get_args(NetworkName)
-SMALL = tuple(
-    name for name in NAMES if name.startswith(("eqcvt", "steerable", "harmonic", "canonical")) or "micro" in name
+SMALL = (
+    "eqcvt",
+    "eqcvt_invariant",
+    "steerable_cnn_c4",
+    "harmonic_net",
+    "canonical_etn",
+    "cvt_small_lens",
+    "swin_micro",
 )
-SMALL += ("cvt_small_lens",)
 SLOW_UNLESS_SMALL = [pytest.param(name, marks=() if name in SMALL else pytest.mark.slow) for name in NAMES]
+LARGE = ("swin_small", "swin_base", "beit_base", "steerable_cnn_d8")
+SLOW_IF_LARGE = [pytest.param(name, marks=pytest.mark.slow if name in LARGE else ()) for name in NAMES]
 ONE_SIZE = ("beit_base",)
 SIZE, LOCAL_SIZE = 64, 32  # px
 
@@ -58,20 +65,63 @@ def images(batch: int, size: int = SIZE) -> torch.Tensor:
 PUBLISHED = {  # with the classifier: channels, outputs, parameters
     "swin_tiny": (3, 1000, 28_288_354),
     "cvt_small_lens": (1, 2, 463_106),
+    "cvt_13": (3, 1000, 19_997_480),
+    "cvt_21": (3, 1000, 31_622_696),
+    "eqcvt": (1, 2, 64_810),
+    "eqcvt_invariant": (1, 2, 63_898),
+    "harmonic_net": (1, 2, 31_854),
     "resnet18": (3, 1000, 11_689_512),
+    "resnet34": (3, 1000, 21_797_672),
+    "resnet50": (3, 1000, 25_557_032),
+    "vit_small": (3, 1000, 22_050_664),
+    "beit_base": (3, 1000, 86_530_984),
+    "levit": (3, 1000, 18_379_852),  # without timm's second head, for distillation
+    "twins_svt": (3, 1000, 24_060_776),
+    "crossformer_tiny": (3, 1000, 27_776_794),
+    "crossformer_small": (3, 1000, 30_657_394),
+    "regionvit_tiny": (3, 1000, 13_842_676),
 }
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_number_of_parameters(name: str) -> None:
     in_channels, outputs, parameters = PUBLISHED[name]
-    backbone = build(name, in_channels)
+    backbone = build(name, in_channels, image_size=224)
     modules = torch.nn.ModuleList([backbone, backbone.head(outputs)])
     assert sum(parameter.numel() for parameter in modules.parameters()) == parameters
 
 
+@pytest.mark.parametrize(
+    ("name", "values", "config"),
+    [
+        ("swin_micro", {"patch_size": 2, "window_size": 5, "stages": 2}, {"patch_size": 2, "window_size": 5}),
+        ("swin_tiny", {"padding": "reference", "drop_path": 0.3}, {"padding": "reference", "drop_path": 0.3}),
+        ("resnet_micro", {"stages": 2, "stem_stride": 1}, {"depths": [1, 1], "stem_stride": 1}),
+        ("cvt_windowed", {"window_size": 4}, {"window_size": 4, "padding": "clamp"}),
+        ("eqcvt", {"group": "D4"}, {"group": "D4"}),
+        ("eqcvt_invariant", {"group": "D4"}, {"group": "D4"}),
+        ("vit_small", {"patch_size": 8, "image_size": 72}, {"patch_size": 8, "image_size": 72}),
+        ("twins_svt", {"patch_size": 2}, {"patch_size": 2, "drop_path": 0.2}),
+    ],
+)
+def test_options_reach_the_network(name: str, values: dict[str, Any], config: dict[str, Any]) -> None:
+    built = build(name, **values).config()
+    assert {key: built[key] for key in config} == config
+
+
+def test_a_stemmed_backbone_is_rebuilt_folded_and_begun_afresh_unfolded() -> None:
+    stem = {"group": "D4", "fields": 3, "downsample": 2, "pooling": "mean"}
+    backbone = build("swin_micro", patch_size=2, stem=stem).fold().eval()
+    config = build_backbone.backbone_config(backbone)
+    again = build_backbone.backbone_from_config(config).eval()
+    again.load_state_dict(backbone.state_dict())
+    assert torch.equal(backbone(images(2)).view, again(images(2)).view)
+    fresh = build_backbone.backbone_from_config(build_backbone.unfolded(config))
+    assert fresh.config()["stem"] == {**backbone.config()["stem"], "folded": False}
+
+
 @torch.no_grad()
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SLOW_IF_LARGE)
 def test_features_and_stages_agree(name: str) -> None:
     backbone = settled(name)
     for size in (SIZE,) if name in ONE_SIZE else (SIZE, LOCAL_SIZE):

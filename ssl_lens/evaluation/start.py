@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, get_args
@@ -15,7 +14,7 @@ from ssl_lens.data.preprocess import Preprocess
 from ssl_lens.errors import InputError
 from ssl_lens.export import load_backbone, untrained_backbone
 from ssl_lens.models.backbone import Backbone
-from ssl_lens.recipe import Recipe, load_recipe, replace
+from ssl_lens.recipe import Recipe, load_recipe, recipe_of_network, replace
 from ssl_lens.sections import NetworkName
 
 
@@ -36,9 +35,9 @@ def recipe_of(model: str, overrides: Sequence[str]) -> Recipe | None:
     if model.endswith((".yaml", ".yml")):
         return load_recipe(model, overrides)
     if model in get_args(NetworkName):
-        return _recipe_of_name(model, overrides)
+        return recipe_of_network(model, overrides)
     if "/" not in model and not Path(model).exists():
-        replace(Recipe(), {"model.name": model})  # says which names there are
+        recipe_of_network(model)  # says which names there are
     if overrides:
         raise InputError(
             f"{overrides[0]} cannot change {model}, whose network and preprocessing are settled; "
@@ -70,13 +69,3 @@ def from_backbone(folder: Path, *, scratch: bool) -> Start:
     if scratch:
         networks["from scratch"] = lambda seed: untrained_backbone(folder, seed=seed)
     return Start(frozen.preprocess, networks)
-
-
-def _recipe_of_name(name: str, overrides: Sequence[str]) -> Recipe:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"{name}.yaml"
-        path.write_text(f"model: {{name: {name}}}\n", encoding="utf-8")
-        try:
-            return load_recipe(path, overrides)
-        except InputError as error:
-            raise InputError(str(error).removeprefix(f"{path}: ")) from None

@@ -111,8 +111,8 @@ class BEiT(Backbone):
     def map_size(self, height: int, width: int) -> tuple[int, int]:
         if (height, width) != self.image_size:
             raise InputError(
-                f"image size {height}x{width} px is refused: this BEiT was built for {self.image_size[0]}x{self.image_size[1]} px and takes "
-                "no other size; build it for yours with model.image_size"
+                f"image size {height}x{width} px is refused: this BEiT was built for {self.image_size[0]}x"
+                f"{self.image_size[1]} px and takes no other size; build it for yours with model.image_size"
             )
         return self.grid
 
