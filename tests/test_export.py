@@ -98,9 +98,12 @@ def test_untrained_networks_are_seeded_and_not_the_trained_one(plain_run):
     assert not torch.equal(first.state_dict()[name], trained)
 
 
-def test_a_folded_stem_cannot_start_afresh(exported):
-    with pytest.raises(InputError, match="give its run instead"):
-        untrained_backbone(exported, seed=0)
+def test_an_export_starts_afresh_with_steerable_filters(exported):
+    fresh, again = (untrained_backbone(exported, seed=0) for _ in range(2))
+    assert not fresh.stem.folded
+    filters = [network.stem.layers[0].conv.filter() for network in (fresh, again)]
+    assert torch.equal(*filters)
+    assert filters[0].std() > 0.01
 
 
 def test_neither_run_nor_export(tmp_path):
