@@ -4,8 +4,10 @@
 
 DIR has one folder of images per class; a fifth of them is kept from pretraining, to evaluate on. Without it, lenses
 are simulated. `key=value` is for every pretraining, such as data.center_crop=128 data.bin=2 for images of 150 px.
-Every part is a process with its share of the time. FOLDER/results.json has what the finished ones found, and one line
-for each that failed; FOLDER/log.txt what they printed; FOLDER/pretraining the run. `--smoke` tries it all on the CPU.
+`--supervised` trains the supervised baselines at full size on DIR instead (`benchmarks/supervised.py`), until the time
+is up. Every part is a process with its share of the time. FOLDER/results.json has what the finished ones found, and one
+line for each that failed; FOLDER/log.txt what they printed; FOLDER/pretraining the run. `--smoke` tries it all on the
+CPU.
 """
 
 from __future__ import annotations
@@ -50,9 +52,18 @@ class Size(NamedTuple):
     timed_steps: int
     labels_per_class: tuple[str, ...]
     tests: str
+    supervised: tuple[str, ...]
 
 
-FULL = Size((), 1000, warmup_steps=5, timed_steps=25, labels_per_class=("10", "100", "all"), tests="tests")
+FULL = Size(
+    (),
+    simulated_per_class=1000,
+    warmup_steps=5,
+    timed_steps=25,
+    labels_per_class=("10", "100", "all"),
+    tests="tests",
+    supervised=("--full",),
+)
 SMOKE = Size(
     (
         *("run.device=cpu", "optim.batch_size=6", "optim.epochs=2", "optim.warmup_epochs=0", "optim.lr=1e-3"),
@@ -64,6 +75,7 @@ SMOKE = Size(
     timed_steps=2,
     labels_per_class=("5", "all"),
     tests="tests/engine/test_gpu.py",
+    supervised=("cvt_small_lens", "data.center_crop=40", "data.bin=1", "--epochs", "1"),
 )
 
 
@@ -132,7 +144,10 @@ class Session:
         machine = {"gpu": "none" if options.smoke else torch.cuda.get_device_name(), "torch": torch.__version__}
         self.results: dict[str, dict] = {"machine": machine | {"pretraining_images": self.n_images}}
 
-    def all_parts(self) -> None:
+    def all_parts(self, *, supervised: bool) -> None:
+        if supervised:
+            self.part("supervised", self.supervised)
+            return
         self.part("tests", self.tests)
         for precision in ("bf16", "no"):
             for recipe in ("esvit_swin", PRETRAINED):
@@ -201,6 +216,15 @@ class Session:
         change = {f"{key} first, last": [round(end[key], 4) for end in (first, last)] for key in ("loss", "rankme")}
         return {"epochs": epochs, "images_per_s": statistics.median(r["images_per_s"] for r in records), **change}
 
+    def supervised(self) -> dict:
+        """Accuracies of the networks that were trained in time; FOLDER/supervised/table.md has the rest."""
+        out = self.out / "supervised"
+        where = ("--data", self.data, "--split", self.split, "--out", out)
+        with suppress(RuntimeError):  # out of time: what is finished is in the table
+            self.command("benchmarks/supervised.py", *where, *self.size.supervised, seconds=float("inf"))
+        lines = (out / "table.md").read_text(encoding="utf-8").splitlines()[2:]
+        return {name.strip("` "): float(accuracy) for _, name, _, accuracy, *_ in (line.split("|") for line in lines)}
+
     def evaluation(self, command: str) -> dict:
         out = self.out / command
         where = ("--data", self.data, "--split", self.split, "--out", out)
@@ -220,6 +244,7 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true", help="tiny networks and few steps, on the CPU")
     parser.add_argument("--measure", action="store_true", help="only time a recipe, given before key=value")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="for every pretraining")
+    parser.add_argument("--supervised", action="store_true", help="only the supervised baselines, at full size")
     options = parser.parse_args()
     size = SMOKE if options.smoke else FULL
     if not options.smoke and not torch.cuda.is_available():
@@ -230,7 +255,7 @@ def main() -> None:
         return
     if options.out.exists() and any(options.out.iterdir()):
         raise InputError(f"--out {options.out} is not empty; give a new folder")
-    Session(options, size).all_parts()
+    Session(options, size).all_parts(supervised=options.supervised)
 
 
 if __name__ == "__main__":

@@ -36,3 +36,18 @@ def test_the_gpu_session_runs_small_on_the_cpu(tmp_path: Path) -> None:
     results = json.loads((tmp_path / "late" / "results.json").read_text())
     assert results["tests"] == {"failed": "RuntimeError: no time left"}
     assert all("failed" in found for part, found in results.items() if part != "machine")
+
+
+@pytest.mark.slow
+def test_the_supervised_baselines_run_small_on_the_cpu(tmp_path: Path) -> None:
+    """One network, one epoch, through the GPU session; what is finished is not done again."""
+    out, cache = tmp_path / "out", {"SSL_LENS_CACHE": str(tmp_path / "cache")}
+    command = [sys.executable, "benchmarks/gpu.py", "--smoke", "--supervised", "--out", str(out)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, **cache})
+    assert done.returncode == 0, done.stderr
+    results = json.loads((out / "results.json").read_text())
+    assert list(results) == ["machine", "supervised"]
+    assert 0 <= results["supervised"]["cvt_small_lens"] <= 1
+    row = (out / "supervised" / "table.md").read_text().splitlines()[2].split(" | ")
+    assert row[:2] == ["| `cvt_small_lens`", "463,235"]  # three classes here
+    assert row[6] == "1"
