@@ -13,7 +13,7 @@ def steerable():
 
 
 def test_a_steerable_network_sees_no_quarter_turn_and_exports(steerable):
-    assert steerable.parameters == 179_490
+    assert steerable.parameters == 85_250
     assert steerable.turned_90 < 1e-5
     assert 0.02 < steerable.turned_45 < 0.5
     assert steerable.exported
@@ -36,7 +36,7 @@ def test_a_row_is_a_line_of_a_markdown_table(steerable, monkeypatch):
     monkeypatch.setattr("ssl_lens.model_table.measure", lambda name: steerable._replace(difference=None))
     header, rule, row = table(["steerable_cnn_c4"])
     assert header.count("|") == rule.count("|") == row.count("|")
-    assert [cell.strip() for cell in row.split("|")][1:3] == ["steerable_cnn_c4", "179,490"]
+    assert [cell.strip() for cell in row.split("|")][1:3] == ["steerable_cnn_c4", "85,250"]
     assert row.split("|")[-2].strip() == "yes"
 
 

@@ -38,7 +38,7 @@ class SteerableCNN(Backbone):
         self,
         in_channels: int,
         group: Group = "C8",
-        fields: Sequence[int] = (8, 16, 16, 32, 32, 64),
+        fields: Sequence[int] = (6, 8, 12, 16, 24, 48),
         mask_margin: float | None = 1.0,
         folded: bool = False,
     ) -> None:
