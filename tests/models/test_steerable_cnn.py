@@ -31,12 +31,12 @@ def relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
     return ((ours - theirs).abs().max() / theirs.abs().max()).item()
 
 
-@pytest.mark.parametrize(("group", "parameters"), [("C4", 175_072), ("C8", 349_664), ("D4", 349_664), ("D8", 698_848)])
+@pytest.mark.parametrize(("group", "parameters"), [("C4", 82_704), ("C8", 165_072), ("D4", 165_072), ("D8", 329_808)])
 def test_parameters(group, parameters):
     network = SteerableCNN(1, group)
     assert count(network) == parameters
-    assert count(network.head(2)) == 4_418
-    assert network.embed_dim == 64
+    assert count(network.head(2)) == 2_546
+    assert network.embed_dim == 48
 
 
 @pytest.mark.parametrize("size", [(64, 64), (65, 65), (96, 96), (150, 150), (64, 91)])
