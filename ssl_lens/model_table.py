@@ -19,7 +19,7 @@ from ssl_lens.data.preprocess import Preprocess
 from ssl_lens.errors import InputError
 from ssl_lens.export import FrozenBackbone, onnx_difference, write_onnx
 from ssl_lens.models.backbone import Backbone
-from ssl_lens.recipe import Recipe, replace
+from ssl_lens.recipe import recipe_of_network
 
 SIZES = (64, 128)  # px
 HEADER = ("name", "parameters", *(f"GFLOPs {size} px" for size in SIZES), "sizes", "90°", "45°", "export")
@@ -57,7 +57,12 @@ class Row(NamedTuple):
 
 
 def table(names: Sequence[str]) -> Iterator[str]:
-    """The lines of a Markdown table, each as soon as it has been measured."""
+    """The lines of a Markdown table, each as soon as it has been measured.
+
+    Raises: InputError if no network has one of the names.
+    """
+    for name in names:
+        recipe_of_network(name)
     yield _line(HEADER)
     yield _line(["-" * width for width in WIDTHS])
     for name in names:
@@ -79,7 +84,7 @@ def measure(name: str) -> Row:
 
 def _build(name: str, image_size: int) -> Backbone:
     torch.manual_seed(0)
-    return backbone(replace(Recipe(), {"model.name": name, "model.image_size": image_size}), in_channels=1)
+    return backbone(recipe_of_network(name, [f"model.image_size={image_size}"]), in_channels=1)
 
 
 def _settle(network: Backbone) -> None:
