@@ -12,9 +12,10 @@ import numpy as np
 import torch
 
 from ssl_lens.console import show_progress
-from ssl_lens.errors import one_line_errors
+from ssl_lens.errors import InputError, one_line_errors
 
 SHOWN_IMAGES = 6
+MODELS = ("model_i", "model_ii", "model_iii")  # held to `Model` by a test: lenstronomy takes long to import
 
 
 @one_line_errors
@@ -47,10 +48,25 @@ def _parser() -> argparse.ArgumentParser:
 
     simulate = commands.add_parser("simulate", help="simulate lenses without, with cold and with axion dark matter")
     simulate.add_argument("out", metavar="OUT", type=Path)
-    simulate.add_argument("--count-per-class", metavar="N", type=int, default=1000)
-    simulate.add_argument("--image-size", metavar="PX", type=int, default=64)
-    simulate.add_argument("--pixel-scale-arcsec", metavar="ARCSEC", type=float, default=0.1)
+    simulate.add_argument("--model", choices=MODELS, default=MODELS[0], help="which of DeepLense's telescopes")
+    simulate.add_argument("--count", metavar="N", type=int, default=3000, help="images of all three classes together")
+    simulate.add_argument("--image-size", metavar="PX", type=int, help="side; default: the model's")
+    simulate.add_argument("--pixel-scale-arcsec", metavar="ARCSEC", type=float, help="default: the model's")
+    simulate.add_argument(
+        "--set",
+        metavar="KEY=LOW,HIGH",
+        nargs="+",
+        default=[],
+        help="range of a parameter, such as einstein_radius_arcsec=0.9,1.5 (all are in parameters.csv)",
+    )
+    simulate.add_argument("--galaxies", metavar="DIR", type=Path, help="images of real galaxies to be the sources")
+    simulate.add_argument(
+        "--as-deeplense",
+        action="store_true",
+        help="its noise, orientation, subhalo_scatter and distances; one alone: --set distances=deeplense",
+    )
     simulate.add_argument("--seed", type=int, default=1)
+    simulate.add_argument("--workers", metavar="N", type=int, help="processes; they change no bit of the images")
     simulate.set_defaults(run_command=_simulate)
     return parser
 
@@ -93,14 +109,25 @@ def _views(options: argparse.Namespace) -> None:
 
 
 def _simulate(options: argparse.Namespace) -> None:
-    from ssl_lens.data.simulate import simulate_lenses
+    from ssl_lens.data.simulate import CLASSES, simulate_lenses
+    from ssl_lens.data.simulation.parameters import parse_parameters
 
+    per_class, rest = divmod(options.count, len(CLASSES))
+    if rest or per_class < 1:
+        raise InputError(
+            f"--count {options.count} is no multiple of the {len(CLASSES)} classes; "
+            f"set it to {len(CLASSES) * max(per_class + bool(rest), 1)}"
+        )
     folder = simulate_lenses(
         options.out,
-        count_per_class=options.count_per_class,
+        count_per_class=per_class,
+        model=options.model,
         image_size=options.image_size,
         pixel_scale_arcsec=options.pixel_scale_arcsec,
+        parameters=parse_parameters(options.set, as_deeplense=options.as_deeplense),
+        galaxies=options.galaxies,
         seed=options.seed,
+        workers=options.workers,
     )
     print(folder)
 

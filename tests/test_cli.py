@@ -1,14 +1,19 @@
+import csv
+import json
 import logging
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
+import numpy as np
 import pytest
 from PIL import Image
 from tiny_run import RECIPE, write_labelled_images
 
 from ssl_lens import cli
 from ssl_lens.console import show_progress
+from ssl_lens.data.simulation.instrument import Model
 from ssl_lens.export import ExportCheck
 
 REPOSITORY = Path(__file__).parents[1]
@@ -48,11 +53,56 @@ def test_views_draws_a_picture(tmp_path):
         assert len(image.convert("RGB").getcolors(1 << 24)) > 50
 
 
+SMALL_LENSES = ["--count", "6", "--image-size", "32", "--pixel-scale-arcsec", "0.2", "--seed", "3"]
+
+
 def test_simulate_writes_three_classes(tmp_path):
-    options = ["--count-per-class", "2", "--image-size", "32", "--pixel-scale-arcsec", "0.2", "--seed", "3"]
+    options = [
+        *SMALL_LENSES,
+        "--workers",
+        "1",
+        "--set",
+        "shear=0,0.1",
+        "source_colour_mag=0,0.5",
+        "lens_colour_mag=0,1",
+    ]
     assert cli.main(["simulate", str(tmp_path / "lenses"), *options]) == 0
     for name in ("no_sub", "cdm", "axion"):
-        assert len(list((tmp_path / "lenses" / name).glob("*.npy"))) == 2
+        images = sorted((tmp_path / "lenses" / name).glob("*.npy"))
+        assert [np.load(image).shape for image in images] == [(2, 32, 32)] * 2
+    with (tmp_path / "lenses" / "parameters.csv").open(newline="") as file:
+        shears = {(float(row["gamma1"]) ** 2 + float(row["gamma2"]) ** 2) ** 0.5 for row in csv.DictReader(file)}
+    assert len(shears) == 6
+    assert max(shears) < 0.1
+
+
+def test_simulate_as_deeplense(tmp_path):
+    given = ["simulate", str(tmp_path / "lenses"), *SMALL_LENSES, "--as-deeplense", "--set", "orientation=physical"]
+    assert cli.main(given) == 0
+    settings = json.loads((tmp_path / "lenses" / "simulation.json").read_text())
+    chosen = [settings[key] for key in ("noise", "orientation", "subhalo_scatter", "distances")]
+    assert chosen == ["deeplense", "physical", "deeplense", "deeplense"]
+    image = np.load(tmp_path / "lenses" / "cdm" / "cdm_000001.npy")
+    assert (image == np.round(image)).all()  # whole counts
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--count", "7"], "--count 7 is no multiple of the 3 classes; set it to 9"),
+        (["--count", "0"], "--count 0 is no multiple of the 3 classes; set it to 3"),
+        (["--workers", "0"], "workers=0 is too small; set it to 1 or more"),
+        (["--set", "sheer=0.1"], "unknown key sheer=0.1; the nearest are shear"),
+    ],
+)
+def test_simulate_says_what_cannot_be(tmp_path, capsys, options, message):
+    assert cli.main(["simulate", str(tmp_path / "lenses"), *options]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "lenses").exists()
+
+
+def test_the_models_of_the_command_are_those_there_are():
+    assert get_args(Model) == cli.MODELS
 
 
 def test_bad_input_is_one_line_and_status_2(tmp_path, capsys):

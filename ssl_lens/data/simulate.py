@@ -5,36 +5,39 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
+import functools
 import json
 import logging
 import multiprocessing
 import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from ssl_lens.data.lens_physics import (
-    CLASSES,
-    HALO_MASS_MSUN,
-    SOURCE_OFFSET_ARCSEC,
-    SOURCE_RADIUS_ARCSEC,
-    Lens,
-    Telescope,
-    draw_lens,
-    einstein_radius_arcsec,
-)
 from ssl_lens.data.packing import cache_folder
+from ssl_lens.data.simulation.cosmology import einstein_arcsec2_per_msun, einstein_radius_arcsec
+from ssl_lens.data.simulation.galaxies import load_galaxies
+from ssl_lens.data.simulation.instrument import Instrument, Model, instrument
+from ssl_lens.data.simulation.lens import CLASSES, Lens, draw_lens
+from ssl_lens.data.simulation.parameters import Parameters
+from ssl_lens.data.simulation.substructure import mean_subhalo_mass_msun
+from ssl_lens.data.simulation.telescope import Telescope
 from ssl_lens.errors import InputError
 
 logger = logging.getLogger(__name__)
 
-_VERSION = 1  # to be raised when the same settings give other images
+_VERSION = 2  # to be raised when the same settings give other images
 _CHUNK = 50  # images per task
 _IMAGES_PER_WORKER = 300  # fewer are done before another process has started
+_DERIVED = (
+    "mass_msun",
+    "halo_einstein_radius_arcsec",
+    "substructure_mass_msun",
+    "substructure_mass_fraction",
+)  # of a lens, for the table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,53 +45,70 @@ class _Settings:
     """What decides every bit of a set."""
 
     count_per_class: int
-    image_size: int
-    pixel_scale_arcsec: float
-    subhalo_slope: float
+    instrument: Instrument
+    parameters: Parameters
     seed: int
-    version: int = _VERSION
+    galaxies: Path | None  # folder of real sources
+
+    def record(self) -> dict[str, object]:
+        """All of it by name, as read back from JSON."""
+        flat = {
+            "count_per_class": self.count_per_class,
+            **dataclasses.asdict(self.instrument),
+            **self.parameters.model_dump(),
+            "seed": self.seed,
+            "galaxies": self.galaxies and load_galaxies(self.galaxies).fingerprint(),
+            "version": _VERSION,
+        }
+        return json.loads(json.dumps(flat))
 
 
 def simulate_lenses(
     out: Path,
     *,
     count_per_class: int,
-    image_size: int = 64,
-    pixel_scale_arcsec: float = 0.1,
-    subhalo_slope: float = -0.9,
+    model: Model = "model_i",
+    image_size: int | None = None,
+    pixel_scale_arcsec: float | None = None,
+    parameters: Parameters = Parameters(),  # noqa: B008 (frozen)
+    galaxies: Path | None = None,
     seed: int,
     workers: int | None = None,
 ) -> Path:
-    """Simulates lenses of the classes axion, cdm and no_sub; the physics is in `lens_physics`.
+    """Simulates lenses of the classes axion, cdm and no_sub; the physics is in `ssl_lens.data.simulation`.
 
-    Writes out/CLASS/CLASS_000123.npy, float32 [1, S, S] in counts per second, then out/parameters.csv, whose presence
-    says that the set is whole. Image i of a class depends on the seed, the class and i alone (not on the workers),
+    Writes out/CLASS/CLASS_000123.npy, float32 [B, S, S] in counts per second, then out/parameters.csv, whose presence
+    says that the set is whole. Image i of a class depends on the settings, the class and i alone (not on the workers),
     and the same call continues an interrupted one.
 
     Args:
         out: folder for the set; one with the same settings is continued, or returned when whole.
-        image_size: side in pixels.
-        subhalo_slope: s in dN/dm ~ m^s of the CDM subhalos. The default is what DeepLense's code draws. Its paper
-            names -1.9, but then the subhalos hold 0.03 % of the mass and change no pixel by a noise's worth.
+        image_size: side in pixels; the model's if None, as `pixel_scale_arcsec`.
+        parameters: ranges of everything drawn, and bands.
+        galaxies: folder of images of real galaxies to take sources from; Sersic profiles if None.
         workers: processes; one for every 300 images, up to the number of cores, if None.
     Returns:
         `out`.
     Raises:
         InputError: values out of range, an image too small for the ring, or another set in `out`.
     """
-    settings = _Settings(count_per_class, image_size, pixel_scale_arcsec, subhalo_slope, seed)
+    if image_size is not None and image_size < 1:
+        raise InputError(f"image_size={image_size} is too small; set it to 1 or more")
+    if pixel_scale_arcsec is not None and not pixel_scale_arcsec > 0:
+        raise InputError(f"pixel_scale_arcsec={pixel_scale_arcsec} is no scale; set it above 0")
+    if workers is not None and workers < 1:
+        raise InputError(f"workers={workers} is too small; set it to 1 or more")
+    telescope = instrument(model, image_size, pixel_scale_arcsec)
+    if parameters.exposure_s is None:
+        parameters = parameters.model_copy(update={"exposure_s": telescope.exposure_s})
+    settings = _Settings(count_per_class, telescope, parameters, seed, galaxies)
     _check(settings)
     try:
         if not _claim(out, settings):
             return out
         todo = [(kind, i) for kind in CLASSES for i in range(count_per_class) if not _image_path(out, kind, i).exists()]
-        logger.info(
-            "simulating %d lenses of %d px in %s (%d there already)",
-            len(todo),
-            image_size,
-            out,
-            count_per_class * len(CLASSES) - len(todo),
-        )
+        there = count_per_class * len(CLASSES) - len(todo)
+        logger.info("simulating %d lenses of %d px in %s (%d there)", len(todo), telescope.image_size, out, there)
         _simulate(out, settings, todo, workers or min(os.cpu_count() or 1, -(-len(todo) // _IMAGES_PER_WORKER)))
         _write_parameters(out, settings)
     except OSError as error:
@@ -101,44 +121,55 @@ def default_set(
     count_per_class: int,
     image_size: int,
     pixel_scale_arcsec: float,
-    subhalo_slope: float = -0.9,
     seed: int,
     cache: Path | None = None,
     workers: int | None = None,
 ) -> Path:
-    """The folder of such a set in the cache (by default `cache_folder()`), simulated unless it is there."""
-    name = (
-        f"lenses-{count_per_class}-per-class-{image_size}px-{pixel_scale_arcsec:g}arcsec"
-        f"-slope{subhalo_slope:g}-seed{seed}-v{_VERSION}"
-    )
+    """The folder of such a set of model_i in the cache (by default `cache_folder()`), simulated unless it is there."""
+    name = f"lenses-{count_per_class}-per-class-{image_size}px-{pixel_scale_arcsec:g}arcsec-seed{seed}-v{_VERSION}"
     return simulate_lenses(
         (cache_folder() if cache is None else cache) / name,
         count_per_class=count_per_class,
         image_size=image_size,
         pixel_scale_arcsec=pixel_scale_arcsec,
-        subhalo_slope=subhalo_slope,
         seed=seed,
         workers=workers,
     )
 
 
 def _check(settings: _Settings) -> None:
-    for name, least in (("count_per_class", 1), ("image_size", 1), ("seed", 0)):
+    for name, least in (("count_per_class", 1), ("seed", 0)):
         if getattr(settings, name) < least:
             raise InputError(f"{name}={getattr(settings, name)} is too small; set it to {least} or more")
-    if settings.subhalo_slope >= 0 or settings.subhalo_slope == -1:
-        raise InputError(f"subhalo_slope={settings.subhalo_slope} is not possible; set it below 0, and not to -1")
-    reach = einstein_radius_arcsec(HALO_MASS_MSUN) + SOURCE_OFFSET_ARCSEC + SOURCE_RADIUS_ARCSEC
-    if settings.image_size * settings.pixel_scale_arcsec < 2 * reach:
+    smallest, largest = _rings(settings.parameters)
+    ranges, camera = settings.parameters, settings.instrument
+    reach = largest + max(map(abs, ranges.source_offset_arcsec)) + ranges.source_radius_arcsec[1]
+    if camera.image_size * camera.pixel_scale_arcsec < 2 * reach:
         raise InputError(
-            f"image_size={settings.image_size} at pixel_scale_arcsec={settings.pixel_scale_arcsec} cuts the lensed "
-            f"arcs; set pixel_scale_arcsec to {2 * reach / settings.image_size + 5e-4:.3f} or more"
+            f"image_size={camera.image_size} at pixel_scale_arcsec={camera.pixel_scale_arcsec} cuts the lensed "
+            f"arcs; set pixel_scale_arcsec to {2 * reach / camera.image_size + 5e-4:.3f} or more"
         )
+    mean = mean_subhalo_mass_msun(ranges.subhalo_slope[1], ranges.subhalo_mass_msun)
+    for what, mass, key in (
+        ("subhalo", 2 * ranges.subhalo_count[1] * mean, "subhalo_count or subhalo_mass_msun"),
+        ("vortex", ranges.vortex_mass_msun[1], "vortex_mass_msun"),
+    ):
+        if mass >= smallest:  # twice the mean for subhalos: `draw_lens` refuses the rare ones that still outweigh it
+            raise InputError(f"{what} mass up to {mass:.2g} Msun in a halo of {smallest:.2g} Msun; lower {key}")
+
+
+def _rings(ranges: Parameters) -> tuple[float, float]:
+    """The smallest mass inside a ring in Msun, and the largest Einstein radius in arcsec."""
+    theirs = ranges.distances == "deeplense"
+    widest = einstein_arcsec2_per_msun(ranges.lens_redshift[0], ranges.source_redshift[1], as_deeplense=theirs)
+    if ranges.einstein_radius_arcsec is not None:
+        return ranges.einstein_radius_arcsec[0] ** 2 / widest, ranges.einstein_radius_arcsec[1]
+    return ranges.halo_mass_msun[0], float(einstein_radius_arcsec(ranges.halo_mass_msun[1], widest))
 
 
 def _claim(out: Path, settings: _Settings) -> bool:
     """Makes `out` the folder of this set; False if the set is whole already."""
-    ours, record = dataclasses.asdict(settings), out / "simulation.json"
+    ours, record = settings.record(), out / "simulation.json"
     out.mkdir(parents=True, exist_ok=True)
     if record.exists():
         theirs = json.loads(record.read_text())
@@ -160,7 +191,7 @@ def _claim(out: Path, settings: _Settings) -> bool:
 
 def _simulate(out: Path, settings: _Settings, todo: list[tuple[str, int]], workers: int) -> None:
     chunks = [todo[start : start + _CHUNK] for start in range(0, len(todo), _CHUNK)]
-    work = partial(_simulate_chunk, out, settings)
+    work = functools.partial(_simulate_chunk, out, settings)
     with tqdm(total=len(todo), desc="simulating lenses", unit="image", disable=None) as bar:
         if workers == 1:
             for chunk in chunks:
@@ -173,10 +204,13 @@ def _simulate(out: Path, settings: _Settings, todo: list[tuple[str, int]], worke
 
 
 def _simulate_chunk(out: Path, settings: _Settings, images: list[tuple[str, int]]) -> int:
-    telescope = Telescope(settings.image_size, settings.pixel_scale_arcsec)
+    ranges = settings.parameters
+    galaxies = load_galaxies(settings.galaxies) if settings.galaxies else None
+    telescope = Telescope(settings.instrument, ranges.source_colour_mag, ranges.lens_colour_mag, galaxies)
+    observe = telescope.observe if ranges.noise == "physical" else telescope.observe_as_deeplense
     for kind, i in images:
         lens, rng = _draw(settings, kind, i)
-        image = telescope.observe(lens, rng)
+        image = observe(lens, rng)
         with _whole_or_absent(_image_path(out, kind, i)) as temporary, temporary.open("wb") as file:
             np.save(file, image)
     return len(images)
@@ -185,28 +219,27 @@ def _simulate_chunk(out: Path, settings: _Settings, images: list[tuple[str, int]
 def _draw(settings: _Settings, kind: str, i: int) -> tuple[Lens, np.random.Generator]:
     """The lens of an image, and the generator that goes on with its noise."""
     rng = np.random.default_rng([settings.seed, CLASSES.index(kind), i])
-    return draw_lens(rng, kind, settings.subhalo_slope), rng
+    galaxies = load_galaxies(settings.galaxies).names if settings.galaxies else ()
+    return draw_lens(rng, kind, settings.parameters, galaxies), rng
 
 
 def _write_parameters(out: Path, settings: _Settings) -> None:
     """Writes what was drawn for every image; drawn again, which is cheap, so that a continued set has all rows."""
+    drawn = [field.name for field in dataclasses.fields(Lens) if field.name not in ("point_masses", "arcsec2_per_msun")]
     with _whole_or_absent(out / "parameters.csv") as temporary, temporary.open("w", newline="") as file:
         table = csv.writer(file)
-        drawn = [field.name for field in dataclasses.fields(Lens) if field.name != "point_masses"]
-        table.writerow(
-            ["name", "class", *drawn, "halo_einstein_radius_arcsec", "substructure_count", "substructure_mass_msun"]
-        )
+        table.writerow(["name", "class", *drawn, *_DERIVED, "substructure_count"])
         for kind in CLASSES:
             for i in range(settings.count_per_class):
                 lens, _ = _draw(settings, kind, i)
+                name = _image_path(out, kind, i).relative_to(out).as_posix()
+                values = [getattr(lens, column) for column in (*drawn, *_DERIVED)]
                 table.writerow(
                     [
-                        _image_path(out, kind, i).relative_to(out).as_posix(),
+                        name,
                         kind,
-                        *(float(getattr(lens, name)) for name in drawn),
-                        float(einstein_radius_arcsec(lens.halo_mass_msun)),
+                        *(value if isinstance(value, str) else float(value) for value in values),
                         len(lens.point_masses),
-                        float(lens.point_masses[:, 0].sum()),
                     ]
                 )
 

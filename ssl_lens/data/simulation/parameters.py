@@ -1,0 +1,145 @@
+"""What may be drawn for a simulated lens: a range for every parameter, and DeepLense's own choices."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ssl_lens.errors import InputError
+
+
+def _low_end_first(ends: tuple[float, float]) -> tuple[float, float]:
+    if ends[0] > ends[1]:
+        raise ValueError(f"{ends[0]:g},{ends[1]:g} is no range; write its low end first")
+    return ends
+
+
+def _range(number: object) -> object:
+    return Annotated[tuple[number, number], AfterValidator(_low_end_first)]
+
+
+_Positive: TypeAlias = Annotated[float, Field(gt=0)]
+PositiveRange: TypeAlias = _range(_Positive)
+NonNegativeRange: TypeAlias = _range(Annotated[float, Field(ge=0)])
+SignedRange: TypeAlias = _range(float)
+Ellipticity: TypeAlias = _range(Annotated[float, Field(ge=0, lt=0.8)])  # modulus (1 - q) / (1 + q)
+SersicIndex: TypeAlias = _range(Annotated[float, Field(ge=0.4, le=8)])
+Slope: TypeAlias = _range(Annotated[float, Field(ge=-4, lt=0)])
+Choice: TypeAlias = Literal["physical", "deeplense"]
+
+
+class Parameters(BaseModel):
+    """Ranges (low, high) of everything drawn for a lens; equal ends fix a parameter.
+
+    Drawn evenly, but masses and the exposure evenly in their logarithm. The defaults are DeepLense's values.
+
+    Attributes:
+        halo_mass_msun: projected, inside the Einstein radius, substructure included.
+        einstein_radius_arcsec: if given, decides instead of `halo_mass_msun`.
+        lens_ellipticity, shear, source_ellipticity: moduli; their angles are free.
+        source_offset_arcsec: of the source's centre from the lens's, in x and in y.
+        exposure_s: None: the telescope's.
+        brightness: of the lensed source, in units of the telescope's default.
+        lens_light: flux of the lens galaxy in units of the lensed source's; 0: none.
+        source_colour_mag, lens_colour_mag: one band for each number: its magnitude minus the first band's.
+        subhalo_count: mean number.
+        subhalo_mass_msun, subhalo_radius_arcsec: ends of what every lens's subhalos are drawn from.
+        subhalo_slope: s in dN/dm ~ m^s. The default is what DeepLense's code draws. Its paper names -1.9, but then the
+            subhalos hold 0.03 % of the mass and change no pixel by a noise's worth.
+        axion_mass_ev: decides how long a vortex is.
+        noise: "deeplense": in model_i photon noise is drawn twice and images are whole counts; in model_ii and
+            model_iii there is none, and the flux is doubled (its code adds the image to the image, not the noise).
+        orientation: "deeplense": in every image lens and shear along x, the source's (e1, e2) along (-1, 1).
+        subhalo_scatter: "deeplense": always the mean number (its code draws a Poisson number and forgets it).
+        distances: "deeplense": luminosity instead of angular-diameter distances: 1.28 instead of 1.66 arcsec.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    halo_mass_msun: PositiveRange = (1e12, 1e12)
+    einstein_radius_arcsec: PositiveRange | None = None
+    lens_redshift: PositiveRange = (0.5, 0.5)
+    source_redshift: PositiveRange = (1.0, 1.0)
+    lens_ellipticity: Ellipticity = (0.1, 0.1)
+    shear: Ellipticity = (0.05, 0.05)
+    source_ellipticity: Ellipticity = (0.14, 0.14)
+    source_radius_arcsec: PositiveRange = (0.25, 0.25)  # holds half of the light
+    source_sersic_index: SersicIndex = (1.0, 1.0)  # an exponential disc
+    source_offset_arcsec: SignedRange = (-0.35, 0.35)
+    source_colour_mag: tuple[float, ...] = Field((0.0,), min_length=1)
+    brightness: PositiveRange = (1.0, 1.0)
+    exposure_s: PositiveRange | None = None
+    lens_light: NonNegativeRange = (0.0, 0.0)
+    lens_light_radius_arcsec: PositiveRange = (0.8, 0.8)
+    lens_light_sersic_index: SersicIndex = (4.0, 4.0)
+    lens_colour_mag: tuple[float, ...] = Field((0.0,), min_length=1)
+    subhalo_count: NonNegativeRange = (25.0, 25.0)
+    subhalo_mass_msun: PositiveRange = (1e6, 1e10)
+    subhalo_radius_arcsec: NonNegativeRange = (0.25, 2.0)
+    subhalo_slope: Slope = (-0.9, -0.9)
+    axion_mass_ev: PositiveRange = (1e-24, 1e-22)
+    vortex_mass_msun: PositiveRange = (3e10, 3e10)
+    noise: Choice = "physical"
+    orientation: Choice = "physical"
+    subhalo_scatter: Choice = "physical"
+    distances: Choice = "physical"
+
+    @model_validator(mode="after")
+    def _together(self) -> Parameters:
+        if self.source_redshift[0] <= self.lens_redshift[1]:
+            raise ValueError(
+                f"source_redshift={self.source_redshift[0]:g} is not behind lens_redshift={self.lens_redshift[1]:g}; "
+                "raise source_redshift"
+            )
+        if len(self.source_colour_mag) != len(self.lens_colour_mag):
+            raise ValueError(
+                f"source_colour_mag has {len(self.source_colour_mag)} bands, lens_colour_mag "
+                f"{len(self.lens_colour_mag)}; give both one number for each band"
+            )
+        return self
+
+
+DEEPLENSE = tuple(name for name, field in Parameters.model_fields.items() if field.annotation == Choice)
+
+
+def parse_parameters(overrides: Sequence[str] = (), *, as_deeplense: bool = False) -> Parameters:
+    """The defaults, changed by overrides `key=low,high`, `key=value`, `key=word` or, for a colour, `key=a,b,c`.
+
+    Args:
+        as_deeplense: all of `DEEPLENSE` are "deeplense" where no override says otherwise.
+    Raises: InputError: no such key (the nearest is named), no range, or a value that cannot be.
+    """
+    values: dict[str, object] = dict.fromkeys(DEEPLENSE, "deeplense") if as_deeplense else {}
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise InputError(f"{override!r} is not key=value; write for example shear=0,0.1")
+        if key not in Parameters.model_fields:
+            near = difflib.get_close_matches(key, Parameters.model_fields, n=3, cutoff=0.3) or Parameters.model_fields
+            raise InputError(f"unknown key {override}; the nearest are {', '.join(near)}")
+        values[key] = _value(key, text)
+    try:
+        return Parameters(**values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = f"{first['loc'][0]}=" if first["loc"] else ""
+        given = f"{first['input']} should be " if key and first["type"] != "value_error" else ""
+        message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+        raise InputError(f"{key}{given}{message}") from None
+
+
+def _value(key: str, text: str) -> object:
+    if Parameters.model_fields[key].annotation == Choice:
+        return text
+    try:
+        numbers = tuple(float(number) for number in text.split(","))
+    except ValueError:
+        raise InputError(f"{key}={text} is no number or low,high; write for example {key}=0.1,0.2") from None
+    if key.endswith("_colour_mag"):
+        return numbers
+    if len(numbers) > 2:
+        raise InputError(f"{key}={text} has {len(numbers)} numbers; give one, or low,high")
+    return (numbers[0], numbers[-1])
