@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from ssl_lens.data.formats import SUFFIXES, is_image
-from ssl_lens.data.packing import cache_folder, packed
+from ssl_lens.data.bands import find_sources
+from ssl_lens.data.formats.reading import SUFFIXES, is_image
+from ssl_lens.data.packing import Pack, cache_folder, packed
+from ssl_lens.data.pixels import PixelPolicy
 from ssl_lens.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -24,15 +27,19 @@ class ImageSet:
 
     Attributes:
         images: raw pixels [N, C, H, W], float32; read-only and memory-mapped when loaded from a folder.
-        names: file of each image, relative to the set's folder, with `/`.
+        names: file of each image, relative to the set's folder, with `/`; the 13th image of a file that holds many is
+            `file.npy#000012`, and one joined of band folders is called as the object, `lens/100002`.
         labels: class of each image [N], int64, an index into `classes`; None where there are no class folders.
         classes: names in alphabetical order; empty without labels.
+        targets: numbers that the files hold beside their images [N], float64, by name, such as `axion_mass_ev`; NaN
+            for an image without.
     """
 
     images: np.ndarray
     names: tuple[str, ...]
     labels: np.ndarray | None
     classes: tuple[str, ...]
+    targets: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -40,7 +47,9 @@ class ImageSet:
     def subset(self, index: np.ndarray) -> ImageSet:
         """The images at `index` [M] in that order, copied to memory; labels keep their classes."""
         labels = None if self.labels is None else self.labels[index]
-        return ImageSet(np.asarray(self.images[index]), tuple(self.names[i] for i in index), labels, self.classes)
+        names = tuple(self.names[i] for i in index)
+        targets = {name: values[index] for name, values in self.targets.items()}
+        return ImageSet(np.asarray(self.images[index]), names, labels, self.classes, targets)
 
 
 def load_images(
@@ -49,25 +58,37 @@ def load_images(
     in_channels: int | None = None,
     cache: Path | None = None,
     quarantine: Path | None = None,
+    mask_value: float | None = None,
+    max_masked: float = 0.1,
+    sizes: Literal["refuse", "crop", "pad"] = "refuse",
+    size: int | None = None,
 ) -> ImageSet:
     """Loads every image under a folder; the first time it packs them into the cache.
 
     Where every image lies in a folder of `root`, these first-level folders are the classes. Hidden files and those
-    without an image's suffix are ignored, and counted in the log.
+    without an image's suffix are ignored, and counted in the log. A file may hold many images; sibling folders `Band1`,
+    `Band2`, ... hold one band each of the same objects. Flagged pixels are filled with the median of the good ones of
+    their channel, and counted in the log.
 
     Args:
         root: folder of images, in folders of any depth.
         in_channels: channels that the images must have; any number if None.
         cache: where packed sets are kept, by default `cache_folder()`; a set is known by its names, sizes and dates.
         quarantine: tab-separated file to list the images left out in (name, reason), written if there are any.
+        mask_value: pixels of exactly this value are flagged, as NaN and infinite ones always are.
+        max_masked: an image with more than this fraction of a channel flagged is left out.
+        sizes: images of unequal size are refused, cropped to the smallest or padded to the largest (`PixelPolicy`).
+        size: side in pixels to crop or pad to instead.
     Raises:
         InputError: missing or empty folder, images of several shapes, another number of channels, or more than 1 %
-            of the images damaged, constant or with NaN or infinite pixels.
+            of the images damaged, constant or with too many flagged pixels.
     """
     root = Path(root)
-    names = _find_images(root)
-    pack = packed(root, names, cache_folder() if cache is None else cache)
-    _report_quarantined(pack.quarantined, len(names), root, quarantine)
+    policy = PixelPolicy(mask_value, max_masked, sizes, size)
+    pack = packed(root, find_sources(_find_images(root)), cache_folder() if cache is None else cache, policy)
+    _report_quarantined(pack, root, quarantine)
+    if pack.flagged[0]:
+        logger.info("%s: %d flagged pixels of %d images filled with their channel's median", root, *pack.flagged)
     channels = pack.images.shape[1]
     if in_channels not in (None, channels):
         raise InputError(
@@ -77,7 +98,7 @@ def load_images(
     labels, classes = _labels_from_folders(pack.names)
     kinds = f"classes {', '.join(classes)}" if classes else "no class folders"
     logger.info("%s: %d images of shape %s, %s", root, len(pack.names), pack.images.shape[1:], kinds)
-    return ImageSet(pack.images, pack.names, labels, classes)
+    return ImageSet(pack.images, pack.names, labels, classes, pack.targets)
 
 
 def _find_images(root: Path) -> list[str]:
@@ -103,9 +124,8 @@ def _find_images(root: Path) -> list[str]:
     return sorted(names)
 
 
-def _report_quarantined(
-    quarantined: tuple[tuple[str, str], ...], count: int, root: Path, quarantine: Path | None
-) -> None:
+def _report_quarantined(pack: Pack, root: Path, quarantine: Path | None) -> None:
+    quarantined, count = pack.quarantined, len(pack.quarantined) + len(pack.names)
     if not quarantined:
         return
     if quarantine is not None:

@@ -1,0 +1,66 @@
+"""HDF5 through h5py: one dataset of the file itself; nothing is followed out of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import h5py
+import numpy as np
+
+from ssl_lens.data.formats.layout import Pixels, images_of
+from ssl_lens.data.formats.limits import check_expansion
+from ssl_lens.data.formats.named import the_image_array
+from ssl_lens.data.formats.sample import Sample, UnreadableImage
+
+SUFFIXES = (".h5", ".hdf5")
+
+
+def read_hdf5(file: BinaryIO, size: int) -> Iterator[Sample]:
+    """Reads the dataset of an HDF5 file: its only one, or the one named image, images or data, one image at a time.
+
+    External and soft links, virtual datasets, datasets stored in other files, and declared shapes far beyond the
+    stored bytes are refused before anything is read.
+    """
+    with h5py.File(file, "r") as root:
+        datasets = _datasets(root)
+        name = the_image_array(list(datasets), "dataset")
+        dataset = datasets[name]
+        _check(dataset, name)
+        shape = dataset.shape
+        for image in images_of(Pixels(shape, dataset.dtype, lambda i: dataset[()] if i is None else dataset[i])):
+            yield Sample(np.ascontiguousarray(image), {})
+
+
+def _datasets(root: h5py.File) -> dict[str, h5py.Dataset]:
+    found: dict[str, h5py.Dataset] = {}
+
+    def visit(name: str, item: h5py.HLObject) -> None:
+        if isinstance(item, h5py.Dataset):
+            found[name] = item
+        elif isinstance(item, h5py.Group):
+            _refuse_links(item)
+
+    _refuse_links(root)
+    root.visititems(visit)  # follows hard links only, each object once
+    return found
+
+
+def _refuse_links(group: h5py.Group) -> None:
+    for name in group:
+        link = group.get(name, getlink=True)
+        if not isinstance(link, h5py.HardLink):
+            kind = "external" if isinstance(link, h5py.ExternalLink) else "soft"
+            raise UnreadableImage(f"HDF5 {kind} link {name}; links are not followed: copy the data into the file")
+
+
+def _check(dataset: h5py.Dataset, name: str) -> None:
+    if dataset.is_virtual or dataset.external:
+        raise UnreadableImage(f"HDF5 dataset {name} lies in other files; copy the data into the file")
+    if dataset.shape is None:
+        raise UnreadableImage(f"HDF5 dataset {name} is empty")
+    stored = dataset.id.get_storage_size()
+    check_expansion(math.prod(dataset.shape) * dataset.dtype.itemsize, stored, f"HDF5 dataset {name}")
+    if dataset.chunks:  # a chunk is unpacked whole, and may be larger than its dataset
+        check_expansion(math.prod(dataset.chunks) * dataset.dtype.itemsize, stored, f"a chunk of HDF5 dataset {name}")

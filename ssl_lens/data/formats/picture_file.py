@@ -1,0 +1,38 @@
+"""JPEG and PNG pictures, through Pillow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from ssl_lens.data.formats.layout import array_pixels, images_of
+from ssl_lens.data.formats.sample import Sample, UnreadableImage
+
+SUFFIXES = (".jpg", ".jpeg", ".png")
+
+
+def read_picture(file: BinaryIO, size: int) -> Iterator[Sample]:
+    """Reads a JPEG or PNG of 8-bit grey or colour, or 16-bit grey; transparency is dropped, palettes are resolved."""
+    with Image.open(file) as picture:
+        for image in images_of(array_pixels(picture_array(picture))):
+            yield Sample(image, {})
+
+
+def picture_array(picture: Image.Image) -> np.ndarray:
+    """Decodes the current frame of a picture: HW or HWC.
+
+    Raises: UnreadableImage if it has more pixels than Pillow's limit, or if Pillow would drop bits of it.
+    """
+    if picture.width * picture.height > Image.MAX_IMAGE_PIXELS:  # Pillow itself only warns up to twice that
+        raise UnreadableImage(
+            f"picture of {picture.width}x{picture.height} pixels; at most {Image.MAX_IMAGE_PIXELS} are decoded"
+        )
+    if picture.mode in ("RGB", "RGBA", "LA") and any("16" in str(tile.args) for tile in picture.tile):
+        raise UnreadableImage("16-bit colour would be cut to 8 bits; save it as TIFF, FITS or .npy")
+    if picture.mode in ("L", "RGB", "F", "I") or picture.mode.startswith("I;16"):
+        return np.asarray(picture)
+    # Transparency and palettes are no channels of the sky.
+    return np.asarray(picture.convert("L" if picture.mode in ("1", "LA", "La") else "RGB"))

@@ -1,0 +1,62 @@
+"""One image file to its images: the reader of each format is found by the file's suffix."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from ssl_lens.data.formats import fits_file, hdf5_file, numpy_file, picture_file, tiff_file
+from ssl_lens.data.formats.sample import Sample, UnreadableImage
+from ssl_lens.errors import InputError
+
+# A reader takes the file, open at its start, and its size in bytes; it yields samples and may raise anything.
+_READERS = (
+    (numpy_file.NPY_SUFFIXES, numpy_file.read_npy),
+    (numpy_file.NPZ_SUFFIXES, numpy_file.read_npz),
+    (picture_file.SUFFIXES, picture_file.read_picture),
+    (tiff_file.SUFFIXES, tiff_file.read_tiff),
+    (fits_file.SUFFIXES, fits_file.read_fits),
+    (hdf5_file.SUFFIXES, hdf5_file.read_hdf5),
+)
+SUFFIXES = tuple(suffix for suffixes, _ in _READERS for suffix in suffixes)
+
+
+def is_image(name: str) -> bool:
+    """Whether a file of this name is taken for images: by its suffix, in any case, and not hidden."""
+    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
+
+
+def read_images(path: Path) -> Iterator[Sample]:
+    """Reads the images of one file, one at a time: memory stays at a few images, however many the file holds.
+
+    Args:
+        path: file with one of `SUFFIXES`.
+    Raises:
+        UnreadableImage: damaged or unreadable file, no numeric image in it, a shape that is no image, or far more
+            declared than stored; also after some images, where the damage lies behind them.
+    """
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise UnreadableImage(error.strerror or type(error).__name__) from error
+    with file:  # opened here, because the libraries leave damaged files open
+        yield from images_in(file, path.name)
+
+
+def images_in(file: BinaryIO, name: str) -> Iterator[Sample]:
+    """As `read_images`, from an open file that can seek, such as bytes of an archive; `name` tells its format."""
+    for suffixes, read in _READERS:
+        if name.lower().endswith(suffixes):
+            try:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(0)
+                yield from read(file, size)
+            except InputError:
+                raise
+            except Exception as error:  # damaged files make the libraries raise far more than OSError and ValueError
+                reason = " ".join(str(error).split()) or type(error).__name__
+                raise UnreadableImage(reason) from error
+            return
+    raise UnreadableImage(f"file type of {name} is unknown; known are {' '.join(SUFFIXES)}")

@@ -1,0 +1,94 @@
+"""What is done to the pixels of an image before it is packed: flagged ones filled, the size made that of the set."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from ssl_lens.data.formats.sample import UnreadableImage
+from ssl_lens.errors import InputError
+
+
+@dataclass(frozen=True)
+class PixelPolicy:
+    """How flagged pixels and unequal sizes are treated.
+
+    Attributes:
+        mask_value: pixels of exactly this value (as float32) are flagged, beside NaN and infinite ones; None for none.
+        max_masked: an image with more than this fraction of a channel flagged is unusable.
+        sizes: what to do with images of unequal height or width: "refuse", "crop" all to the smallest height and
+            width of the set, or "pad" all to the largest; around the centre.
+        size: side in pixels to crop or pad to, instead of the smallest or largest.
+    """
+
+    mask_value: float | None = None
+    max_masked: float = 0.1
+    sizes: Literal["refuse", "crop", "pad"] = "refuse"
+    size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.sizes not in ("refuse", "crop", "pad"):
+            raise InputError(f"sizes={self.sizes!r} is unknown; set it to refuse, crop or pad")
+        if not 0 <= self.max_masked < 1:
+            raise InputError(f"max_masked={self.max_masked} is no fraction; set it to 0 or more and below 1")
+        if self.size is not None and (self.sizes == "refuse" or self.size < 1):
+            raise InputError(f"size={self.size} with sizes={self.sizes!r}; give 1 or more with sizes=crop or sizes=pad")
+
+    def key(self) -> str:
+        """What tells packs of different policies apart."""
+        return repr(dataclasses.astuple(self))
+
+
+def fill_flagged(image: np.ndarray, policy: PixelPolicy) -> tuple[np.ndarray, int]:
+    """Fills flagged pixels with the median of the good ones of their channel, which in a cutout is the sky.
+
+    Args:
+        image: [C, H, W].
+    Returns:
+        The image, and how many of its pixels were flagged.
+    Raises:
+        UnreadableImage: more than `max_masked` of a channel is flagged.
+    """
+    flagged = ~np.isfinite(image)
+    if policy.mask_value is not None:
+        flagged |= image == np.float32(policy.mask_value)
+    count = int(np.count_nonzero(flagged))
+    if not count:
+        return image, 0
+    worst = flagged.mean(axis=(1, 2)).max()
+    if worst > policy.max_masked:
+        what = "NaN or infinite" if policy.mask_value is None else f"NaN, infinite or {policy.mask_value:g}"
+        raise UnreadableImage(f"{count} of {image.size} pixels are {what}")
+    filled = image.copy()
+    for channel, bad in zip(filled, flagged, strict=True):
+        if bad.any():
+            channel[bad] = np.median(channel[~bad])
+    return filled, count
+
+
+def fit_size(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Cuts the centre of an image [C, H, W], or pads around it with the median of each channel: [C, height, width].
+
+    Each axis is cut or padded on its own; where it is odd, the centre is half a pixel towards the end.
+    """
+    _, rows, columns = image.shape
+    top, left = max(rows - height, 0) // 2, max(columns - width, 0) // 2
+    image = image[:, top : top + height, left : left + width]
+    missing_rows, missing_columns = height - image.shape[1], width - image.shape[2]
+    if missing_rows or missing_columns:
+        padded = np.empty((len(image), height, width), image.dtype)
+        padded[:] = np.median(image, axis=(1, 2), keepdims=True)
+        top, left = missing_rows // 2, missing_columns // 2
+        padded[:, top : top + image.shape[1], left : left + image.shape[2]] = image
+        image = padded
+    return np.ascontiguousarray(image)
+
+
+def fault(image: np.ndarray) -> str | None:
+    """Why an image of finite pixels is unusable, or None."""
+    if image.min() == image.max():
+        return f"constant: every pixel is {image.flat[0]:g}"
+    return None
