@@ -39,6 +39,17 @@ def test_the_gpu_session_runs_small_on_the_cpu(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_simulation_is_faster_than_the_plain_loop(tmp_path: Path) -> None:
+    """Which it may be called for the same images only: the benchmark itself compares them."""
+    command = [sys.executable, "benchmarks/simulate.py", "--repeats", "1", "--out", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "simulate.json").read_text())["comparisons"]
+    assert len(rows) == 18
+    assert all(row["ratio"] > 1.5 for row in rows if row["name"].endswith("2x2"))
+
+
+@pytest.mark.slow
 def test_the_supervised_baselines_run_small_on_the_cpu(tmp_path: Path) -> None:
     """One network, one epoch, through the GPU session; what is finished is not done again."""
     out, cache = tmp_path / "out", {"SSL_LENS_CACHE": str(tmp_path / "cache")}

@@ -112,7 +112,8 @@ def simulate_lenses(
         _simulate(out, settings, todo, workers or min(os.cpu_count() or 1, -(-len(todo) // _IMAGES_PER_WORKER)))
         _write_parameters(out, settings)
     except OSError as error:
-        raise InputError(f"cannot write simulated lenses to {out}: {error.strerror}; choose another folder") from error
+        reason = error.strerror or error  # numpy says how much of an array it wrote
+        raise InputError(f"cannot write simulated lenses to {out}: {reason}; choose another folder") from error
     return out
 
 

@@ -1,5 +1,6 @@
 import csv
 import json
+import resource
 
 import numpy as np
 import pytest
@@ -110,6 +111,24 @@ def test_a_disk_that_fills_up_is_no_loss(small, tmp_path, monkeypatch, failing):
     assert written.items() <= _files(small).items()
     simulate_lenses(tmp_path / "set", **_SMALL, workers=1)
     assert _files(tmp_path / "set") == _files(small)
+
+
+@pytest.fixture
+def _small_files():
+    """The system itself refuses to write more than 8 kB to a file."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8000, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.usefixtures("_small_files")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_images_that_do_not_fit(tmp_path, workers):
+    given = _SMALL | {"image_size": 64, "pixel_scale_arcsec": 0.1}  # 16 kB each
+    with pytest.raises(InputError, match=r"cannot write simulated lenses to .*(written|too large); choose another"):
+        simulate_lenses(tmp_path / "set", **given, workers=workers)
+    assert list(_files(tmp_path / "set")) == ["simulation.json"]
 
 
 def test_a_disk_that_fills_up_at_the_table(small, tmp_path, monkeypatch):
