@@ -15,6 +15,7 @@ from ssl_lens.data.formats.named import the_image_array
 from ssl_lens.data.formats.sample import Sample, UnreadableImage
 
 SUFFIXES = (".h5", ".hdf5")
+_CHUNK_CACHE = 16 << 20  # bytes: a chunk that holds many images is unpacked once
 
 
 def read_hdf5(file: BinaryIO, size: int) -> Iterator[Sample]:
@@ -23,7 +24,7 @@ def read_hdf5(file: BinaryIO, size: int) -> Iterator[Sample]:
     External and soft links, virtual datasets, datasets stored in other files, and declared shapes far beyond the
     stored bytes are refused before anything is read.
     """
-    with h5py.File(file, "r") as root:
+    with h5py.File(file, "r", rdcc_nbytes=_CHUNK_CACHE) as root:
         datasets = _datasets(root)
         name = the_image_array(list(datasets), "dataset")
         dataset = datasets[name]

@@ -77,7 +77,7 @@ def read_pickle(data: bytes) -> object:
     except UnreadableImage:
         raise
     except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
-        raise UnreadableImage(f"damaged pickle: {' '.join(str(error).split())}") from error
+        raise UnreadableImage(f"damaged pickle: {' '.join(str(error)[:100].split())}") from error
 
 
 class _Machine:

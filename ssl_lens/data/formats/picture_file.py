@@ -16,7 +16,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png")
 
 def read_picture(file: BinaryIO, size: int) -> Iterator[Sample]:
     """Reads a JPEG or PNG of 8-bit grey or colour, or 16-bit grey; transparency is dropped, palettes are resolved."""
-    with Image.open(file) as picture:
+    with Image.open(file, formats=("JPEG", "PNG")) as picture:  # of any other, EPS would run a program
         for image in images_of(array_pixels(picture_array(picture))):
             yield Sample(image, {})
 

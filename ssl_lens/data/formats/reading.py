@@ -22,6 +22,8 @@ _READERS = (
 )
 SUFFIXES = tuple(suffix for suffixes, _ in _READERS for suffix in suffixes)
 
+_LONGEST_REASON = 300  # characters; some libraries quote the file
+
 
 def is_image(name: str) -> bool:
     """Whether a file of this name is taken for images: by its suffix, in any case, and not hidden."""
@@ -56,7 +58,7 @@ def images_in(file: BinaryIO, name: str) -> Iterator[Sample]:
             except InputError:
                 raise
             except Exception as error:  # damaged files make the libraries raise far more than OSError and ValueError
-                reason = " ".join(str(error).split()) or type(error).__name__
+                reason = " ".join(str(error)[:_LONGEST_REASON].split()) or type(error).__name__
                 raise UnreadableImage(reason) from error
             return
     raise UnreadableImage(f"file type of {name} is unknown; known are {' '.join(SUFFIXES)}")

@@ -38,6 +38,9 @@ def read_tiff(file: BinaryIO, size: int) -> Iterator[Sample]:
         if first.dtype is None:
             raise UnreadableImage("TIFF pixels are of an unknown type")
         check_expansion(math.prod(first.shape) * first.dtype.itemsize * len(pages), size, "TIFF")
+        if first.is_tiled:  # a tile is unpacked whole, and may be larger than its page
+            tile = first.tilelength * first.tilewidth * first.tiledepth * first.samplesperpixel
+            check_expansion(tile * first.dtype.itemsize, size, "a tile of the TIFF")
         if not _decodable(first):
             yield from _through_pillow(file, [page.index for page in pages])
             return
@@ -71,7 +74,7 @@ def _without_alpha(page: tifffile.TiffPage, array: np.ndarray) -> np.ndarray:
 
 def _through_pillow(file: BinaryIO, pages: list[int]) -> Iterator[Sample]:
     file.seek(0)
-    with Image.open(file) as picture:
+    with Image.open(file, formats=("TIFF",)) as picture:
 
         def frame(i: int) -> np.ndarray:
             picture.seek(pages[i])

@@ -96,6 +96,7 @@ def _payloads(canary: str) -> dict[str, bytes]:
         "state of a number": b"K\x01(tb.",
         "append to a number": b"K\x01K\x02a.",
         "long decimal": b"L" + b"9" * 100_000 + b"L\n.",
+        "long float": b"F" + b"x" * 100_000 + b"\n.",
         "no end": b"K\x01",
         "empty stack": b"0.",
         "unknown memo": b"h\x07.",

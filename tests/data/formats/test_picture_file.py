@@ -53,3 +53,11 @@ def test_decompression_bombs(tmp_path, side):
     (tmp_path / "a.png").write_bytes(_png(side, 1, 0, b"\0" * 1000))
     with pytest.raises(UnreadableImage, match=r"at most \d+ are decoded|exceeds limit"):
         _image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif"])
+def test_no_file_passes_for_a_format_that_runs_programs(tmp_path, name):
+    Image.new("L", (8, 8)).save(tmp_path / "a.eps")
+    (tmp_path / "a.eps").rename(tmp_path / name)
+    with pytest.raises(UnreadableImage, match="cannot identify image file|not a TIFF file"):
+        _image(tmp_path / name)

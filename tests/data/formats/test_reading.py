@@ -10,6 +10,7 @@ import tifffile
 from astropy.io import fits
 from PIL import Image
 
+from ssl_lens.data.formats import reading
 from ssl_lens.data.formats.reading import SUFFIXES, images_in, is_image, read_images
 from ssl_lens.data.formats.sample import UnreadableImage
 
@@ -89,6 +90,15 @@ def test_a_file_without_permission(tmp_path):
     path.chmod(0)
     with pytest.raises(UnreadableImage, match="Permission denied"):
         list(read_images(path))
+
+
+def test_a_file_that_cannot_be_opened(tmp_path, monkeypatch):
+    def denied(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(reading.Path, "open", denied)
+    with pytest.raises(UnreadableImage, match="^Permission denied$"):
+        list(read_images(tmp_path / "a.npy"))
 
 
 def test_an_unknown_type_and_a_missing_file(tmp_path):

@@ -82,3 +82,14 @@ def test_an_absurd_declared_size(tmp_path):
             tiff.pages[0].tags[tag].overwrite(2_000_000, dtype=4)
     with pytest.raises(UnreadableImage, match="TIFF declares 4000000000000 bytes in"):
         _images(tmp_path / "a.tif")
+
+
+def test_tiles_and_an_absurd_one(tmp_path):
+    image = _RNG.normal(size=(40, 50)).astype(np.float32)
+    tifffile.imwrite(tmp_path / "a.tif", image, tile=(16, 16), compression="zlib")
+    np.testing.assert_array_equal(_images(tmp_path / "a.tif")[0][0], image)
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as tiff:
+        for tag in ("TileWidth", "TileLength"):
+            tiff.pages[0].tags[tag].overwrite(160_000, dtype=4)
+    with pytest.raises(UnreadableImage, match="a tile of the TIFF declares 102400000000 bytes"):
+        _images(tmp_path / "a.tif")
