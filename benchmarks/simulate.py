@@ -22,9 +22,9 @@ from lenstronomy.LightModel.light_model import LightModel
 from lenstronomy.Util import image_util, util
 from side_by_side import Comparison, arguments, compare, report, time_in_turn
 
-from ssl_lens.data.simulation.instrument import Instrument, Model, instrument
+from ssl_lens.data.simulation.instrument import Instrument, instrument
 from ssl_lens.data.simulation.lens import CLASSES, Lens, draw_lens
-from ssl_lens.data.simulation.parameters import Parameters
+from ssl_lens.data.simulation.parameters import Model, Parameters
 from ssl_lens.data.simulation.telescope import Telescope
 
 IMAGES = 4  # per timed run

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from ssl_lens.console import show_progress
+from ssl_lens.data.simulation.parameters import Model, Parameters, parse_parameters
 from ssl_lens.errors import InputError, one_line_errors
 
 SHOWN_IMAGES = 6
-MODELS = ("model_i", "model_ii", "model_iii")  # held to `Model` by a test: lenstronomy takes long to import
 
 
 @one_line_errors
@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
 
     simulate = commands.add_parser("simulate", help="simulate lenses without, with cold and with axion dark matter")
     simulate.add_argument("out", metavar="OUT", type=Path)
-    simulate.add_argument("--model", choices=MODELS, default=MODELS[0], help="which of DeepLense's telescopes")
+    simulate.add_argument("--model", choices=get_args(Model), default="model_i", help="which of DeepLense's telescopes")
     simulate.add_argument("--count", metavar="N", type=int, default=3000, help="images of all three classes together")
     simulate.add_argument("--image-size", metavar="PX", type=int, help="side; default: the model's")
     simulate.add_argument("--pixel-scale-arcsec", metavar="ARCSEC", type=float, help="default: the model's")
@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="KEY=LOW,HIGH",
         nargs="+",
         default=[],
-        help="range of a parameter, such as einstein_radius_arcsec=0.9,1.5 (all are in parameters.csv)",
+        help=f"ranges of parameters, such as shear=0,0.1; there are {', '.join(Parameters.model_fields)}",
     )
     simulate.add_argument("--galaxies", metavar="DIR", type=Path, help="images of real galaxies to be the sources")
     simulate.add_argument(
@@ -110,7 +110,6 @@ def _views(options: argparse.Namespace) -> None:
 
 def _simulate(options: argparse.Namespace) -> None:
     from ssl_lens.data.simulate import CLASSES, simulate_lenses
-    from ssl_lens.data.simulation.parameters import parse_parameters
 
     per_class, rest = divmod(options.count, len(CLASSES))
     if rest or per_class < 1:

@@ -4,7 +4,6 @@ import logging
 import subprocess
 import sys
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ from tiny_run import RECIPE, write_labelled_images
 
 from ssl_lens import cli
 from ssl_lens.console import show_progress
-from ssl_lens.data.simulation.instrument import Model
 from ssl_lens.export import ExportCheck
 
 REPOSITORY = Path(__file__).parents[1]
@@ -99,10 +97,6 @@ def test_simulate_says_what_cannot_be(tmp_path, capsys, options, message):
     assert cli.main(["simulate", str(tmp_path / "lenses"), *options]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "lenses").exists()
-
-
-def test_the_models_of_the_command_are_those_there_are():
-    assert get_args(Model) == cli.MODELS
 
 
 def test_bad_input_is_one_line_and_status_2(tmp_path, capsys):

@@ -20,9 +20,9 @@ from tqdm import tqdm
 from ssl_lens.data.packing import cache_folder
 from ssl_lens.data.simulation.cosmology import einstein_arcsec2_per_msun, einstein_radius_arcsec
 from ssl_lens.data.simulation.galaxies import load_galaxies
-from ssl_lens.data.simulation.instrument import Instrument, Model, instrument
+from ssl_lens.data.simulation.instrument import Instrument, instrument
 from ssl_lens.data.simulation.lens import CLASSES, Lens, draw_lens
-from ssl_lens.data.simulation.parameters import Parameters
+from ssl_lens.data.simulation.parameters import Model, Parameters
 from ssl_lens.data.simulation.substructure import mean_subhalo_mass_msun
 from ssl_lens.data.simulation.telescope import Telescope
 from ssl_lens.errors import InputError

@@ -1,6 +1,10 @@
 import csv
 import json
 import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +19,7 @@ from ssl_lens.data.images import load_images
 from ssl_lens.data.simulate import default_set, simulate_lenses
 from ssl_lens.data.simulation.parameters import Parameters, parse_parameters
 from ssl_lens.data.simulation.telescope import Telescope
+from ssl_lens.data.targets import find_table, read_targets
 from ssl_lens.errors import InputError
 
 _SMALL = {"count_per_class": 4, "image_size": 32, "pixel_scale_arcsec": 0.2, "seed": 7}
@@ -70,6 +75,28 @@ def test_an_interrupted_set_continues(small, tmp_path, monkeypatch):
     simulate_lenses(tmp_path / "set", **_SMALL, workers=1)
     assert len(shots) == 6 + 7
     assert _files(tmp_path / "set") == _files(small)
+
+
+def test_a_killed_process_leaves_a_set_that_continues(tmp_path):
+    """Killed so that nothing of its own can tidy up."""
+    given = _SMALL | {"count_per_class": 50, "workers": 1}
+    code = (
+        "from pathlib import Path; from ssl_lens.data.simulate import simulate_lenses; "
+        f"simulate_lenses(Path({str(tmp_path / 'set')!r}), **{given})"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, cwd=Path(__file__).parents[2])
+    while len(list((tmp_path / "set").glob("*/[a-z]*.npy"))) < 5:
+        assert process.poll() is None
+        time.sleep(0.001)
+    process.kill()
+    process.wait()
+    whole = _files(simulate_lenses(tmp_path / "whole", **given))
+    for continued in (False, True):
+        if continued:
+            simulate_lenses(tmp_path / "set", **given)
+        files = {name: data for name, data in _files(tmp_path / "set").items() if "/." not in name}
+        assert files.items() <= whole.items()
+        assert (len(files) == len(whole)) == continued
 
 
 def test_a_whole_set_is_reused(tmp_path, monkeypatch):
@@ -180,6 +207,12 @@ def test_every_free_parameter_is_in_the_table(tmp_path):
         assert low <= min(values) < max(values) <= high
         assert len(set(values)) == 12
     assert len({row["mass_msun"] for row in rows}) == 12
+    wanted = [name for name in rows[0] if name not in ("name", "class", "source_image")]
+    targets = read_targets(find_table(out), wanted)
+    assert len(targets.values) == 12
+    no_sub = targets.values["no_sub/no_sub_000002.npy"][wanted.index("substructure_mass_fraction")]
+    vortex = targets.values["axion/axion_000002.npy"][wanted.index("substructure_mass_fraction")]
+    assert no_sub == 0 < vortex < 0.5
     with pytest.raises(InputError, match=r"holds a simulation with einstein_radius_arcsec=\[0.9, 1.5\], not None"):
         simulate_lenses(out, **_SMALL, workers=1)
 

@@ -29,6 +29,7 @@ Ellipticity: TypeAlias = _range(Annotated[float, Field(ge=0, lt=0.8)])  # modulu
 SersicIndex: TypeAlias = _range(Annotated[float, Field(ge=0.4, le=8)])
 Slope: TypeAlias = _range(Annotated[float, Field(ge=-4, lt=0)])
 Choice: TypeAlias = Literal["physical", "deeplense"]
+Model: TypeAlias = Literal["model_i", "model_ii", "model_iii"]  # their telescopes: `instrument`
 
 
 class Parameters(BaseModel):

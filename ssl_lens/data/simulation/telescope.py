@@ -131,11 +131,18 @@ class Telescope:
             image += light * (lens.lens_light * lensed_flux / light.sum()) * self._lens_colour[:, None, None]
         return image
 
+    def background_rms_per_s(self, lens: Lens) -> float:
+        """Noise of a pixel without light, counts per second, in the exposure of this lens."""
+        camera = self.instrument
+        if camera.background_exposure_s is None:
+            return camera.background_rms_per_s
+        return camera.background_rms_per_s * (camera.background_exposure_s / lens.exposure_s) ** 0.5
+
     def observe(self, lens: Lens, rng: np.random.Generator) -> np.ndarray:
         """Image [B, S, S] in counts per second, float32, with photon noise and a subtracted sky's noise."""
         flux = self.flux(lens)
         photons = rng.poisson(flux * lens.exposure_s) / lens.exposure_s
-        sky = rng.normal(0.0, self.instrument.background_rms_per_s, size=photons.shape)
+        sky = rng.normal(0.0, self.background_rms_per_s(lens), size=photons.shape)
         return (photons + sky).astype(np.float32)
 
     def observe_as_deeplense(self, lens: Lens, rng: np.random.Generator) -> np.ndarray:
