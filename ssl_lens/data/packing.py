@@ -67,11 +67,16 @@ def packed(root: Path, sources: Sequence[Source], cache: Path, policy: PixelPoli
     folder = cache / f"packed-{_fingerprint(root, sources, policy)}"
     if not folder.is_dir():
         try:
-            _make(root, sources, folder, policy)
+            make_pack(root, sources, folder, policy)
         except OSError as error:
             raise InputError(
                 f"cannot pack {root} into {cache}: {error.strerror}; set SSL_LENS_CACHE to a folder with room"
             ) from error
+    return open_pack(folder)
+
+
+def open_pack(folder: Path) -> Pack:
+    """Opens what `make_pack` made; no pixel is read before it is used."""
     index = json.loads((folder / "index.json").read_text())
     return Pack(
         images=np.load(folder / "images.npy", mmap_mode="r") if index["names"] else None,
@@ -98,7 +103,15 @@ def _fingerprint(root: Path, sources: Sequence[Source], policy: PixelPolicy) -> 
     return digest.hexdigest()[:24]
 
 
-def _make(root: Path, sources: Sequence[Source], folder: Path, policy: PixelPolicy) -> None:
+def make_pack(root: Path, sources: Sequence[Source], folder: Path, policy: PixelPolicy) -> None:
+    """Packs `sources` under `root` into a new folder, which is whole or absent: `images.npy` and `index.json`.
+
+    Where another process made the same folder meanwhile, that one stays.
+
+    Raises:
+        InputError: images of several shapes that `policy` does not make one.
+        OSError: no room.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix="packing-") as temporary:
         made = Path(temporary, "pack")

@@ -93,9 +93,9 @@ def test_more_images_than_are_decoded_at_once(tmp_path, cache, monkeypatch):
 
 
 def test_two_processes_that_pack_at_once_do_no_harm(root, cache, monkeypatch):
-    make = packing._make
+    make = packing.make_pack
     # The other process finishes between our look at the cache and our rename.
-    monkeypatch.setattr(packing, "_make", lambda *arguments: (make(*arguments), make(*arguments)))
+    monkeypatch.setattr(packing, "make_pack", lambda *arguments: (make(*arguments), make(*arguments)))
     assert len(load_images(root, cache=cache)) == 4
     assert [path.name[:7] for path in cache.iterdir()] == ["packed-"]
 
