@@ -2,13 +2,15 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
 
-from ssl_lens import cli
+from ssl_lens import build_backbone, cli
 from ssl_lens.evaluation.arguments import finetune_parser, frozen_parser
-from ssl_lens.recipe import VALID_KEYS, load_recipe
+from ssl_lens.recipe import VALID_KEYS, load_recipe, recipe_of_network
+from ssl_lens.sections import NetworkName
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -28,6 +30,16 @@ def test_every_file_exists() -> None:
     assert [file for file in files if not (ROOT / file).is_file()] == []
     named = set(re.findall(r"^\| `(\w+)` \|", README, flags=re.MULTILINE))
     assert {path.stem for path in (ROOT / "recipes").glob("*.yaml")} <= named
+
+
+def test_the_table_of_networks_has_them_all_with_their_parameters() -> None:
+    rows = re.findall(r"^\| (\w+) +\| ([\d,]+) +\|", README, flags=re.MULTILINE)
+    assert [name for name, _ in rows] == list(get_args(NetworkName))
+    counts = {name: int(count.replace(",", "")) for name, count in rows}
+    for name in ("eqcvt", "eqcvt_invariant", "steerable_cnn_c4", "harmonic_net", "canonical_etn", "resnet18"):
+        backbone = build_backbone.backbone(recipe_of_network(name), 1)
+        modules = torch.nn.ModuleList([backbone, backbone.head(2)])
+        assert sum(parameter.numel() for parameter in modules.parameters()) == counts[name]
 
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("python eval/")])

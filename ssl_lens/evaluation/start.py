@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, get_args
@@ -16,6 +17,8 @@ from ssl_lens.export import load_backbone, untrained_backbone
 from ssl_lens.models.backbone import Backbone
 from ssl_lens.recipe import Recipe, load_recipe, recipe_of_network, replace
 from ssl_lens.sections import NetworkName
+
+logger = logging.getLogger(__name__)
 
 
 class Start(NamedTuple):
@@ -61,8 +64,17 @@ def from_recipe(recipe: Recipe, name: str, raw: np.ndarray) -> Start:
 
 
 def from_backbone(folder: Path, *, scratch: bool) -> Start:
-    """The backbone of a run or an export; with `scratch` also the same network with fresh weights."""
+    """The backbone of a run or an export; with `scratch` also the same network with fresh weights.
+
+    Says so if the backbone's symmetry will be lost: an export has plain convolutions for steerable ones.
+    """
     frozen = load_backbone(folder)
+    if (config := frozen.backbone.config()) != build_backbone.unfolded(config):
+        logger.warning(
+            "%s is an export with folded steerable filters, which need not stay steerable in training; "
+            "give its run to keep the symmetry",
+            folder,
+        )
     networks: dict[str, Callable[[int], Backbone]] = {
         f"{folder.resolve().name} fine-tuned": lambda seed: frozen.backbone
     }
