@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ssl_lens.build_backbone import backbone
+from ssl_lens.data.pixels import PixelPolicy
 from ssl_lens.data.preprocess import Preprocess, fit_preprocess
 from ssl_lens.engine.schedules import Schedules
 from ssl_lens.errors import InputError
@@ -49,7 +50,7 @@ def image_set(recipe: Recipe, *, quarantine: Path | None = None) -> ImageSet:
         logger.info("data.path is not set: simulating lenses; give data.path=DIR for your own images")
     folder = Path(data.path) if data.path else default_set(**data.simulate.model_dump())
     in_channels = None if data.in_channels == "auto" else data.in_channels
-    images = load_images(folder, in_channels=in_channels, quarantine=quarantine)
+    images = load_images(folder, in_channels=in_channels, quarantine=quarantine, policy=_pixel_policy(recipe))
     if data.exclude is None or data.path is None:  # names of somebody's images, not of simulated ones
         return images
     rest, excluded = divide(images, read_names(Path(data.exclude)))
@@ -66,10 +67,15 @@ def labelled_set(recipe: Recipe) -> ImageSet | None:
 
     if recipe.data.probe is None:
         return None
-    images = load_images(Path(recipe.data.probe))
+    images = load_images(Path(recipe.data.probe), policy=_pixel_policy(recipe))
     if images.labels is None:
         raise InputError(f"data.probe={recipe.data.probe} has no class folders; give a folder with one per class")
     return images
+
+
+def _pixel_policy(recipe: Recipe) -> PixelPolicy:
+    data = recipe.data
+    return PixelPolicy(data.mask_value, data.max_masked, data.sizes, data.size)
 
 
 def preprocess(recipe: Recipe, images: np.ndarray) -> Preprocess:

@@ -80,12 +80,21 @@ class Simulate(Section):
 
 
 class Data(Section):
-    """Which images, and how raw pixels become the network's input."""
+    """Which images, and how raw pixels become the network's input.
+
+    mask_value: flagged pixels, filled like NaN by the median of their channel; an image with more than max_masked of a
+    channel flagged is left out. sizes: what becomes of images of unequal size, cropped or padded to `size` or else to
+    the smallest or largest.
+    """
 
     path: str | None = None
     exclude: str | None = None
     probe: str | None = None
     in_channels: Auto | Count = "auto"
+    mask_value: float | None = None
+    max_masked: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    sizes: Literal["refuse", "crop", "pad"] = "refuse"
+    size: Count | None = None
     center_crop: Count | None = None
     bin: Count = 1
     stretch: Literal["none", "asinh"] = "none"

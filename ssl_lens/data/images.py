@@ -6,7 +6,6 @@ import logging
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -17,6 +16,8 @@ from ssl_lens.data.pixels import PixelPolicy
 from ssl_lens.errors import InputError
 
 logger = logging.getLogger(__name__)
+
+DEFAULT_POLICY = PixelPolicy()
 
 _MOST_QUARANTINED = 0.01  # of all images
 
@@ -58,10 +59,7 @@ def load_images(
     in_channels: int | None = None,
     cache: Path | None = None,
     quarantine: Path | None = None,
-    mask_value: float | None = None,
-    max_masked: float = 0.1,
-    sizes: Literal["refuse", "crop", "pad"] = "refuse",
-    size: int | None = None,
+    policy: PixelPolicy = DEFAULT_POLICY,
 ) -> ImageSet:
     """Loads every image under a folder; the first time it packs them into the cache.
 
@@ -75,16 +73,12 @@ def load_images(
         in_channels: channels that the images must have; any number if None.
         cache: where packed sets are kept, by default `cache_folder()`; a set is known by its names, sizes and dates.
         quarantine: tab-separated file to list the images left out in (name, reason), written if there are any.
-        mask_value: pixels of exactly this value are flagged, as NaN and infinite ones always are.
-        max_masked: an image with more than this fraction of a channel flagged is left out.
-        sizes: images of unequal size are refused, cropped to the smallest or padded to the largest (`PixelPolicy`).
-        size: side in pixels to crop or pad to instead.
+        policy: which pixels are flagged, and what becomes of images of unequal size.
     Raises:
         InputError: missing or empty folder, images of several shapes, another number of channels, or more than 1 %
             of the images damaged, constant or with too many flagged pixels.
     """
     root = Path(root)
-    policy = PixelPolicy(mask_value, max_masked, sizes, size)
     pack = packed(root, find_sources(_find_images(root)), cache_folder() if cache is None else cache, policy)
     _report_quarantined(pack, root, quarantine)
     if pack.flagged[0]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 
 from ssl_lens.data.formats.sample import UnreadableImage
 from ssl_lens.errors import InputError
+
+Sizes: TypeAlias = Literal["refuse", "crop", "pad"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class PixelPolicy:
 
     mask_value: float | None = None
     max_masked: float = 0.1
-    sizes: Literal["refuse", "crop", "pad"] = "refuse"
+    sizes: Sizes = "refuse"
     size: int | None = None
 
     def __post_init__(self) -> None:

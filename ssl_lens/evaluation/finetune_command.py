@@ -17,7 +17,7 @@ from ssl_lens.console import show_progress
 from ssl_lens.data.images import ImageSet, load_images
 from ssl_lens.data.targets import find_table, read_targets
 from ssl_lens.errors import InputError, one_line_errors
-from ssl_lens.evaluation.arguments import check_finetune, finetune_parser
+from ssl_lens.evaluation.arguments import check_finetune, finetune_parser, pixel_policy
 from ssl_lens.evaluation.augment import check_augmentation
 from ssl_lens.evaluation.classification import classify, train_classifier
 from ssl_lens.evaluation.command import log_result, settings_of
@@ -72,7 +72,7 @@ def finetune(arguments: Sequence[str] | None = None) -> None:
         recipe = recipe_of(options.model, options.overrides)
         out = _output_folder(options, recipe)
         with trainer.accelerator.main_process_first():  # the others find the cache filled
-            images = load_images(options.data)
+            images = load_images(options.data, policy=pixel_policy(options))
         if options.target is None:
             division = divide_labelled(images, options.data, options.split, labels_per_class=options.labels_per_class)
             _train_classifiers(_session(trainer, options, recipe, out, *division), division)

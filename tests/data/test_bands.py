@@ -7,6 +7,7 @@ from astropy.io import fits
 from ssl_lens.data.bands import Source, find_sources, read_source
 from ssl_lens.data.formats.sample import UnreadableImage
 from ssl_lens.data.images import load_images
+from ssl_lens.data.pixels import PixelPolicy
 from ssl_lens.errors import InputError
 
 
@@ -100,7 +101,7 @@ def test_a_missing_band_is_listed(tmp_path):
 def test_the_ground_based_challenge(lens_data, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     root = lens_data / "bologna_fits" / "ground_based"
-    loaded = load_images(root, cache=tmp_path, mask_value=100)
+    loaded = load_images(root, cache=tmp_path, policy=PixelPolicy(mask_value=100))
     assert loaded.names[:2] == ("lens/100002", "lens/100003")
     assert loaded.images.shape == (8, 4, 101, 101)
     assert np.bincount(loaded.labels).tolist() == [4, 4]

@@ -14,6 +14,7 @@ from astropy.io import fits
 
 from ssl_lens.data import packing
 from ssl_lens.data.images import load_images
+from ssl_lens.data.pixels import PixelPolicy
 from ssl_lens.errors import InputError
 
 _RNG = np.random.default_rng(0)
@@ -103,13 +104,13 @@ def test_flagged_pixels_are_filled_and_told_each_time(root, cache, caplog):
         np.save(root / f"{i}.npy", image)
     for _ in range(2):
         caplog.clear()
-        loaded = load_images(root, cache=cache, mask_value=100)
+        loaded = load_images(root, cache=cache, policy=PixelPolicy(mask_value=100))
         assert abs(loaded.images).max() < 10
         (message,) = [message for message in caplog.messages if "flagged pixels of" in message]
         assert message.endswith("6 flagged pixels of 3 images filled with their channel's median")
     assert load_images(root, cache=cache).images.max() == 100  # another policy is another pack
     with pytest.raises(InputError, match="3 of 4 images .* unusable"):
-        load_images(root, cache=cache, mask_value=100, max_masked=0.0)
+        load_images(root, cache=cache, policy=PixelPolicy(mask_value=100, max_masked=0.0))
 
 
 @pytest.mark.parametrize(
@@ -120,7 +121,7 @@ def test_unequal_sizes_by_policy(root, cache, sizes, size, shape):
     images = [_RNG.normal(size=(2, *of)).astype(np.float32) for of in ((10, 12), (8, 14), (12, 9), (10, 12))]
     for i, image in enumerate(images):
         np.save(root / f"{i}.npy", image)
-    loaded = load_images(root, cache=cache, sizes=sizes, size=size)
+    loaded = load_images(root, cache=cache, policy=PixelPolicy(sizes=sizes, size=size))
     assert loaded.images.shape == (4, 2, *shape)
     assert loaded.images.dtype == np.float32
     for packed, image in zip(loaded.images, images, strict=True):
@@ -143,12 +144,12 @@ def test_sizes_that_cannot_be_made(root, cache):
     ):
         load_images(root, cache=cache)
     with pytest.raises(InputError, match="a.npy has 8x9 pixels but size=9 to crop to; give a smaller size"):
-        load_images(root, cache=cache, sizes="crop", size=9)
+        load_images(root, cache=cache, policy=PixelPolicy(sizes="crop", size=9))
     with pytest.raises(InputError, match="has .* pixels but size=8 to pad to; give a larger size"):
-        load_images(root, cache=cache, sizes="pad", size=8)
+        load_images(root, cache=cache, policy=PixelPolicy(sizes="pad", size=8))
     np.save(root / "c.npy", _RNG.normal(size=(3, 9, 9)))
     with pytest.raises(InputError, match="give images of the same number of channels"):
-        load_images(root, cache=cache, sizes="crop")
+        load_images(root, cache=cache, policy=PixelPolicy(sizes="crop"))
     assert list(cache.iterdir()) == []
 
 
@@ -170,10 +171,10 @@ def test_a_disk_that_fills_leaves_no_pack(root, cache, monkeypatch, sizes):
 
     monkeypatch.setattr(packing.Path, "open", opened)
     with pytest.raises(InputError, match="cannot pack .*: No space left on device; set SSL_LENS_CACHE"):
-        load_images(root, cache=cache, sizes=sizes)
+        load_images(root, cache=cache, policy=PixelPolicy(sizes=sizes))
     assert list(cache.iterdir()) == []
     monkeypatch.undo()
-    assert len(load_images(root, cache=cache, sizes=sizes)) == 20
+    assert len(load_images(root, cache=cache, policy=PixelPolicy(sizes=sizes))) == 20
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
