@@ -137,7 +137,7 @@ class Trainer:
         result = copy.deepcopy(network).to(self.device)  # without what Accelerate puts around the one that trains
         if accelerator.num_processes > 1 and self.device.type == "cuda":
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
-        network = network.to(self.device, memory_format=torch.channels_last)
+        network = network.to(self.device)
         optimizer = adamw(network)
         optimizer.param_groups[0]["weight_decay"] = settings.weight_decay
         parallel, optimizer = accelerator.prepare(network, optimizer)

@@ -1,6 +1,6 @@
 import csv
 import json
-import resource
+import re
 import subprocess
 import sys
 import time
@@ -140,21 +140,23 @@ def test_a_disk_that_fills_up_is_no_loss(small, tmp_path, monkeypatch, failing):
     assert _files(tmp_path / "set") == _files(small)
 
 
-@pytest.fixture
-def _small_files():
-    """The system itself refuses to write more than 8 kB to a file."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (8000, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-
-
-@pytest.mark.usefixtures("_small_files")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_images_that_do_not_fit(tmp_path, workers):
-    given = _SMALL | {"image_size": 64, "pixel_scale_arcsec": 0.1}  # 16 kB each
-    with pytest.raises(InputError, match=r"cannot write simulated lenses to .*(written|too large); choose another"):
-        simulate_lenses(tmp_path / "set", **given, workers=workers)
+    """The system itself refuses to write more than 8 kB to a file; in a process of its own, whose output is no file."""
+    code = f"""
+import resource
+from pathlib import Path
+from ssl_lens.data.simulate import simulate_lenses
+if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8000, 8000))
+    given = {_SMALL | {"image_size": 64, "pixel_scale_arcsec": 0.1}}  # 16 kB each
+    simulate_lenses(Path({str(tmp_path / "set")!r}), **given, workers={workers})
+"""
+    script = tmp_path / "simulate.py"
+    script.write_text(code)
+    process = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    last = process.stderr.splitlines()[-1]
+    assert re.search(r"InputError: cannot write simulated lenses to .*(written|too large); choose another", last)
     assert list(_files(tmp_path / "set")) == ["simulation.json"]
 
 
