@@ -40,7 +40,7 @@ PLANS = {
     "resnet18": Plan(20),
     "swin_tiny": Plan(10, *TRANSFORMER),
     "crossformer_tiny": Plan(10, *TRANSFORMER),
-    "regionvit_tiny": Plan(8, *TRANSFORMER),
+    "regionvit_tiny": Plan(6, *TRANSFORMER),
 }
 
 
