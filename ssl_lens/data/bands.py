@@ -86,7 +86,7 @@ def read_source(root: Path, source: Source) -> Iterator[Sample]:
             raise UnreadableImage(f"{band} has {sample.image.shape[1:]} pixels but the first {bands[0].shape[1:]}")
         bands.append(sample.image)
         targets.update(sample.targets)
-    yield Sample(np.concatenate(bands), targets)
+    yield Sample(np.concatenate(bands), sample.stored, targets)
 
 
 def _join(parent: str, folders: dict[str, list[str]]) -> Iterator[Source]:

@@ -232,20 +232,20 @@ def _read_source(root: Path, source: Source, policy: PixelPolicy) -> Iterator[_R
     samples = read_source(root, source)
     while True:
         try:
-            image, targets = next(samples)
+            sample = next(samples)
         except StopIteration:
             return
         except UnreadableImage as error:
             yield _Read(None, {}, 0, str(error))
             return
         try:
-            image, flagged = fill_flagged(image, policy)
+            image, flagged = fill_flagged(sample.image, policy)
         except UnreadableImage as error:
             yield _Read(None, {}, 0, str(error))
             continue
         image = _to_given_size(image, source.name, policy)
         reason = fault(image)
-        yield _Read(None, {}, 0, reason) if reason else _Read(image, targets, flagged, "")
+        yield _Read(None, {}, 0, reason) if reason else _Read(image, sample.targets, flagged, "")
 
 
 def _to_given_size(image: np.ndarray, name: str, policy: PixelPolicy) -> np.ndarray:

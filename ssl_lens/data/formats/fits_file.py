@@ -11,7 +11,7 @@ from typing import BinaryIO
 import numpy as np
 from astropy.io import fits
 
-from ssl_lens.data.formats.layout import Pixels, images_of
+from ssl_lens.data.formats.layout import Pixels, samples_of
 from ssl_lens.data.formats.limits import check_complete, check_expansion, most_bytes
 from ssl_lens.data.formats.sample import Sample, UnreadableImage
 
@@ -41,17 +41,17 @@ def read_fits(file: BinaryIO, size: int) -> Iterator[Sample]:
         if not images:
             raise UnreadableImage(f"none of the {len(units)} FITS header-data units holds an image")
         same = [unit for unit in images[1:] if unit.shape == images[0].shape and not _is_no_flux(unit.name)]
-        for image in images_of(_pixels([images[0], *same])):
-            yield Sample(image, {})
+        yield from samples_of(_pixels([images[0], *same]))
 
 
 def _pixels(units: list[fits.ImageHDU]) -> Pixels:
     shape = units[0].shape
+    stored = fits.BITPIX2DTYPE[units[0].header["BITPIX"]]
     if len(units) == 1:  # a cube is read plane by plane
-        return Pixels(shape, np.dtype("f4"), lambda i: units[0].data if i is None else units[0].section[i])
+        return Pixels(shape, np.dtype(stored), lambda i: units[0].data if i is None else units[0].section[i])
     return Pixels(
         (len(units), *shape),
-        np.dtype("f4"),
+        np.dtype(stored),
         lambda i: np.stack([unit.data for unit in units]) if i is None else units[i].section[...],
     )
 

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 import h5py
-import numpy as np
 
-from ssl_lens.data.formats.layout import Pixels, images_of
+from ssl_lens.data.formats.layout import Pixels, samples_of
 from ssl_lens.data.formats.limits import check_expansion
 from ssl_lens.data.formats.named import the_image_array
 from ssl_lens.data.formats.sample import Sample, UnreadableImage
@@ -30,8 +29,7 @@ def read_hdf5(file: BinaryIO, size: int) -> Iterator[Sample]:
         dataset = datasets[name]
         _check(dataset, name)
         shape = dataset.shape
-        for image in images_of(Pixels(shape, dataset.dtype, lambda i: dataset[()] if i is None else dataset[i])):
-            yield Sample(np.ascontiguousarray(image), {})
+        yield from samples_of(Pixels(shape, dataset.dtype, lambda i: dataset[()] if i is None else dataset[i]))
 
 
 def _datasets(root: h5py.File) -> dict[str, h5py.Dataset]:

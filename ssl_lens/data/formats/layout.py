@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ssl_lens.data.formats.sample import UnreadableImage
+from ssl_lens.data.formats.sample import Sample, UnreadableImage
 
 MOST_CHANNELS = 16
 
@@ -32,8 +32,8 @@ def array_pixels(array: np.ndarray) -> Pixels:
     return Pixels(array.shape, array.dtype, lambda i: array if i is None else array[i])
 
 
-def images_of(pixels: Pixels) -> Iterator[np.ndarray]:
-    """The images of an array, float32 [C, H, W] each, read one at a time.
+def samples_of(pixels: Pixels) -> Iterator[Sample]:
+    """The images of an array, read one at a time.
 
     - [H, W], [C, H, W] and [H, W, C] are one image. Channels are at most 16 and at most half of a side.
     - [N, C, H, W] and [N, H, W, C] are N images.
@@ -45,10 +45,10 @@ def images_of(pixels: Pixels) -> Iterator[np.ndarray]:
     if pixels.dtype.kind not in "biuf":
         raise UnreadableImage(f"pixels are of type {pixels.dtype}, not real numbers")
     if not _is_stack(pixels.shape):
-        yield image_of(pixels.read(None))
+        yield Sample(image_of(pixels.read(None)), pixels.dtype)
         return
     for i in range(pixels.shape[0]):
-        yield image_of(pixels.read(i))
+        yield Sample(image_of(pixels.read(i)), pixels.dtype)
 
 
 def image_of(array: np.ndarray) -> np.ndarray:

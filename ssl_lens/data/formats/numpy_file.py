@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from ssl_lens.data.formats.layout import Pixels, images_of
+from ssl_lens.data.formats.layout import Pixels, samples_of
 from ssl_lens.data.formats.limits import check_complete, check_expansion
 from ssl_lens.data.formats.named import the_image_array
 from ssl_lens.data.formats.object_array import object_samples
@@ -47,8 +47,7 @@ def read_npy(file: BinaryIO, size: int) -> Iterator[Sample]:
             whole.append(part(shape, "F" if fortran_order else "C"))
         return whole[0] if i is None else whole[0][i]
 
-    for image in images_of(Pixels(shape, dtype, read)):
-        yield Sample(image, {})
+    yield from samples_of(Pixels(shape, dtype, read))
 
 
 def read_npz(file: BinaryIO, size: int) -> Iterator[Sample]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ssl_lens.data.formats.inert_pickle import PickledArray, read_pickle
-from ssl_lens.data.formats.layout import array_pixels, images_of
+from ssl_lens.data.formats.layout import array_pixels, samples_of
 from ssl_lens.data.formats.sample import Sample, UnreadableImage
 
 AXION_MASS = "axion_mass_ev"
@@ -38,8 +38,8 @@ def object_samples(data: bytes, shape: tuple[int, ...]) -> Iterator[Sample]:
         spent += pixels.nbytes
         if spent > _MOST_EXPANSION * len(data):
             raise UnreadableImage("pickle lists images of far more bytes than it has: refused")
-        for image in images_of(array_pixels(pixels)):
-            yield Sample(image, dict(targets))
+        for sample in samples_of(array_pixels(pixels)):
+            yield sample._replace(targets=targets)
 
 
 def _found(value: object) -> Iterator[tuple[np.ndarray, dict[str, float]]]:

@@ -8,7 +8,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
-from ssl_lens.data.formats.layout import array_pixels, images_of
+from ssl_lens.data.formats.layout import array_pixels, samples_of
 from ssl_lens.data.formats.sample import Sample, UnreadableImage
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -17,8 +17,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png")
 def read_picture(file: BinaryIO, size: int) -> Iterator[Sample]:
     """Reads a JPEG or PNG of 8-bit grey or colour, or 16-bit grey; transparency is dropped, palettes are resolved."""
     with Image.open(file, formats=("JPEG", "PNG")) as picture:  # of any other, EPS would run a program
-        for image in images_of(array_pixels(picture_array(picture))):
-            yield Sample(image, {})
+        yield from samples_of(array_pixels(picture_array(picture)))
 
 
 def picture_array(picture: Image.Image) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -18,8 +20,14 @@ class Sample(NamedTuple):
 
     Attributes:
         image: raw pixels in the file's units, float32 [C, H, W], native byte order, contiguous. NaN stays NaN.
+        stored: type of the pixels in the file.
         targets: numbers that the file holds beside the image, by name with unit, such as `axion_mass_ev`.
+        name: of the image within an archive; None where its place in the file is all there is.
+        label: its class, where the file says so.
     """
 
     image: np.ndarray
-    targets: dict[str, float]
+    stored: np.dtype
+    targets: Mapping[str, float] = MappingProxyType({})
+    name: str | None = None
+    label: str | None = None

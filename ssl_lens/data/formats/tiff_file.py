@@ -10,7 +10,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from ssl_lens.data.formats.layout import Pixels, images_of
+from ssl_lens.data.formats.layout import Pixels, samples_of
 from ssl_lens.data.formats.limits import check_expansion
 from ssl_lens.data.formats.picture_file import picture_array
 from ssl_lens.data.formats.sample import Sample, UnreadableImage
@@ -51,8 +51,7 @@ def read_tiff(file: BinaryIO, size: int) -> Iterator[Sample]:
                 return np.stack([_page(page) for page in pages])
             return _page(pages[i])
 
-        for image in images_of(Pixels((len(pages), *shape), first.dtype, read)):
-            yield Sample(image, {})
+        yield from samples_of(Pixels((len(pages), *shape), first.dtype, read))
 
 
 def _page(page: tifffile.TiffPage) -> np.ndarray:
@@ -86,5 +85,4 @@ def _through_pillow(file: BinaryIO, pages: list[int]) -> Iterator[Sample]:
             first.dtype,
             lambda i: np.stack([frame(j) for j in range(len(pages))]) if i is None else frame(i),
         )
-        for image in images_of(whole):
-            yield Sample(image, {})
+        yield from samples_of(whole)

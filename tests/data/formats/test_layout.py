@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from ssl_lens.data.formats.layout import Pixels, array_pixels, images_of
+from ssl_lens.data.formats.layout import Pixels, array_pixels, samples_of
 from ssl_lens.data.formats.sample import UnreadableImage
 
 
 def _images(array):
-    return list(images_of(array_pixels(array)))
+    return [sample.image for sample in samples_of(array_pixels(array))]
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 10])
@@ -38,8 +38,8 @@ def test_a_stack_is_read_one_image_at_a_time():
         asked.append(i)
         return np.full((8, 8), i)
 
-    images = images_of(Pixels((10**9, 8, 8), np.dtype("u1"), read))
-    assert [next(images).max() for _ in range(3)] == [0, 1, 2]
+    samples = samples_of(Pixels((10**9, 8, 8), np.dtype("u1"), read))
+    assert [next(samples).image.max() for _ in range(3)] == [0, 1, 2]
     assert asked == [0, 1, 2]
 
 

@@ -118,3 +118,13 @@ def test_bytes_of_an_archive_are_read_as_files(tmp_path):
 def test_which_names_are_images():
     assert all(map(is_image, ["a.npy", "B.JPG", "c.jpeg", "d.fits", "e.fits.gz", "f.npz", "g.tiff", "h.TIF", "i.h5"]))
     assert not any(map(is_image, ["a.txt", "b.csv", ".c.npy", "._d.jpg", "e.gz", "npy"]))
+
+
+def test_the_type_in_the_file_is_told(tmp_path):
+    np.save(tmp_path / "a.npy", _NOISE.astype(">f8"))
+    fits.PrimaryHDU(_NOISE.astype("u2")).writeto(tmp_path / "b.fits")  # stored as signed, with BZERO
+    Image.fromarray(_NOISE.astype("u1")).save(tmp_path / "c.png")
+    kinds = [next(read_images(path)).stored.str for path in sorted(tmp_path.iterdir())]
+    assert kinds[0] == ">f8"
+    assert np.dtype(kinds[1]).name == "int16"
+    assert kinds[2] == "|u1"
