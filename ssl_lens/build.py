@@ -43,7 +43,7 @@ def image_set(recipe: Recipe, *, quarantine: Path | None = None) -> ImageSet:
     """
     from ssl_lens.data.images import load_images
     from ssl_lens.data.simulate import default_set
-    from ssl_lens.data.splits import divide, read_names
+    from ssl_lens.data.splits import divide, own_division, read_names
 
     data = recipe.data
     if data.path is None:
@@ -51,6 +51,9 @@ def image_set(recipe: Recipe, *, quarantine: Path | None = None) -> ImageSet:
     folder = Path(data.path) if data.path else default_set(**data.simulate.model_dump())
     in_channels = None if data.in_channels == "auto" else data.in_channels
     images = load_images(folder, in_channels=in_channels, quarantine=quarantine, policy=_pixel_policy(recipe))
+    if images.held_out is not None:
+        logger.info("%d images held out for tests are left out of pretraining", images.held_out.sum())
+        images, _ = own_division(images, None)
     if data.exclude is None or data.path is None:  # names of somebody's images, not of simulated ones
         return images
     rest, excluded = divide(images, read_names(Path(data.exclude)))
@@ -69,8 +72,8 @@ def labelled_set(recipe: Recipe) -> ImageSet | None:
         return None
     images = load_images(Path(recipe.data.probe), policy=_pixel_policy(recipe))
     if images.labels is None:
-        raise InputError(f"data.probe={recipe.data.probe} has no class folders; give a folder with one per class")
-    return images
+        raise InputError(f"data.probe={recipe.data.probe} has no labels; give a folder with one folder per class")
+    return images.labelled()
 
 
 def _pixel_policy(recipe: Recipe) -> PixelPolicy:

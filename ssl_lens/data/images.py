@@ -1,23 +1,30 @@
-"""A set of images, labelled by its folders or not."""
+"""A set of images, with what is known of them."""
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-import os
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from ssl_lens.data.bands import find_sources
-from ssl_lens.data.formats.reading import SUFFIXES, is_image
-from ssl_lens.data.packing import Pack, cache_folder, packed
+from ssl_lens.data.finding import described, find_images
+from ssl_lens.data.layouts import TRAIN, LayoutName, named_layout
+from ssl_lens.data.pack import Pack, is_pack, open_pack
+from ssl_lens.data.packed_images import Images, subset
+from ssl_lens.data.packing import cache_folder, make_pack, packed
 from ssl_lens.data.pixels import PixelPolicy
+from ssl_lens.data.tables import Table, read_table
 from ssl_lens.errors import InputError
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_POLICY = PixelPolicy()
+UNLABELLED = -1
 
 _MOST_QUARANTINED = 0.01  # of all images
 
@@ -27,115 +34,194 @@ class ImageSet:
     """Images of one shape and what is known of them.
 
     Attributes:
-        images: raw pixels [N, C, H, W], float32; read-only and memory-mapped when loaded from a folder.
+        images: raw pixels [N, C, H, W], float32; read from disk when asked for, if loaded from there.
         names: file of each image, relative to the set's folder, with `/`; the 13th image of a file that holds many is
-            `file.npy#000012`, and one joined of band folders is called as the object, `lens/100002`.
-        labels: class of each image [N], int64, an index into `classes`; None where there are no class folders.
+            `file.npy#000012`, one of an archive `file.tar/KEY`, and one joined of band folders is called as the object,
+            `lens/100002`.
+        labels: class of each image [N], int64, an index into `classes`, `UNLABELLED` where it is not known; None if
+            no image has one.
         classes: names in alphabetical order; empty without labels.
-        targets: numbers that the files hold beside their images [N], float64, by name, such as `axion_mass_ev`; NaN
-            for an image without.
+        targets: numbers that belong to the images [N], float64, by name, such as `axion_mass_ev`; NaN for an image
+            without.
+        held_out: whether an image is kept for tests by the set itself [N], bool; None if the set is not divided.
+        policy: by which flagged pixels were filled and sizes made equal.
     """
 
-    images: np.ndarray
+    images: Images
     names: tuple[str, ...]
     labels: np.ndarray | None
     classes: tuple[str, ...]
-    targets: dict[str, np.ndarray] = field(default_factory=dict)
+    targets: Mapping[str, np.ndarray] = field(default_factory=dict)
+    held_out: np.ndarray | None = None
+    policy: PixelPolicy = DEFAULT_POLICY
 
     def __len__(self) -> int:
         return len(self.names)
 
+    def labelled(self) -> ImageSet:
+        """The images whose class is known.
+
+        Raises: InputError if no image's is.
+        """
+        if self.labels is None:
+            raise InputError(
+                f"{self.names[0]} and the other images have no labels; put them into one folder per class, or add "
+                "targets.csv with a column label"
+            )
+        known = self.labels != UNLABELLED
+        return self if known.all() else self.subset(np.flatnonzero(known))
+
     def subset(self, index: np.ndarray) -> ImageSet:
-        """The images at `index` [M] in that order, copied to memory; labels keep their classes."""
-        labels = None if self.labels is None else self.labels[index]
-        names = tuple(self.names[i] for i in index)
-        targets = {name: values[index] for name, values in self.targets.items()}
-        return ImageSet(np.asarray(self.images[index]), names, labels, self.classes, targets)
+        """The images at `index` [M] in that order; those on disk stay there. Labels keep their classes."""
+        return dataclasses.replace(
+            self,
+            images=subset(self.images, index),
+            names=tuple(self.names[i] for i in index),
+            labels=None if self.labels is None else self.labels[index],
+            targets={name: values[index] for name, values in self.targets.items()},
+            held_out=None if self.held_out is None else self.held_out[index],
+        )
 
 
 def load_images(
-    root: Path,
+    path: Path,
     *,
     in_channels: int | None = None,
     cache: Path | None = None,
     quarantine: Path | None = None,
     policy: PixelPolicy = DEFAULT_POLICY,
+    layout: LayoutName = "auto",
+    table: Path | None = None,
 ) -> ImageSet:
-    """Loads every image under a folder; the first time it packs them into the cache.
+    """Loads every image in a folder, a table or a pack; files are packed into the cache the first time.
 
-    Where every image lies in a folder of `root`, these first-level folders are the classes. Hidden files and those
-    without an image's suffix are ignored, and counted in the log. A file may hold many images; sibling folders `Band1`,
-    `Band2`, ... hold one band each of the same objects. Flagged pixels are filled with the median of the good ones of
-    their channel, and counted in the log.
+    Hidden files and those without an image's suffix are ignored, and counted in the log. A file may hold many images;
+    sibling folders `Band1`, `Band2`, ... hold one band each of the same objects. Flagged pixels are filled with the
+    median of the good ones of their channel, and counted in the log. Classes and parts are those of the table, else of
+    the files (archives), else of the folders (`layouts.arranged`).
 
     Args:
-        root: folder of images, in folders of any depth.
+        path: folder of images, in folders of any depth; a table of images, as `tables.read_table` takes it; or what
+            `ssl-lens data pack` made.
         in_channels: channels that the images must have; any number if None.
         cache: where packed sets are kept, by default `cache_folder()`; a set is known by its names, sizes and dates.
         quarantine: tab-separated file to list the images left out in (name, reason), written if there are any.
         policy: which pixels are flagged, and what becomes of images of unequal size.
+        layout: what the folders mean.
+        table: of labels and numbers; by default targets.csv or parameters.csv (or .parquet) in the folder.
     Raises:
-        InputError: missing or empty folder, images of several shapes, another number of channels, or more than 1 %
-            of the images damaged, constant or with too many flagged pixels.
+        InputError: nothing there, images of several shapes, another number of channels, or more than 1 % of the images
+            damaged, constant or with too many flagged pixels; a table that cannot be used, a layout that is not theirs,
+            or a pack of another policy.
     """
-    root = Path(root)
-    pack = packed(root, find_sources(_find_images(root)), cache_folder() if cache is None else cache, policy)
-    _report_quarantined(pack, root, quarantine)
+    path = Path(path)
+    if is_pack(path):
+        pack = open_pack(path)
+        _check_policy(path, pack, policy)
+        known = pack.table if table is None else described(pack.table, read_table(table), layout)
+    else:
+        found = find_images(path, policy, layout, table)
+        pack = packed(found, cache_folder() if cache is None else cache)
+        known = described(pack.table, found.table, layout)
+    return _image_set(path, pack, known, layout, in_channels, quarantine)
+
+
+def pack_images(path: Path, out: Path, *, policy: PixelPolicy, layout: LayoutName, table: Path | None) -> ImageSet:
+    """Makes a pack of what `load_images` would load, with its labels and numbers inside; `out` is whole or absent.
+
+    Raises: InputError as `load_images`, or if `out` exists or cannot be written.
+    """
+    if out.exists():
+        raise InputError(f"{out} exists already; give a new folder")
+    if is_pack(path):
+        raise InputError(f"{path} is a pack already; give it as data.path={path}")
+    found = find_images(path, policy, layout, table)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=".packing-") as temporary:
+            made = Path(temporary, "pack")
+            make_pack(found, made, complete=lambda known: described(known, found.table, layout))
+            pack = open_pack(made)
+            _image_set(path, pack, pack.table, layout, None, out.with_name(f"{out.name}.quarantine.tsv"))
+            made.rename(out)
+    except OSError as error:
+        raise InputError(f"cannot pack {path} into {out}: {error.strerror}; choose a folder with room") from error
+    return load_images(out, policy=found.policy, layout=layout)
+
+
+def _image_set(
+    path: Path, pack: Pack, known: Table, layout: LayoutName, in_channels: int | None, quarantine: Path | None
+) -> ImageSet:
+    """The images of a pack, checked and told of in the log."""
+    _report_quarantined(pack, path, quarantine)
     if pack.flagged[0]:
-        logger.info("%s: %d flagged pixels of %d images filled with their channel's median", root, *pack.flagged)
-    channels = pack.images.shape[1]
-    if in_channels not in (None, channels):
+        logger.info("%s: %d flagged pixels of %d images filled with their channel's median", path, *pack.flagged)
+    if pack.images is None:
+        raise InputError(f"none of the images that {path} lists is in its files; correct the names")
+    shape = pack.images.shape[1:]
+    if in_channels not in (None, shape[0]):
         raise InputError(
-            f"{root} holds images of {channels} channels but in_channels={in_channels}; "
-            f"set it to {channels} or give other images"
+            f"{path} holds images of {shape[0]} channels but in_channels={in_channels}; "
+            f"set it to {shape[0]} or give other images"
         )
-    labels, classes = _labels_from_folders(pack.names)
-    kinds = f"classes {', '.join(classes)}" if classes else "no class folders"
-    logger.info("%s: %d images of shape %s, %s", root, len(pack.names), pack.images.shape[1:], kinds)
-    return ImageSet(pack.images, pack.names, labels, classes, pack.targets)
+    expected = named_layout(layout)
+    if expected is not None and expected.shape not in (None, shape):
+        raise InputError(f"{path} holds images of shape {shape}, but {layout} has {expected.shape}; set layout=auto")
+    labels, classes = _numbered(known.labels)
+    held_out = np.array([part not in (None, TRAIN) for part in known.parts])
+    logger.info("%s: %d images of shape %s, %s", path, len(known.names), shape, _label_table(known.labels, classes))
+    if held_out.any():
+        counts = Counter(part for part in known.parts if part is not None)
+        logger.info("%s: parts %s", path, ", ".join(f"{part} ({counts[part]})" for part in sorted(counts)))
+    return ImageSet(
+        images=pack.images,
+        names=known.names,
+        labels=labels,
+        classes=classes,
+        targets=known.targets,
+        held_out=held_out if held_out.any() else None,
+        policy=pack.policy,
+    )
 
 
-def _find_images(root: Path) -> list[str]:
-    if not root.is_dir():
-        found = "is a file" if root.is_file() else "does not exist"
-        raise InputError(f"image folder {root} {found}; set data.path to a folder of images")
-
-    def refuse(error: OSError) -> None:
-        raise InputError(f"folder {error.filename} cannot be read: {error.strerror}; make it readable") from error
-
-    names, others = [], 0
-    for folder, inner_folders, files in os.walk(root, followlinks=True, onerror=refuse):
-        inner_folders[:] = [inner for inner in inner_folders if not inner.startswith(".")]
-        images = [Path(folder, file).relative_to(root).as_posix() for file in files if is_image(file)]
-        names += images
-        others += len(files) - len(images)
-    if not names:
+def _check_policy(path: Path, pack: Pack, policy: PixelPolicy) -> None:
+    if policy.mask_value not in (None, pack.policy.mask_value):
         raise InputError(
-            f"no images in {root} ({others} other files); set data.path to a folder with {' '.join(SUFFIXES)} files"
+            f"{path} was packed with mask_value={pack.policy.mask_value}, but mask_value={policy.mask_value:g} is "
+            f"needed; pack the images again with --mask-value {policy.mask_value:g}"
         )
-    if others:
-        logger.info("%s: %d files that are no images ignored", root, others)
-    return sorted(names)
+    if policy.size not in (None, pack.images.shape[2:]):
+        raise InputError(
+            f"{path} was packed to {pack.images.shape[2]}x{pack.images.shape[3]} px, needed are "
+            f"{policy.size[0]}x{policy.size[1]}; pack the images again with --size"
+        )
 
 
-def _report_quarantined(pack: Pack, root: Path, quarantine: Path | None) -> None:
-    quarantined, count = pack.quarantined, len(pack.quarantined) + len(pack.names)
+def _report_quarantined(pack: Pack, path: Path, quarantine: Path | None) -> None:
+    quarantined, count = pack.quarantined, len(pack.quarantined) + len(pack.table.names)
     if not quarantined:
         return
     if quarantine is not None:
         quarantine.parent.mkdir(parents=True, exist_ok=True)
         quarantine.write_text("".join(f"{name}\t{reason}\n" for name, reason in quarantined), encoding="utf-8")
     where = "" if quarantine is None else f"; all are listed in {quarantine}"
-    summary = f"{len(quarantined)} of {count} images in {root} are unusable, such as {': '.join(quarantined[0])}{where}"
+    summary = f"{len(quarantined)} of {count} images in {path} are unusable, such as {': '.join(quarantined[0])}{where}"
     if len(quarantined) > _MOST_QUARANTINED * count:
         raise InputError(f"{summary}; mend or remove them, since at most {_MOST_QUARANTINED:.0%} are left out")
     logger.warning("%s; they are left out", summary)
 
 
-def _labels_from_folders(names: tuple[str, ...]) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    folders = [name.split("/")[0] if "/" in name else None for name in names]
-    if None in folders:
+def _numbered(labels: Sequence[str | None]) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    classes = tuple(sorted(set(labels) - {None}))
+    if not classes:
         return None, ()
-    classes = tuple(sorted(set(folders)))
-    position = {name: label for label, name in enumerate(classes)}
-    return np.array([position[folder] for folder in folders], dtype=np.int64), classes
+    number = {name: i for i, name in enumerate(classes)} | {None: UNLABELLED}
+    return np.array([number[label] for label in labels], dtype=np.int64), classes
+
+
+def _label_table(labels: Sequence[str | None], classes: Sequence[str]) -> str:
+    if not classes:
+        return "no classes"
+    counts = Counter(labels)
+    told = ", ".join(f"{i} {name} ({counts[name]})" for i, name in enumerate(classes))
+    return f"classes {told}" + (f", unlabelled ({counts[None]})" if counts[None] else "")

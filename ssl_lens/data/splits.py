@@ -69,6 +69,23 @@ def write_names(path: Path, names: Iterable[str], comment: str | None = None) ->
     path.write_text("".join(f"{line}\n" for line in [*head, *sorted(names)]), encoding="utf-8")
 
 
+def own_division(images: ImageSet, split: Path | None) -> tuple[ImageSet, ImageSet] | None:
+    """The images for training and those for tests: the latter as the file `split` names them, else as the set itself
+    holds them out; None if neither says anything.
+
+    Raises: InputError as `divide`, or if the set holds out every image.
+    """
+    if split is not None:
+        return divide(images, read_names(split))
+    if images.held_out is None:
+        return None
+    if images.held_out.all():
+        raise InputError(
+            f"all {len(images)} images are held out for tests, such as {images.names[0]}; add others to train on"
+        )
+    return images.subset(np.flatnonzero(~images.held_out)), images.subset(np.flatnonzero(images.held_out))
+
+
 def divide(image_set: ImageSet, names: Iterable[str]) -> tuple[ImageSet, ImageSet]:
     """Divides a set into the images not named and those named, each in the set's order.
 

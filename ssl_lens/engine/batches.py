@@ -6,7 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ssl_lens.data.packed_images import Images
 from ssl_lens.errors import InputError
+
+_CHUNK = 1024  # images moved to the GPU at once
 
 
 class Batches:
@@ -17,8 +20,7 @@ class Batches:
     global batch of a step is the same for any number of processes.
 
     Args:
-        images: raw pixels [N, C, H, W], an array or a memory map; moved to the GPU whole where half of its free
-            memory holds them.
+        images: raw pixels [N, C, H, W]; moved to the GPU whole where half of its free memory holds them.
         batch_size: images per step over all ranks and micro-batches.
 
     Raises: InputError if a batch is larger than the set or is not shared evenly.
@@ -26,7 +28,7 @@ class Batches:
 
     def __init__(
         self,
-        images: np.ndarray,
+        images: Images,
         *,
         batch_size: int,
         accumulate: int,
@@ -67,7 +69,10 @@ class Batches:
         return torch.from_numpy(self.images[index]).to(self.device), on_device
 
 
-def _resident(images: np.ndarray, device: torch.device) -> np.ndarray | Tensor:
+def _resident(images: Images, device: torch.device) -> Images | Tensor:
     if device.type != "cuda" or images.nbytes > torch.cuda.mem_get_info(device)[0] / 2:
         return images
-    return torch.from_numpy(np.array(images)).to(device)  # a copy, since a memory map is read-only
+    resident = torch.empty(images.shape, device=device)
+    for start in range(0, len(images), _CHUNK):  # the processor's memory need not hold them
+        resident[start : start + _CHUNK] = torch.from_numpy(images[start : start + _CHUNK])
+    return resident

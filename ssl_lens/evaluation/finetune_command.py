@@ -15,7 +15,6 @@ from torch import Tensor
 
 from ssl_lens.console import show_progress
 from ssl_lens.data.images import ImageSet, load_images
-from ssl_lens.data.targets import find_table, read_targets
 from ssl_lens.errors import InputError, one_line_errors
 from ssl_lens.evaluation.arguments import check_finetune, finetune_parser, pixel_policy
 from ssl_lens.evaluation.augment import check_augmentation
@@ -72,14 +71,13 @@ def finetune(arguments: Sequence[str] | None = None) -> None:
         recipe = recipe_of(options.model, options.overrides)
         out = _output_folder(options, recipe)
         with trainer.accelerator.main_process_first():  # the others find the cache filled
-            images = load_images(options.data, policy=pixel_policy(options))
+            images = load_images(options.data, policy=pixel_policy(options), table=options.targets)
         if options.target is None:
             division = divide_labelled(images, options.data, options.split, labels_per_class=options.labels_per_class)
             _train_classifiers(_session(trainer, options, recipe, out, *division), division)
             return
-        targets = read_targets(options.targets or find_table(options.data), options.target)
         train, test = divide_quantities(
-            images, targets, options.split, log_targets=options.log_target, labels=options.labels
+            images, options.target, options.split, log_targets=options.log_target, labels=options.labels
         )
         _train_regressors(_session(trainer, options, recipe, out, train.images, test.images), train, test)
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ssl_lens.data.images import ImageSet
-from ssl_lens.data.splits import divide, per_class_subset, read_names, stratified_split
+from ssl_lens.data.splits import own_division, per_class_subset, stratified_split
 from ssl_lens.errors import InputError
 from ssl_lens.evaluation.metrics import accuracy, macro_auc
 
@@ -68,7 +68,8 @@ def divide_labelled(
 ) -> Division:
     """Divides labelled images into those to train on and those to judge by.
 
-    The latter are the images named in the file `split`, else a seeded stratified fifth.
+    The latter are the images named in the file `split`, else those that the set itself holds out, else a seeded
+    stratified fifth.
 
     Args:
         folder: where the images came from, for messages.
@@ -80,13 +81,13 @@ def divide_labelled(
     if images.labels is None or len(images.classes) < 2:
         raise InputError(
             f"--data {folder} has no labels; put the images into one folder per class, two classes or more, "
-            f"such as {folder}/lens and {folder}/nolens"
+            f"such as {folder}/lens and {folder}/nolens, or add {folder}/targets.csv with a column label"
         )
-    if split is None:
-        parts = stratified_split(images.labels, TEST_FRACTION, SPLIT_SEED)
-        division = Division(*(images.subset(index) for index in parts))
-    else:
-        division = Division(*divide(images, read_names(split)))
+    images = images.labelled()
+    parts = own_division(images, split)
+    if parts is None:
+        parts = (images.subset(index) for index in stratified_split(images.labels, TEST_FRACTION, SPLIT_SEED))
+    division = Division(*parts)
     train, test = (np.bincount(part.labels, minlength=len(images.classes)) for part in division)
     wanted = max((count for count in labels_per_class if count is not None), default=1)
     if train.min() < wanted:
@@ -95,7 +96,8 @@ def divide_labelled(
             f"{images.classes[train.argmin()]}; ask for at most {train.min()}, or add images"
         )
     if test.min() == 0:
-        raise InputError(f"--split {split} names no image of class {images.classes[test.argmin()]}; add some")
+        source = f"--split {split} names" if split else "the images held out for tests have"
+        raise InputError(f"{source} no image of class {images.classes[test.argmin()]}; add some")
     return division
 
 

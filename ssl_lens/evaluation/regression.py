@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,13 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_lens.data.images import ImageSet
-from ssl_lens.data.splits import divide, read_names
-from ssl_lens.data.targets import Targets, with_targets
+from ssl_lens.data.splits import own_division
 from ssl_lens.errors import InputError
 from ssl_lens.evaluation.finetune import Epoch, Examples, Predictor, Trainer, predictor
 from ssl_lens.evaluation.protocol import SPLIT_SEED, TEST_FRACTION
 from ssl_lens.evaluation.rotation import quarter_turns, spread
 from ssl_lens.models.backbone import Backbone
+
+logger = logging.getLogger(__name__)
 
 VALIDATION_FRACTION = 0.2
 MIN_VALIDATION = 10  # with fewer images the best epoch would be chosen by chance
@@ -62,28 +65,60 @@ class Regressor(NamedTuple):
 
 
 def divide_quantities(
-    images: ImageSet, targets: Targets, split: Path | None, *, log_targets: Sequence[str], labels: Sequence[int | None]
+    images: ImageSet,
+    targets: Sequence[str],
+    split: Path | None,
+    *,
+    log_targets: Sequence[str],
+    labels: Sequence[int | None],
 ) -> tuple[Quantities, Quantities]:
-    """Images with targets to train on, and those to judge by: the ones in the file `split`, else a seeded fifth.
+    """Images with targets to train on, and those to judge by: the ones in the file `split`, else those that the set
+    itself holds out, else a seeded fifth.
 
-    Targets named in `log_targets` are replaced by their decimal logarithm.
+    Targets named in `log_targets` are replaced by their decimal logarithm; images without all targets are left out.
 
-    Raises: InputError if a part is without targets, a logarithm does not exist, or `labels` asks for more images than
-        there are to train on.
+    Raises: InputError if there is no such target, a part is without, a logarithm does not exist, or `labels` asks for
+        more images than there are to train on.
     """
-    if split is None:
-        images, values = with_targets(images, targets)
-        order = np.random.default_rng(SPLIT_SEED).permutation(len(images))
-        test = np.sort(order[: max(1, round(TEST_FRACTION * len(images)))])
+    parts = own_division(images, split)
+    if parts is None:
+        whole = _with_targets(images, targets)
+        order = np.random.default_rng(SPLIT_SEED).permutation(len(whole.values))
+        test = np.sort(order[: max(1, round(TEST_FRACTION * len(order)))])
         train = np.setdiff1d(order, test)
-        parts = [Quantities(images.subset(index), values[index]) for index in (train, test)]
+        quantities = [Quantities(whole.images.subset(index), whole.values[index]) for index in (train, test)]
     else:
-        parts = [Quantities(*with_targets(part, targets)) for part in divide(images, read_names(split))]
-    parts = [part._replace(values=_logarithms(part, targets, log_targets)) for part in parts]
+        quantities = [_with_targets(part, targets) for part in parts]
+    quantities = [part._replace(values=_logarithms(part, targets, log_targets)) for part in quantities]
     wanted = max((count for count in labels if count is not None), default=2)
-    if wanted > len(parts[0].values) or wanted < 2:
-        raise InputError(f"--labels {wanted} is not possible; ask for 2 to {len(parts[0].values)} images, or all")
-    return parts[0], parts[1]
+    if wanted > len(quantities[0].values) or wanted < 2:
+        raise InputError(f"--labels {wanted} is not possible; ask for 2 to {len(quantities[0].values)} images, or all")
+    return quantities[0], quantities[1]
+
+
+def _with_targets(images: ImageSet, targets: Sequence[str]) -> Quantities:
+    """The images that have all targets, and these; how many have not is told in the log."""
+    for name in targets:
+        if name not in images.targets:
+            close = difflib.get_close_matches(name, images.targets, n=3, cutoff=0.5)
+            there = (
+                f"the nearest are {', '.join(close)}" if close else f"there are {', '.join(images.targets) or 'none'}"
+            )
+            raise InputError(
+                f"--target {name} is no number that the images have; {there}; give a table with a column {name} by "
+                "--targets FILE, or as targets.csv beside them"
+            )
+    values = np.stack([images.targets[name] for name in targets], axis=1)
+    known = np.isfinite(values).all(axis=1)
+    if known.sum() < 2:
+        raise InputError(
+            f"{', '.join(targets)} is known of {known.sum()} of {len(images)} images; the first column of the table "
+            f"must be their paths, such as {images.names[0]}"
+        )
+    if not known.all():
+        logger.info("%d of %d images left out, without %s", (~known).sum(), len(images), ", ".join(targets))
+        images = images.subset(np.flatnonzero(known))
+    return Quantities(images, values[known])
 
 
 def train_regressor(
@@ -162,10 +197,10 @@ def few_label_measurements(
             yield RegressionResult(method, count, seed, test.values, measure_test(index, seed))
 
 
-def _logarithms(part: Quantities, targets: Targets, log_targets: Sequence[str]) -> np.ndarray:
+def _logarithms(part: Quantities, targets: Sequence[str], log_targets: Sequence[str]) -> np.ndarray:
     values = part.values.copy()
     for name in log_targets:
-        column = values[:, targets.columns.index(name)]
+        column = values[:, targets.index(name)]
         if (column <= 0).any():
             image = part.images.names[int(np.argmin(column))]
             raise InputError(f"--log-target {name} has no logarithm for {image} ({column.min():g}); use --target alone")

@@ -109,4 +109,4 @@ def test_the_ground_based_challenge(lens_data, tmp_path, caplog):
     assert "261 flagged pixels of 2 images filled with their channel's median" in caplog.text
     for channel, (band, letter) in enumerate(zip("1234", "RIGU", strict=True)):
         plane = fits.getdata(root / "lens" / f"Band{band}" / f"imageSDSS_{letter}-100002.fits")
-        np.testing.assert_array_equal(loaded.images[0, channel], plane)
+        np.testing.assert_array_equal(loaded.images[0][channel], plane)

@@ -1,9 +1,10 @@
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ssl_lens.data.images import ImageSet
+from ssl_lens.data.images import UNLABELLED, ImageSet
 from ssl_lens.data.splits import write_names
 from ssl_lens.errors import InputError
 from ssl_lens.evaluation.protocol import Prediction, divide_labelled, few_label_results
@@ -56,6 +57,25 @@ def test_subsets_are_balanced_seeded_and_never_touch_the_test_part():
 def test_without_two_classes(images):
     with pytest.raises(InputError, match="--data somewhere has no labels"):
         divide_labelled(images, Path("somewhere"), None, labels_per_class=[None])
+
+
+def test_a_set_that_holds_images_out_is_divided_so():
+    images = dataclasses.replace(_image_set((5, 5)), held_out=np.arange(10) % 5 == 0)
+    division = divide_labelled(images, Path("data"), None, labels_per_class=[None])
+    assert [len(part) for part in division] == [8, 2]
+    assert division.test.names == (images.names[0], images.names[5])
+    images = dataclasses.replace(images, held_out=np.arange(10) < 2)
+    with pytest.raises(InputError, match="the images held out for tests have no image of class b; add some"):
+        divide_labelled(images, Path("data"), None, labels_per_class=[None])
+
+
+def test_images_of_unknown_class_are_left_out():
+    images = _image_set((50, 100))
+    labels = images.labels.copy()
+    labels[:5] = UNLABELLED
+    division = divide_labelled(dataclasses.replace(images, labels=labels), Path("data"), None, labels_per_class=[None])
+    assert sum(len(part) for part in division) == 145
+    assert np.bincount(np.concatenate([part.labels for part in division])).tolist() == [45, 100]
 
 
 def test_more_labels_asked_for_than_there_are():

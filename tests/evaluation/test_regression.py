@@ -1,5 +1,7 @@
 import csv
+import dataclasses
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,6 @@ import torch
 from PIL import Image
 
 from ssl_lens.data.images import ImageSet
-from ssl_lens.data.targets import Targets
 from ssl_lens.errors import InputError
 from ssl_lens.evaluation.finetune import Settings, training_processes
 from ssl_lens.evaluation.finetune_command import finetune
@@ -36,10 +37,10 @@ def _blobs(count: int) -> tuple[np.ndarray, np.ndarray]:
     return images[:, None].astype(np.float32), np.stack([width, flux], axis=1)
 
 
-def _set(values: np.ndarray) -> tuple[ImageSet, Targets]:
+def _set(values: np.ndarray) -> ImageSet:
     names = tuple(f"{i:03d}.npy" for i in range(len(values)))
     images = np.arange(len(values), dtype=np.float32).reshape(-1, 1, 1, 1)
-    return ImageSet(images, names, None, ()), Targets(Path("t.csv"), ("t",), dict(zip(names, values, strict=True)))
+    return ImageSet(images, names, None, (), {"t": values[:, 0]})
 
 
 def test_errors_by_hand():
@@ -72,7 +73,7 @@ def test_a_network_measures_width_and_flux():
 
 
 def test_the_division_is_a_seeded_fifth_and_few_labels_are_nested_subsets():
-    train, test = divide_quantities(*_set(np.arange(50.0)[:, None]), None, log_targets=[], labels=[10, None])
+    train, test = divide_quantities(_set(np.arange(50.0)[:, None]), ["t"], None, log_targets=[], labels=[10, None])
     assert (len(train.values), len(test.values)) == (40, 10)
     np.testing.assert_array_equal(train.images.images.ravel(), train.values[:, 0])
     seen = []
@@ -92,23 +93,45 @@ def test_a_split_file_may_name_images_without_a_value(tmp_path):
     values = np.arange(20.0)[:, None]
     values[3] = np.nan
     (tmp_path / "split.txt").write_text("003.npy\n004.npy\n005.npy\n")
-    train, test = divide_quantities(*_set(values), tmp_path / "split.txt", log_targets=[], labels=[None])
+    train, test = divide_quantities(_set(values), ["t"], tmp_path / "split.txt", log_targets=[], labels=[None])
     assert test.values.ravel().tolist() == [4, 5]
     assert len(train.values) == 17
 
 
 def test_logarithms_and_what_has_none():
-    images, targets = _set(10.0 ** np.arange(20.0)[:, None])
-    train, test = divide_quantities(images, targets, None, log_targets=["t"], labels=[None])
+    images = _set(10.0 ** np.arange(20.0)[:, None])
+    train, test = divide_quantities(images, ["t"], None, log_targets=["t"], labels=[None])
     np.testing.assert_allclose(np.sort([*train.values[:, 0], *test.values[:, 0]]), np.arange(20))
     with pytest.raises(InputError, match="--log-target t has no logarithm for 000.npy"):
-        divide_quantities(*_set(np.arange(20.0)[:, None]), None, log_targets=["t"], labels=[None])
+        divide_quantities(_set(np.arange(20.0)[:, None]), ["t"], None, log_targets=["t"], labels=[None])
+
+
+def test_images_without_all_targets_are_left_out_and_counted(caplog):
+    caplog.set_level(logging.INFO)
+    images = _set(np.array([[0.0], [np.nan], [2.0], [3.0], [4.0], [5.0]]))
+    train, test = divide_quantities(images, ["t"], None, log_targets=[], labels=[None])
+    assert sorted([*train.values[:, 0], *test.values[:, 0]]) == [0, 2, 3, 4, 5]
+    assert caplog.messages == ["1 of 6 images left out, without t"]
+    with pytest.raises(InputError, match="t is known of 0 of 2 images; .* such as 000.npy"):
+        divide_quantities(_set(np.full((2, 1), np.nan)), ["t"], None, log_targets=[], labels=[None])
+    with pytest.raises(InputError, match="--target u is no number that the images have; there are t; give a table"):
+        divide_quantities(images, ["u"], None, log_targets=[], labels=[None])
+
+
+def test_a_set_that_holds_images_out_is_divided_so():
+    images = dataclasses.replace(_set(np.arange(6.0)[:, None]), held_out=np.arange(6) % 3 == 0)
+    train, test = divide_quantities(images, ["t"], None, log_targets=[], labels=[None])
+    assert (train.values.ravel().tolist(), test.values.ravel().tolist()) == ([1, 2, 4, 5], [0, 3])
+    with pytest.raises(InputError, match="all 6 images are held out for tests"):
+        divide_quantities(
+            dataclasses.replace(images, held_out=np.full(6, True)), ["t"], None, log_targets=[], labels=[None]
+        )
 
 
 @pytest.mark.parametrize("count", [1, 41])
 def test_more_labels_asked_for_than_there_are(count):
     with pytest.raises(InputError, match=f"--labels {count} is not possible; ask for 2 to 40 images, or all"):
-        divide_quantities(*_set(np.arange(50.0)[:, None]), None, log_targets=[], labels=[count])
+        divide_quantities(_set(np.arange(50.0)[:, None]), ["t"], None, log_targets=[], labels=[count])
 
 
 def test_report_of_results_made_by_hand(tmp_path):
@@ -165,7 +188,7 @@ def test_the_command_measures_columns_of_a_table(folder, capsys):
     ("options", "message"),
     [
         ("--target width", "the nearest are width_px"),
-        ("--target name", "it has width_px, flux"),
+        ("--target name", "there are width_px, flux"),
         ("--target flux --targets none.csv", "none.csv cannot be read"),
         ("--target flux --labels-per-class 10", "with --target give --labels N"),
         ("--target flux --log-target width_px", "--log-target width_px is not among --target flux"),

@@ -1,0 +1,167 @@
+import hashlib
+import json
+import logging
+
+import numpy as np
+import pytest
+
+from ssl_lens.data import images as images_module
+from ssl_lens.data.images import UNLABELLED, load_images, pack_images
+from ssl_lens.data.pack import damages, is_pack
+from ssl_lens.data.pixels import PixelPolicy
+from ssl_lens.errors import InputError
+
+_RNG = np.random.default_rng(0)
+_PLAIN = {"policy": PixelPolicy(), "layout": "auto", "table": None}
+
+
+@pytest.fixture
+def root(tmp_path):
+    for i, name in enumerate(("train/a/0.npy", "train/b/1.npy", "test/a/2.npy", "test/b/3.npy")):
+        (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
+        np.save(tmp_path / "set" / name, _RNG.normal(size=(8, 8)) + i)
+    (tmp_path / "set" / "targets.csv").write_text("file,z\ntrain/a/0.npy,0.25\ntest/b/3.npy,1e-24\n")
+    return tmp_path / "set"
+
+
+def test_a_pack_is_the_set_it_was_made_of(root, tmp_path):
+    loaded = load_images(root, cache=tmp_path / "cache")
+    made = pack_images(root, tmp_path / "out" / "pack", **_PLAIN)
+    for other in (made, load_images(tmp_path / "out" / "pack", cache=tmp_path / "unused")):
+        assert other.names == loaded.names == ("test/a/2.npy", "test/b/3.npy", "train/a/0.npy", "train/b/1.npy")
+        assert other.classes == loaded.classes == ("a", "b")
+        assert other.labels.tolist() == loaded.labels.tolist() == [0, 1, 0, 1]
+        assert other.held_out.tolist() == loaded.held_out.tolist() == [True, True, False, False]
+        np.testing.assert_array_equal(other.targets["z"], [np.nan, 1e-24, 0.25, np.nan])
+        np.testing.assert_array_equal(loaded.targets["z"], other.targets["z"])
+        np.testing.assert_array_equal(other.images, loaded.images)
+    assert not (tmp_path / "unused").exists()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["pack"]
+    mapped = np.load(tmp_path / "out" / "pack" / "images.npy", mmap_mode="r")
+    np.testing.assert_array_equal(mapped, loaded.images)
+
+
+def test_the_manifest_holds_hashes_that_tell_damage(root, tmp_path):
+    pack = tmp_path / "pack"
+    loaded = pack_images(root, pack, **_PLAIN)
+    hashes = dict(line.split("  ")[::-1] for line in (pack / "images.sha256").read_text().splitlines())
+    assert hashes["train/a/0.npy"] == hashlib.sha256(loaded.images[2].tobytes()).hexdigest()
+    manifest = json.loads((pack / "manifest.json").read_text())
+    assert (manifest["images"], manifest["shape"], manifest["source"]) == (4, [1, 8, 8], str(root))
+    assert manifest["sha256"]["images.csv"] == hashlib.sha256((pack / "images.csv").read_bytes()).hexdigest()
+    assert list(damages(pack)) == []
+    with (pack / "images.npy").open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"\x01")
+    with (pack / "images.csv").open("a") as file:
+        file.write("\n")
+    assert list(damages(pack)) == ["images.csv", "train/b/1.npy"]
+
+
+def test_damaged_packs_are_refused_in_one_line(root, tmp_path):
+    pack = tmp_path / "pack"
+    pack_images(root, pack, **_PLAIN)
+    whole = {name: (pack / name).read_bytes() for name in ("images.npy", "images.csv", "manifest.json")}
+    for name, content, message in (
+        ("images.npy", whole["images.npy"][:-4], "no whole array"),
+        ("images.csv", whole["images.csv"].rsplit(b"\n", 2)[0], "4 images, 3 lines in images.csv and 4"),
+        ("images.csv", b"", "cannot be read"),
+        ("manifest.json", b"{", "is no manifest of a pack"),
+        ("manifest.json", b"[]", "is no manifest of a pack"),
+        ("manifest.json", whole["manifest.json"].replace(b"pack 3", b"pack 2"), "of format 'ssl_lens pack 2', not"),
+    ):
+        (pack / name).write_bytes(content)
+        with pytest.raises(InputError, match=message) as raised:
+            load_images(pack)
+        assert "\n" not in str(raised.value)
+        (pack / name).write_bytes(whole[name])
+    assert len(load_images(pack)) == 4
+
+
+def test_a_pack_of_another_policy_is_refused(root, tmp_path):
+    image = np.load(root / "train/a/0.npy")
+    image[0, :3] = 100
+    np.save(root / "train/a/0.npy", image)
+    pack_images(root, tmp_path / "plain", **_PLAIN)
+    policy = PixelPolicy(mask_value=100, sizes="crop", size=(6, 7))
+    packed = pack_images(root, tmp_path / "masked", policy=policy, layout="auto", table=None)
+    assert packed.policy == load_images(tmp_path / "masked").policy == policy
+    assert packed.images.shape == (4, 1, 6, 7)
+    with pytest.raises(InputError, match="packed with mask_value=None, but mask_value=100 is needed; pack"):
+        load_images(tmp_path / "plain", policy=PixelPolicy(mask_value=100))
+    with pytest.raises(InputError, match="packed to 8x8 px, needed are 6x7; pack"):
+        load_images(tmp_path / "plain", policy=PixelPolicy(sizes="crop", size=(6, 7)))
+
+
+def test_a_pack_is_whole_or_absent(root, tmp_path, monkeypatch):
+    for _ in range(3):
+        (root / "train" / "a" / f"bad{_}.npy").write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"3 of 7 images in .*set are unusable, .*listed in .*pack.quarantine.tsv"):
+        pack_images(root, tmp_path / "pack", **_PLAIN)
+    assert not (tmp_path / "pack").exists()
+    assert len((tmp_path / "pack.quarantine.tsv").read_text().splitlines()) == 3
+    for _ in range(3):
+        (root / "train" / "a" / f"bad{_}.npy").unlink()
+
+    def full(*_, complete):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(images_module, "make_pack", full)
+    with pytest.raises(InputError, match="cannot pack .*set into .*pack: No space left on device; choose"):
+        pack_images(root, tmp_path / "pack", **_PLAIN)
+    monkeypatch.undo()
+    pack_images(root, tmp_path / "pack", **_PLAIN)
+    with pytest.raises(InputError, match="pack exists already"):
+        pack_images(root, tmp_path / "pack", **_PLAIN)
+    with pytest.raises(InputError, match="is a pack already; give it as data.path"):
+        pack_images(tmp_path / "pack", tmp_path / "again", **_PLAIN)
+    assert is_pack(tmp_path / "pack")
+    assert not is_pack(root)
+
+
+def test_a_table_is_a_set(root, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    np.save(tmp_path / "elsewhere.npy", _RNG.normal(size=(20, 1, 8, 8)))
+    rows = [
+        f"{root}/train/a/0.npy,lens,3",
+        "set/train/b/1.npy,,4",
+        "elsewhere.npy#000003,none,5",
+        "set/test/a/2.npy,lens,",
+    ]
+    (tmp_path / "sample.csv").write_text("\n".join(["file,label,mag", *rows]))
+    loaded = load_images(tmp_path / "sample.csv", cache=tmp_path / "cache")
+    names = (f"{root}/train/a/0.npy", "elsewhere.npy#000003", "set/test/a/2.npy", "set/train/b/1.npy")
+    assert loaded.names == names
+    assert loaded.labels.tolist() == [0, 1, 0, UNLABELLED]
+    assert loaded.classes == ("lens", "none")
+    np.testing.assert_array_equal(loaded.targets["mag"], [3, 5, np.nan, 4])
+    np.testing.assert_array_equal(loaded.images[1], np.load(tmp_path / "elsewhere.npy")[3].astype(np.float32))
+    assert "classes 0 lens (2), 1 none (1), unlabelled (1)" in caplog.text
+    labelled = loaded.labelled()
+    assert labelled.names == names[:3]
+    assert labelled.labels.tolist() == [0, 1, 0]
+
+
+def test_what_a_table_lists_and_is_not_there(root, tmp_path):
+    (tmp_path / "t.csv").write_text("file,z\nset/train/a/0.npy,1\nset/none.npy,2\n")
+    with pytest.raises(InputError, match="1 of 2 images in .*t.csv are unusable, such as set/none.npy: No such file"):
+        load_images(tmp_path / "t.csv", cache=tmp_path / "cache")
+    np.save(tmp_path / "stack.npy", _RNG.normal(size=(3, 1, 8, 8)))
+    (tmp_path / "t.csv").write_text("file,z\nstack.npy#000007,1\n")
+    with pytest.raises(InputError, match="none of the images that .*t.csv lists is in its files"):
+        load_images(tmp_path / "t.csv", cache=tmp_path / "cache")
+
+
+def test_the_table_of_a_folder_gives_labels_and_targets(tmp_path):
+    (tmp_path / "set").mkdir()
+    for i in range(3):
+        np.save(tmp_path / "set" / f"{i}.npy", _RNG.normal(size=(8, 8)))
+    (tmp_path / "set" / "targets.csv").write_text("file,label,part\n0.npy,x,train\n1.npy,y,test\n2.npy,x,\n")
+    loaded = load_images(tmp_path / "set", cache=tmp_path / "cache")
+    assert (loaded.labels.tolist(), loaded.classes) == ([0, 1, 0], ("x", "y"))
+    assert loaded.held_out.tolist() == [False, True, False]
+    (tmp_path / "other.csv").write_text("file,z\n0.npy,1\n1.npy,2\n2.npy,3\n")
+    loaded = load_images(tmp_path / "set", cache=tmp_path / "cache", table=tmp_path / "other.csv")
+    assert loaded.labels is None
+    assert loaded.targets["z"].tolist() == [1, 2, 3]
+    assert len(list((tmp_path / "cache").iterdir())) == 1  # a table changes no pixel
