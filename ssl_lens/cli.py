@@ -13,17 +13,18 @@ import torch
 
 from ssl_lens.console import show_progress
 from ssl_lens.data.simulation.parameters import Model, Parameters, parse_parameters
+from ssl_lens.data_commands import add_data_commands
 from ssl_lens.errors import InputError, one_line_errors
 
 SHOWN_IMAGES = 6
 
 
 @one_line_errors
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs one of the subcommands."""
+def main(arguments: Sequence[str] | None = None) -> int | None:
+    """Runs one of the subcommands; returns the exit status if it is not 0."""
     show_progress()
     options = _parser().parse_args(arguments)
-    options.run_command(options)
+    return options.run_command(options)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -45,6 +46,8 @@ def _parser() -> argparse.ArgumentParser:
     views.add_argument("overrides", metavar="key=value", nargs="*")
     views.add_argument("--out", metavar="PNG", type=Path, required=True)
     views.set_defaults(run_command=_views)
+
+    add_data_commands(commands)
 
     simulate = commands.add_parser("simulate", help="simulate lenses without, with cold and with axion dark matter")
     simulate.add_argument("out", metavar="OUT", type=Path)

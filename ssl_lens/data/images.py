@@ -153,7 +153,11 @@ def _image_set(
     path: Path, pack: Pack, known: Table, layout: LayoutName, in_channels: int | None, quarantine: Path | None
 ) -> ImageSet:
     """The images of a pack, checked and told of in the log."""
-    _report_quarantined(pack, path, quarantine)
+    if pack.quarantined:
+        if quarantine is not None:
+            quarantine.parent.mkdir(parents=True, exist_ok=True)
+            quarantine.write_text("".join(f"{name}\t{reason}\n" for name, reason in pack.quarantined), encoding="utf-8")
+        logger.warning(check_quarantined(path, pack.quarantined, len(pack.table.names), quarantine))
     if pack.flagged[0]:
         logger.info("%s: %d flagged pixels of %d images filled with their channel's median", path, *pack.flagged)
     if pack.images is None:
@@ -164,9 +168,7 @@ def _image_set(
             f"{path} holds images of {shape[0]} channels but in_channels={in_channels}; "
             f"set it to {shape[0]} or give other images"
         )
-    expected = named_layout(layout)
-    if expected is not None and expected.shape not in (None, shape):
-        raise InputError(f"{path} holds images of shape {shape}, but {layout} has {expected.shape}; set layout=auto")
+    check_shape(path, shape, layout)
     labels, classes = _numbered(known.labels)
     held_out = np.array([part not in (None, TRAIN) for part in known.parts])
     logger.info("%s: %d images of shape %s, %s", path, len(known.names), shape, _label_table(known.labels, classes))
@@ -197,18 +199,27 @@ def _check_policy(path: Path, pack: Pack, policy: PixelPolicy) -> None:
         )
 
 
-def _report_quarantined(pack: Pack, path: Path, quarantine: Path | None) -> None:
-    quarantined, count = pack.quarantined, len(pack.quarantined) + len(pack.table.names)
-    if not quarantined:
-        return
-    if quarantine is not None:
-        quarantine.parent.mkdir(parents=True, exist_ok=True)
-        quarantine.write_text("".join(f"{name}\t{reason}\n" for name, reason in quarantined), encoding="utf-8")
-    where = "" if quarantine is None else f"; all are listed in {quarantine}"
+def check_quarantined(path: Path, quarantined: Sequence[tuple[str, str]], usable: int, file: Path | None) -> str:
+    """What is to be told of images left out.
+
+    Args:
+        quarantined: name and reason of each.
+        file: where they are listed.
+    Raises: InputError if they are more than 1 % of all.
+    """
+    count = len(quarantined) + usable
+    where = "" if file is None else f"; all are listed in {file}"
     summary = f"{len(quarantined)} of {count} images in {path} are unusable, such as {': '.join(quarantined[0])}{where}"
     if len(quarantined) > _MOST_QUARANTINED * count:
         raise InputError(f"{summary}; mend or remove them, since at most {_MOST_QUARANTINED:.0%} are left out")
-    logger.warning("%s; they are left out", summary)
+    return f"{summary}; they are left out"
+
+
+def check_shape(path: Path, shape: tuple[int, ...], layout: LayoutName) -> None:
+    """Raises InputError if a DeepLense set of this name has images of another shape."""
+    expected = named_layout(layout)
+    if expected is not None and expected.shape not in (None, shape):
+        raise InputError(f"{path} holds images of shape {shape}, but {layout} has {expected.shape}; set layout=auto")
 
 
 def _numbered(labels: Sequence[str | None]) -> tuple[np.ndarray | None, tuple[str, ...]]:

@@ -7,6 +7,7 @@ import hashlib
 import math
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -15,7 +16,7 @@ import numpy as np
 
 from ssl_lens.data.finding import Found
 from ssl_lens.data.pack import FORMAT, IMAGES, Pack, describe_pack, image_hash, open_pack
-from ssl_lens.data.pixels import fit_size
+from ssl_lens.data.pixels import common_size, fit_size
 from ssl_lens.data.reading import read_all
 from ssl_lens.data.tables import Table
 from ssl_lens.errors import InputError
@@ -141,22 +142,11 @@ def _write_images(found: Found, path: Path) -> _Written:
             _write_header(file, len(names), shapes[0])
     shape = shapes[0] if shapes else ()
     if len(examples) > 1:
-        shape = (shape[0], *_common_size(found, shapes, examples))
+        shape = (shape[0], *common_size(found.path, Counter(shapes), examples, found.policy))
         hashes = _make_one_size(path, shapes, shape)
     columns = {column: np.array(targets[column]) for column in sorted(targets)}
     table = Table(tuple(names), tuple(labels), (None,) * len(names), columns)
     return _Written(table, hashes, shape, quarantined, (flagged_pixels, flagged_images))
-
-
-def _common_size(found: Found, shapes: list[tuple[int, ...]], examples: dict[tuple[int, ...], str]) -> tuple[int, int]:
-    """Height and width for all images; raises InputError if the policy has none."""
-    channels = {shape[0] for shape in shapes}
-    if found.policy.sizes == "refuse" or len(channels) > 1:
-        mixture = ", ".join(f"{shapes.count(shape)} of {shape} ({name})" for shape, name in examples.items())
-        needed = "the same number of channels" if len(channels) > 1 else "one shape, or set sizes to crop or pad"
-        raise InputError(f"{found.path} mixes image shapes [C, H, W]: {mixture}; give images of {needed}")
-    chosen = min if found.policy.sizes == "crop" else max
-    return chosen(shape[1] for shape in shapes), chosen(shape[2] for shape in shapes)
 
 
 def _make_one_size(path: Path, shapes: list[tuple[int, ...]], shape: tuple[int, ...]) -> list[bytes]:

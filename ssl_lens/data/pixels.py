@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -97,6 +98,25 @@ def fit_size(image: np.ndarray, height: int, width: int) -> np.ndarray:
         padded[:, top : top + image.shape[1], left : left + image.shape[2]] = image
         image = padded
     return np.ascontiguousarray(image)
+
+
+def common_size(
+    path: Path, shapes: Mapping[tuple[int, ...], int], examples: Mapping[tuple[int, ...], str], policy: PixelPolicy
+) -> tuple[int, int]:
+    """Height and width that images of several shapes are to have.
+
+    Args:
+        path: of the set, for the message.
+        shapes: how many images have which shape [C, H, W]; examples: the name of one of each.
+    Raises: InputError if the policy makes them no one shape.
+    """
+    channels = {shape[0] for shape in shapes}
+    if policy.sizes == "refuse" or len(channels) > 1:
+        mixture = ", ".join(f"{shapes[shape]} of {shape} ({name})" for shape, name in examples.items())
+        needed = "the same number of channels" if len(channels) > 1 else "one shape, or set sizes to crop or pad"
+        raise InputError(f"{path} mixes image shapes [C, H, W]: {mixture}; give images of {needed}")
+    chosen = min if policy.sizes == "crop" else max
+    return chosen(shape[1] for shape in shapes), chosen(shape[2] for shape in shapes)
 
 
 def fault(image: np.ndarray) -> str | None:
