@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -234,7 +234,7 @@ class CrossFormer(Backbone):
         dims = [embed_dim * 2**i for i in range(len(depths))]
         if any(dim % heads for dim, heads in zip(dims, num_heads, strict=True)):
             raise InputError(f"stage widths {dims} are not multiples of num_heads={list(num_heads)}; change either")
-        super().__init__(in_channels, dims[-1])
+        super().__init__(in_channels, dims[-1], min(PATCH_KERNELS) * 2 ** (len(depths) - 1))
         self._config = {
             "in_channels": in_channels,
             "embed_dim": embed_dim,
@@ -253,19 +253,6 @@ class CrossFormer(Backbone):
         )
         self.norm = nn.LayerNorm(self.embed_dim)
         self.apply(initialize_linear)
-
-    def config(self) -> dict[str, Any]:
-        return dict(self._config)
-
-    @property
-    def accepted_sizes(self) -> str:
-        return "any"
-
-    def map_size(self, height: int, width: int) -> tuple[int, int]:
-        if not height or not width:
-            raise InputError(f"image size {height}x{width} px is empty; use 1 px or more")
-        reduction = min(PATCH_KERNELS) * 2 ** (len(self.layers) - 1)
-        return ceil_divide(height, reduction), ceil_divide(width, reduction)
 
     def stages(self, images: Tensor) -> list[Tensor]:
         self.check_images(images)

@@ -6,7 +6,6 @@ import math
 import re
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -150,9 +149,8 @@ class CvT(Backbone):
         """
         stages = stage_arguments(dims, kernel_sizes, strides, num_heads, depths)
         check_heads(dims, num_heads)
-        super().__init__(in_channels, dims[-1])
+        super().__init__(in_channels, dims[-1], math.prod(strides))
         self._config = {"in_channels": in_channels, **stages, "mlp_ratio": mlp_ratio, "drop_path": drop_path}
-        self.reduction = math.prod(strides)
         self.layers = nn.ModuleList()
         for i, (dim, heads, depth) in enumerate(zip(dims, num_heads, depths, strict=True)):
             last = i == len(dims) - 1
@@ -162,18 +160,6 @@ class CvT(Backbone):
             self.layers.append(TokenStage(embed, blocks, class_token=dim if last else 0))
         self.norm = nn.LayerNorm(self.embed_dim)
         self.apply(_initialize)
-
-    def config(self) -> dict[str, Any]:
-        return dict(self._config)
-
-    @property
-    def accepted_sizes(self) -> str:
-        return "any"
-
-    def map_size(self, height: int, width: int) -> tuple[int, int]:
-        if not height or not width:
-            raise InputError(f"image size {height}x{width} px is empty; use 1 px or more")
-        return -(-height // self.reduction), -(-width // self.reduction)
 
     def forward(self, images: Tensor) -> Features:
         tokens = self._tokens(images)[1]

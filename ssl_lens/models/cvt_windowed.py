@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -166,7 +166,7 @@ class CvTWindowed(Backbone):
             raise InputError(f"padding={padding!r} of the CvT is not known; use 'clamp' or 'reference'")
         stages = stage_arguments(dims, kernel_sizes, strides, num_heads, depths)
         check_heads(dims, num_heads)
-        super().__init__(in_channels, dims[-1])
+        super().__init__(in_channels, dims[-1], math.prod(strides))
         self._config = {
             "in_channels": in_channels,
             **stages,
@@ -175,7 +175,6 @@ class CvTWindowed(Backbone):
             "drop_path": drop_path,
             "padding": padding,
         }
-        self.reduction = math.prod(strides)
         see_padding = padding == "reference"
         rates = torch.linspace(0, drop_path, sum(depths)).split(list(depths))
         self.layers = nn.ModuleList()
@@ -185,18 +184,6 @@ class CvTWindowed(Backbone):
             self.layers.append(WindowStage(embed, blocks, window_size, see_padding))
         self.norm = ChannelNorm(self.embed_dim)
         self.apply(_initialize)
-
-    def config(self) -> dict[str, Any]:
-        return dict(self._config)
-
-    @property
-    def accepted_sizes(self) -> str:
-        return "any"
-
-    def map_size(self, height: int, width: int) -> tuple[int, int]:
-        if not height or not width:
-            raise InputError(f"image size {height}x{width} px is empty; use 1 px or more")
-        return _ceil_divide(height, self.reduction), _ceil_divide(width, self.reduction)
 
     def stages(self, images: Tensor) -> list[Tensor]:
         maps = [stage_maps[-1] for stage_maps in self._block_maps(images)]

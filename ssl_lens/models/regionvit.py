@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 from ssl_lens.errors import InputError
 from ssl_lens.models.backbone import Backbone, Features
-from ssl_lens.models.crossformer import GroupAttention, Groups, ceil_divide, initialize_linear
+from ssl_lens.models.crossformer import GroupAttention, Groups, initialize_linear
 
 LayerNorm = partial(nn.LayerNorm, eps=1e-6)
 MapNorm = partial(LayerNorm2d, eps=1e-5)  # the authors' norm of maps keeps another eps than that of tokens
@@ -137,7 +136,7 @@ class RegionViT(Backbone):
         dims = [embed_dim * 2**i for i in range(len(depths))]
         if any(dim % heads for dim, heads in zip(dims, num_heads, strict=True)):
             raise InputError(f"stage widths {dims} are not multiples of num_heads={list(num_heads)}; change either")
-        super().__init__(in_channels, dims[-1])
+        super().__init__(in_channels, dims[-1], LOCAL_PATCH * 2 ** (len(depths) - 1))
         self._config = {
             "in_channels": in_channels,
             "embed_dim": embed_dim,
@@ -165,19 +164,6 @@ class RegionViT(Backbone):
         )
         self.norm = LayerNorm(self.embed_dim)
         self.apply(initialize_linear)
-
-    def config(self) -> dict[str, Any]:
-        return dict(self._config)
-
-    @property
-    def accepted_sizes(self) -> str:
-        return "any"
-
-    def map_size(self, height: int, width: int) -> tuple[int, int]:
-        if not height or not width:
-            raise InputError(f"image size {height}x{width} px is empty; use 1 px or more")
-        reduction = LOCAL_PATCH * 2 ** (len(self.layers) - 1)
-        return ceil_divide(height, reduction), ceil_divide(width, reduction)
 
     def forward(self, images: Tensor) -> Features:
         regional, maps = self._maps(images)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -177,7 +177,7 @@ class Swin(Backbone):
         dims = [embed_dim * 2**i for i in range(stage_count)]
         if any(dim % heads for dim, heads in zip(dims, num_heads, strict=True)):
             raise InputError(f"stage widths {dims} are not multiples of num_heads={list(num_heads)}; change either")
-        super().__init__(in_channels, dims[-1])
+        super().__init__(in_channels, dims[-1], patch_size * 2 ** (stage_count - 1))
         self._config = {
             "in_channels": in_channels,
             "embed_dim": embed_dim,
@@ -209,9 +209,6 @@ class Swin(Backbone):
         self.norm = LayerNorm(self.embed_dim)
         self.apply(_initialize)
 
-    def config(self) -> dict[str, Any]:
-        return dict(self._config)
-
     @property
     def accepted_sizes(self) -> str:
         return "any" if self.patch_size == 1 else f"multiples of {self.patch_size} px"
@@ -224,8 +221,7 @@ class Swin(Backbone):
                 f"image size {height}x{width} px is not a multiple of patch_size={patch}; "
                 f"use {nearest[0]}x{nearest[1]} px or another patch_size"
             )
-        reduction = patch * 2 ** (len(self.layers) - 1)
-        return _ceil_divide(height, reduction), _ceil_divide(width, reduction)
+        return super().map_size(height, width)
 
     def stages(self, images: Tensor) -> list[Tensor]:
         maps = [stage_maps[-1] for stage_maps in self._block_maps(images)]

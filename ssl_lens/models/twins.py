@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -128,7 +127,7 @@ class TwinsSVT(Backbone):
             )
         if any(dim % heads for dim, heads in zip(embed_dim, num_heads, strict=True)):
             raise InputError(f"embed_dim={list(embed_dim)} are not multiples of num_heads={list(num_heads)}")
-        super().__init__(in_channels, embed_dim[-1])
+        super().__init__(in_channels, embed_dim[-1], patch_size * 2 ** (len(embed_dim) - 1))
         self._config = {
             "in_channels": in_channels,
             "embed_dim": list(embed_dim),
@@ -140,7 +139,6 @@ class TwinsSVT(Backbone):
             "mlp_ratio": mlp_ratio,
             "drop_path": drop_path,
         }
-        self.reduction = patch_size * 2 ** (len(embed_dim) - 1)
         self.patch_embeds = nn.ModuleList()
         self.blocks = nn.ModuleList()
         self.pos_block = nn.ModuleList()
@@ -162,18 +160,6 @@ class TwinsSVT(Backbone):
             self.pos_block.append(PosConv(dim, dim))
         self.norm = LayerNorm(self.embed_dim)
         self.apply(_initialize)
-
-    def config(self) -> dict[str, Any]:
-        return dict(self._config)
-
-    @property
-    def accepted_sizes(self) -> str:
-        return "any"
-
-    def map_size(self, height: int, width: int) -> tuple[int, int]:
-        if not height or not width:
-            raise InputError(f"image size {height}x{width} px is empty; use 1 px or more")
-        return _ceil_divide(height, self.reduction), _ceil_divide(width, self.reduction)
 
     def stages(self, images: Tensor) -> list[Tensor]:
         self.check_images(images)
