@@ -7,11 +7,13 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from timm.layers import DropPath, Mlp, trunc_normal_
+from timm.layers import DropPath, Mlp
 from torch import Tensor, nn
 
 from ssl_lens.errors import InputError
 from ssl_lens.models.backbone import Backbone
+from ssl_lens.models.stages import doubling_dims, drop_rates
+from ssl_lens.models.vit import initialize_linear
 
 PATCH_KERNELS = (4, 8, 16, 32)  # px; the smallest is the stride too
 MERGE_KERNELS = (2, 4)  # tokens
@@ -227,13 +229,9 @@ class CrossFormer(Backbone):
 
         Raises: InputError if depths, num_heads and embed_dim do not fit together.
         """
-        if not depths or len(num_heads) != len(depths):
-            raise InputError(f"depths={list(depths)}, num_heads={list(num_heads)} do not fit; give both for each stage")
         if embed_dim % POSITION_WIDTH:
             raise InputError(f"embed_dim={embed_dim} of the CrossFormer is not possible; use a multiple of 16")
-        dims = [embed_dim * 2**i for i in range(len(depths))]
-        if any(dim % heads for dim, heads in zip(dims, num_heads, strict=True)):
-            raise InputError(f"stage widths {dims} are not multiples of num_heads={list(num_heads)}; change either")
+        dims = doubling_dims(embed_dim, depths, num_heads)
         super().__init__(in_channels, dims[-1], min(PATCH_KERNELS) * 2 ** (len(depths) - 1))
         self._config = {
             "in_channels": in_channels,
@@ -246,9 +244,9 @@ class CrossFormer(Backbone):
         }
         self.patch_embed = CrossScaleEmbedding(in_channels, embed_dim, PATCH_KERNELS)
         self.patch_norm = nn.LayerNorm(embed_dim)
-        rates = torch.linspace(0, drop_path, sum(depths)).split(list(depths))
+        rates = drop_rates(drop_path, depths)
         self.layers = nn.ModuleList(
-            CrossFormerStage(dims[i], num_heads[i], group_size, mlp_ratio, rates[i].tolist(), downsample=i > 0)
+            CrossFormerStage(dims[i], num_heads[i], group_size, mlp_ratio, rates[i], downsample=i > 0)
             for i in range(len(depths))
         )
         self.norm = nn.LayerNorm(self.embed_dim)
@@ -263,13 +261,6 @@ class CrossFormer(Backbone):
             maps.append(x)
         maps[-1] = self.norm(x)
         return [stage_map.permute(0, 3, 1, 2) for stage_map in maps]
-
-
-def initialize_linear(module: nn.Module) -> None:
-    """Linear layers from a truncated normal of 0.02 without bias, as in most vision transformers; to be applied."""
-    if isinstance(module, nn.Linear):
-        trunc_normal_(module.weight, std=0.02)
-        nn.init.zeros_(module.bias)
 
 
 def ceil_divide(a: int, b: int) -> int:

@@ -12,10 +12,11 @@ import torch.nn.functional as F
 from timm.layers import DropPath, Mlp, QuickGELU, trunc_normal_
 from torch import Tensor, nn
 
-from ssl_lens.errors import InputError
 from ssl_lens.models.attention import attend
 from ssl_lens.models.backbone import Backbone, Features
 from ssl_lens.models.cvt_lens import ChannelNorm, stage_arguments
+from ssl_lens.models.stages import check_heads
+from ssl_lens.models.vit import initialize_linear
 
 
 class ConvEmbed(nn.Module):
@@ -201,22 +202,12 @@ def from_published(state: dict[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def check_heads(dims: Sequence[int], num_heads: Sequence[int]) -> None:
-    """Raises InputError unless the heads of each stage share its width evenly."""
-    if any(dim % heads for dim, heads in zip(dims, num_heads, strict=True)):
-        raise InputError(
-            f"dims={list(dims)} of the CvT are not multiples of num_heads={list(num_heads)}; change either"
-        )
-
-
 def _depthwise_convolution(channels: int, stride: int) -> nn.Sequential:
     convolution = nn.Conv2d(channels, channels, 3, stride, padding=1, groups=channels, bias=False)
     return nn.Sequential(OrderedDict(conv=convolution, bn=nn.BatchNorm2d(channels)))
 
 
 def _initialize(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear):
-        trunc_normal_(module.weight, std=0.02)
-        nn.init.zeros_(module.bias)
-    elif isinstance(module, TokenStage) and module.cls_token is not None:
+    initialize_linear(module)
+    if isinstance(module, TokenStage) and module.cls_token is not None:
         trunc_normal_(module.cls_token, std=0.02)

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from ssl_lens.errors import InputError
 from ssl_lens.models.attention import attend
 from ssl_lens.models.backbone import Backbone
-from ssl_lens.models.cvt import ConvEmbed, check_heads
+from ssl_lens.models.cvt import ConvEmbed
 from ssl_lens.models.cvt_lens import ChannelNorm, depthwise_projection, stage_arguments
+from ssl_lens.models.stages import check_heads, drop_rates
 
 
 class Windows(NamedTuple):
@@ -176,11 +177,11 @@ class CvTWindowed(Backbone):
             "padding": padding,
         }
         see_padding = padding == "reference"
-        rates = torch.linspace(0, drop_path, sum(depths)).split(list(depths))
+        rates = drop_rates(drop_path, depths)
         self.layers = nn.ModuleList()
         for i, (dim, heads) in enumerate(zip(dims, num_heads, strict=True)):
             embed = ConvEmbed(dims[i - 1] if i else in_channels, dim, kernel_sizes[i], strides[i])
-            blocks = [WindowBlock(dim, heads, mlp_ratio, rate, see_padding) for rate in rates[i].tolist()]
+            blocks = [WindowBlock(dim, heads, mlp_ratio, rate, see_padding) for rate in rates[i]]
             self.layers.append(WindowStage(embed, blocks, window_size, see_padding))
         self.norm = ChannelNorm(self.embed_dim)
         self.apply(_initialize)

@@ -8,12 +8,14 @@ from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from timm.layers import DropPath, Mlp, PatchEmbed, trunc_normal_
+from timm.layers import DropPath, Mlp, PatchEmbed
 from timm.models import swin_transformer as timm_swin
 from torch import Tensor, nn
 
 from ssl_lens.errors import InputError
 from ssl_lens.models.backbone import Backbone
+from ssl_lens.models.stages import doubling_dims, drop_rates
+from ssl_lens.models.vit import initialize_linear
 
 LayerNorm = partial(nn.LayerNorm, eps=1e-6)  # the reference's eps; timm's default is 1e-5
 REFERENCE_IMAGE_SIZE = 224  # px; the reference fixes its windows and shifts at construction, for this size
@@ -174,9 +176,7 @@ class Swin(Backbone):
         stage_count = len(depths)
         if not 2 <= stage_count <= 4 or len(num_heads) != stage_count:
             raise InputError(f"depths={list(depths)}, num_heads={list(num_heads)} do not fit; give both 2 to 4 stages")
-        dims = [embed_dim * 2**i for i in range(stage_count)]
-        if any(dim % heads for dim, heads in zip(dims, num_heads, strict=True)):
-            raise InputError(f"stage widths {dims} are not multiples of num_heads={list(num_heads)}; change either")
+        dims = doubling_dims(embed_dim, depths, num_heads)
         super().__init__(in_channels, dims[-1], patch_size * 2 ** (stage_count - 1))
         self._config = {
             "in_channels": in_channels,
@@ -193,7 +193,7 @@ class Swin(Backbone):
         self.patch_embed = PatchEmbed(
             None, patch_size, in_channels, embed_dim, norm_layer=LayerNorm, output_fmt="NHWC", strict_img_size=False
         )
-        rates = torch.linspace(0, drop_path, sum(depths)).split(list(depths))
+        rates = drop_rates(drop_path, depths)
         self.layers = nn.ModuleList(
             SwinStage(
                 dims[i],
@@ -201,13 +201,13 @@ class Swin(Backbone):
                 window_size,
                 REFERENCE_IMAGE_SIZE // patch_size // 2**i if padding == "reference" else None,
                 mlp_ratio,
-                rates[i].tolist(),
+                rates[i],
                 downsample=i > 0,
             )
             for i in range(stage_count)
         )
         self.norm = LayerNorm(self.embed_dim)
-        self.apply(_initialize)
+        self.apply(initialize_linear)
 
     @property
     def accepted_sizes(self) -> str:
@@ -258,13 +258,6 @@ def _attention_mask(grid: WindowGrid, content: tuple[int, int], like: Tensor) ->
     labels = timm_swin.window_partition(labels, grid.window).view(-1, 1, grid.window[0] * grid.window[1])
     apart = labels[..., :, None] != labels[..., None, :]
     return torch.zeros_like(apart, dtype=like.dtype).masked_fill(apart, -100.0)
-
-
-def _initialize(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear):
-        trunc_normal_(module.weight, std=0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
 
 
 def _ceil_divide(a: int, b: int) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from timm.layers import PatchEmbed, trunc_normal_
+from timm.layers import PatchEmbed
 from timm.models.swin_transformer import window_partition, window_reverse
 from timm.models.twins import PosConv
 from torch import Tensor, nn
@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from ssl_lens.errors import InputError
 from ssl_lens.models.attention import attend
 from ssl_lens.models.backbone import Backbone
-from ssl_lens.models.vit import Block, LayerNorm
+from ssl_lens.models.stages import check_heads, drop_rates
+from ssl_lens.models.vit import Block, LayerNorm, initialize_linear
 
 
 class WindowAttention(nn.Module):
@@ -125,8 +126,7 @@ class TwinsSVT(Backbone):
                 f"embed_dim={list(embed_dim)}, depths={list(depths)}, num_heads={list(num_heads)}, "
                 f"reductions={list(reductions)} of the Twins do not fit; give each as many stages"
             )
-        if any(dim % heads for dim, heads in zip(embed_dim, num_heads, strict=True)):
-            raise InputError(f"embed_dim={list(embed_dim)} are not multiples of num_heads={list(num_heads)}")
+        check_heads(embed_dim, num_heads)
         super().__init__(in_channels, embed_dim[-1], patch_size * 2 ** (len(embed_dim) - 1))
         self._config = {
             "in_channels": in_channels,
@@ -142,14 +142,14 @@ class TwinsSVT(Backbone):
         self.patch_embeds = nn.ModuleList()
         self.blocks = nn.ModuleList()
         self.pos_block = nn.ModuleList()
-        rates = torch.linspace(0, drop_path, sum(depths), device="cpu").split(list(depths))
+        rates = drop_rates(drop_path, depths)
         for i, (dim, heads) in enumerate(zip(embed_dim, num_heads, strict=True)):
             before, patch = (embed_dim[i - 1], 2) if i else (in_channels, patch_size)
             self.patch_embeds.append(
                 PatchEmbed(None, patch, before, dim, nn.LayerNorm, output_fmt="NHWC", dynamic_img_pad=True)
             )
             blocks = nn.ModuleList()
-            for j, rate in enumerate(rates[i].tolist()):
+            for j, rate in enumerate(rates[i]):
                 attention = (
                     SubsampledAttention(dim, heads, reductions[i])
                     if j % 2
@@ -178,10 +178,8 @@ class TwinsSVT(Backbone):
 
 
 def _initialize(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear):
-        trunc_normal_(module.weight, std=0.02)
-        nn.init.zeros_(module.bias)
-    elif isinstance(module, nn.Conv2d):
+    initialize_linear(module)
+    if isinstance(module, nn.Conv2d):
         fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
         nn.init.normal_(module.weight, std=(2.0 / fan_out) ** 0.5)
         nn.init.zeros_(module.bias)
