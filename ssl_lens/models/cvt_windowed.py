@@ -17,6 +17,7 @@ from ssl_lens.models.backbone import Backbone
 from ssl_lens.models.cvt import ConvEmbed
 from ssl_lens.models.cvt_lens import ChannelNorm, depthwise_projection, stage_arguments
 from ssl_lens.models.stages import check_heads, drop_rates
+from ssl_lens.models.token_groups import even_groups
 
 
 class Windows(NamedTuple):
@@ -27,15 +28,15 @@ class Windows(NamedTuple):
 
     @classmethod
     def evenly_wide(cls, size: tuple[int, int], largest: int) -> Windows:
-        """As few windows of at most `largest` pixels a side as cover the map: 8 pixels are 4 + 4, not 7 + 1."""
-        rows, columns = (_ceil_divide(side, largest) for side in size)
-        return cls((rows, columns), (_ceil_divide(size[0], rows), _ceil_divide(size[1], columns)))
+        """As `even_groups` along each axis."""
+        sizes, counts = zip(*(even_groups(side, largest) for side in size), strict=True)
+        return cls(counts, sizes)
 
     @classmethod
     def square(cls, size: tuple[int, int], largest: int) -> Windows:
         """The reference's: squares of `largest` pixels a side, or of the map's shorter side."""
         side = min(largest, *size)
-        return cls((_ceil_divide(size[0], side), _ceil_divide(size[1], side)), (side, side))
+        return cls((-(-size[0] // side), -(-size[1] // side)), (side, side))
 
     def pad(self, x: Tensor, value: float = 0.0) -> Tensor:
         """Maps [B, C, H, W], grown at the bottom and right to whole windows."""
@@ -220,7 +221,3 @@ def _initialize(module: nn.Module) -> None:
         trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
-
-
-def _ceil_divide(a: int, b: int) -> int:
-    return -(-a // b)

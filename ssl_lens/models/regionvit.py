@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from ssl_lens.errors import InputError
 from ssl_lens.models.backbone import Backbone, Features
-from ssl_lens.models.crossformer import GroupAttention, Groups
 from ssl_lens.models.stages import doubling_dims, drop_rates
+from ssl_lens.models.token_groups import GroupAttention, Groups
 from ssl_lens.models.vit import initialize_linear
 
 LayerNorm = partial(nn.LayerNorm, eps=1e-6)

@@ -13,8 +13,10 @@ from timm.models import swin_transformer as timm_swin
 from torch import Tensor, nn
 
 from ssl_lens.errors import InputError
+from ssl_lens.models.attention import attend
 from ssl_lens.models.backbone import Backbone
 from ssl_lens.models.stages import doubling_dims, drop_rates
+from ssl_lens.models.token_groups import even_groups
 from ssl_lens.models.vit import initialize_linear
 
 LayerNorm = partial(nn.LayerNorm, eps=1e-6)  # the reference's eps; timm's default is 1e-5
@@ -42,14 +44,11 @@ class WindowAttention(timm_swin.WindowAttention):
 
     def forward(self, x: Tensor, window: tuple[int, int], mask: Tensor | None) -> Tensor:
         """Attention within each window: tokens [B * nW, N, C], additive mask [nW, 1, N, N] or None."""
-        batch, tokens, channels = x.shape
-        query, key, value = self.qkv(x).view(batch, tokens, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        query, key, value = self.qkv(x).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         bias = self.position_bias(window)[None]
         if mask is not None:
-            bias = (bias + mask).repeat(batch // mask.shape[0], 1, 1, 1)
-        x = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-        x = x.transpose(1, 2).clone(memory_format=torch.contiguous_format)  # a bare reshape breaks the ONNX exporter
-        return self.proj(x.view(batch, tokens, channels))
+            bias = (bias + mask).repeat(x.shape[0] // mask.shape[0], 1, 1, 1)
+        return self.proj(attend(query, key, value, bias))
 
 
 class SwinBlock(nn.Module):
@@ -108,8 +107,7 @@ class SwinStage(nn.Module):
         """Window and shift in tokens along an axis of `side` tokens."""
         if not self.clamp:
             return self.window_size, self.shift
-        count = _ceil_divide(side, self.window_size)
-        window = _ceil_divide(side, count)  # evenly wide windows: 8 tokens are 4 + 4, not 7 + 1 padded to 14
+        window, count = even_groups(side, self.window_size)
         return window, window // 2 if count > 1 else 0
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -117,7 +115,7 @@ class SwinStage(nn.Module):
         x = self.downsample(x)
         size = x.shape[1], x.shape[2]
         window, shift = zip(*(self.window_and_shift(side) for side in size), strict=True)
-        padded = tuple(_ceil_divide(side, w) * w for side, w in zip(size, window, strict=True))
+        padded = tuple(side + -side % w for side, w in zip(size, window, strict=True))
         content = size if self.clamp else padded  # the reference lets tokens attend to the padding
         maps = []
         grids = [WindowGrid(window, (0, 0), padded), WindowGrid(window, shift, padded)]
@@ -258,7 +256,3 @@ def _attention_mask(grid: WindowGrid, content: tuple[int, int], like: Tensor) ->
     labels = timm_swin.window_partition(labels, grid.window).view(-1, 1, grid.window[0] * grid.window[1])
     apart = labels[..., :, None] != labels[..., None, :]
     return torch.zeros_like(apart, dtype=like.dtype).masked_fill(apart, -100.0)
-
-
-def _ceil_divide(a: int, b: int) -> int:
-    return -(-a // b)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from timm.layers import PatchEmbed
-from timm.models.swin_transformer import window_partition, window_reverse
 from timm.models.twins import PosConv
 from torch import Tensor, nn
 
@@ -15,10 +13,11 @@ from ssl_lens.errors import InputError
 from ssl_lens.models.attention import attend
 from ssl_lens.models.backbone import Backbone
 from ssl_lens.models.stages import check_heads, drop_rates
+from ssl_lens.models.token_groups import GroupAttention, Groups
 from ssl_lens.models.vit import Block, LayerNorm, initialize_linear
 
 
-class WindowAttention(nn.Module):
+class WindowAttention(GroupAttention):
     """Attention within windows no larger than the map and evenly wide; parameters are named as timm's.
 
     Padding, less than one token per window and axis, is masked out.
@@ -26,29 +25,15 @@ class WindowAttention(nn.Module):
 
     def __init__(self, dim: int, num_heads: int, window_size: int) -> None:
         """`window_size` is the side of the largest window, in tokens."""
-        super().__init__()
-        self.num_heads = num_heads
+        super().__init__(dim, num_heads)
         self.window_size = window_size
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, h, w, C] to the same shape."""
-        height, width, channels = x.shape[1:]
-        counts = [_ceil_divide(side, self.window_size) for side in (height, width)]
-        window = tuple(_ceil_divide(side, count) for side, count in zip((height, width), counts, strict=True))
-        padded = counts[0] * window[0], counts[1] * window[1]
-        tokens = window[0] * window[1]
-        mask = None
-        if padded != (height, width):
-            padding = (0, 0, 0, padded[1] - width, 0, padded[0] - height)
-            content = F.pad(x.new_zeros(1, height, width, 1), padding, value=-torch.inf)
-            mask = window_partition(content, window).view(-1, 1, 1, tokens).repeat(x.shape[0], 1, 1, 1)
-            x = F.pad(x, padding)
-        windows = self.qkv(window_partition(x, window).view(-1, tokens, channels))
-        query, key, value = windows.unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        x = window_reverse(attend(query, key, value, mask), window, *padded)
-        return self.proj(x[:, :height, :width])
+        height, width = x.shape[1:3]
+        windows = Groups.even(height, width, self.window_size)
+        mask = windows.padding_mask(height, width, like=x)
+        return windows.scatter(super().forward(windows.gather(x), mask), height, width)
 
 
 class SubsampledAttention(nn.Module):
@@ -183,7 +168,3 @@ def _initialize(module: nn.Module) -> None:
         fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
         nn.init.normal_(module.weight, std=(2.0 / fan_out) ** 0.5)
         nn.init.zeros_(module.bias)
-
-
-def _ceil_divide(a: int, b: int) -> int:
-    return -(-a // b)
