@@ -71,9 +71,13 @@ class GroupAttention(nn.Module):
 
     def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """Tokens [B, G, N, C] to the same shape; a bias of the scores broadcasts to [G, heads, N, N]."""
+        return self.proj(self.before_proj(x, bias))
+
+    def before_proj(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """The same without the last layer, for padding that is cut off in between."""
         count = x.shape[1]
         qkv = self.qkv(x).unflatten(3, (3, self.num_heads, -1)).permute(3, 0, 1, 4, 2, 5)
         query, key, value = qkv.flatten(2, 3)  # groups and heads as one axis: a bias need not be repeated per image
         if bias is not None:
             bias = bias.expand(count, self.num_heads, -1, -1).flatten(0, 1)[None]
-        return self.proj(join_heads(attend_per_head(query, key, value, bias).unflatten(1, (count, self.num_heads))))
+        return join_heads(attend_per_head(query, key, value, bias).unflatten(1, (count, self.num_heads)))

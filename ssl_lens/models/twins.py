@@ -33,7 +33,7 @@ class WindowAttention(GroupAttention):
         height, width = x.shape[1:3]
         windows = Groups.even(height, width, self.window_size)
         mask = windows.padding_mask(height, width, like=x)
-        return windows.scatter(super().forward(windows.gather(x), mask), height, width)
+        return self.proj(windows.scatter(self.before_proj(windows.gather(x), mask), height, width))
 
 
 class SubsampledAttention(nn.Module):
