@@ -127,8 +127,9 @@ class CanonicalETN(Backbone):
 
     def _logits(self, polar_images: Tensor) -> Tensor:
         """The pose predictor in double precision: the noise of float32, of TF32 all the more, would turn pictures."""
-        state = {
-            name: t.double() if t.is_floating_point() else t for name, t in self.pose.state_dict(keep_vars=True).items()
+        state = {  # copies, even of doubles: the update of the buffers must not touch what the backward pass needs
+            name: t.to(torch.float64, copy=True) if t.is_floating_point() else t
+            for name, t in self.pose.state_dict(keep_vars=True).items()
         }
         logits = torch.func.functional_call(self.pose, state, polar_images)
         if self.training:

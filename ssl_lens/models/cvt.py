@@ -28,9 +28,7 @@ class ConvEmbed(nn.Module):
     def __init__(self, in_channels: int, dim: int, kernel_size: int, stride: int) -> None:
         super().__init__()
         self.stride = stride
-        padding = (
-            kernel_size - stride + 1
-        ) // 2  # the authors' 2 for 7x7 with stride 4: centred on the stride's square
+        padding = (kernel_size - stride + 1) // 2  # centred on the stride's square: the authors' 2 for 7x7, stride 4
         self.proj = nn.Conv2d(in_channels, dim, kernel_size, stride, padding=padding)
         self.norm = ChannelNorm(dim)
 
