@@ -23,38 +23,45 @@ class Features(NamedTuple):
 class Backbone(nn.Module, ABC):
     """Turns images into features, at every size its architecture accepts.
 
-    A subclass gives `stages`, `map_size`, `accepted_sizes` and `config`; `forward` follows from the last map, whose
-    pixels are the regions and whose mean is the view. A network with a class token overrides it: the token is the view.
+    A subclass gives `stages` and keeps its constructor's arguments in `_config`; `forward` follows from the last map,
+    whose pixels are the regions and whose mean is the view. A network with a class token overrides it: the token is the
+    view. One that does not take every size overrides `map_size` and `accepted_sizes`.
 
     Attributes:
         in_channels: channels C of the images.
         embed_dim: width D of the features, the number of channels of the last map.
+        reduction: distance of two pixels of the last map, px of the image.
     """
 
-    def __init__(self, in_channels: int, embed_dim: int) -> None:
+    _config: dict[str, Any]
+
+    def __init__(self, in_channels: int, embed_dim: int, reduction: int) -> None:
         super().__init__()
         self.in_channels = in_channels
         self.embed_dim = embed_dim
+        self.reduction = reduction
 
     @abstractmethod
     def stages(self, images: Tensor) -> list[Tensor]:
         """Maps [B, C_i, h_i, w_i] of images [B, C, H, W], finest first; the last after the final norm."""
 
-    @abstractmethod
     def map_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the last map for images of this size in pixels.
 
         Raises: InputError if the architecture cannot take this size.
         """
+        if not height or not width:
+            raise InputError(f"image size {height}x{width} px is empty; use 1 px or more")
+        return -(-height // self.reduction), -(-width // self.reduction)
 
     @property
-    @abstractmethod
     def accepted_sizes(self) -> str:
         """The image sizes that `map_size` takes, in a few words: "any", "multiples of 4 px", "224x224 px"."""
+        return "any"
 
-    @abstractmethod
     def config(self) -> dict[str, Any]:
         """The constructor's arguments, ready for JSON: `type(self)(**self.config())` is the same architecture."""
+        return dict(self._config)
 
     def forward(self, images: Tensor) -> Features:
         """Features of images [B, C, H, W].

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -70,7 +69,7 @@ class BEiT(Backbone):
         check_patches("BEiT", height, width, patch_size)
         if embed_dim % num_heads:
             raise InputError(f"embed_dim={embed_dim} is not a multiple of num_heads={num_heads}; change either")
-        super().__init__(in_channels, embed_dim)
+        super().__init__(in_channels, embed_dim, patch_size)
         self._config = {
             "in_channels": in_channels,
             "embed_dim": embed_dim,
@@ -100,9 +99,6 @@ class BEiT(Backbone):
             self.blocks.append(block)
         self.fc_norm = LayerNorm(embed_dim)
         self._initialize()
-
-    def config(self) -> dict[str, Any]:
-        return dict(self._config)
 
     @property
     def accepted_sizes(self) -> str:

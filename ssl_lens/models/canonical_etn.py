@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -93,7 +93,7 @@ class CanonicalETN(Backbone):
         if angles < 4 or angles % 4:
             raise InputError(f"angles={angles} of the CanonicalETN is not a multiple of 4; use 64, for instance")
         resnet = ResNet(in_channels, width=width, depths=depths, strides=strides, stem_stride=stem_stride)
-        super().__init__(in_channels, resnet.embed_dim)
+        super().__init__(in_channels, resnet.embed_dim, resnet.reduction)
         self._config = {
             "in_channels": in_channels,
             "width": width,
@@ -113,15 +113,8 @@ class CanonicalETN(Backbone):
         self.register_buffer("directions", directions, persistent=False)
         self.register_buffer("polar", polar, persistent=False)
 
-    def config(self) -> dict[str, Any]:
-        return dict(self._config)
-
-    @property
-    def accepted_sizes(self) -> str:
-        return "any"
-
     def map_size(self, height: int, width: int) -> tuple[int, int]:
-        return self.resnet.map_size(*[min(height, width)] * 2)
+        return super().map_size(*[min(height, width)] * 2)
 
     def direction(self, images: Tensor) -> Tensor:
         """Cosine and sine [B, 2] of the image's orientation, an angle from x (columns) to y (rows)."""
@@ -134,8 +127,9 @@ class CanonicalETN(Backbone):
 
     def _logits(self, polar_images: Tensor) -> Tensor:
         """The pose predictor in double precision: the noise of float32, of TF32 all the more, would turn pictures."""
-        state = {
-            name: t.double() if t.is_floating_point() else t for name, t in self.pose.state_dict(keep_vars=True).items()
+        state = {  # copies, even of doubles: the update of the buffers must not touch what the backward pass needs
+            name: t.to(torch.float64, copy=True) if t.is_floating_point() else t
+            for name, t in self.pose.state_dict(keep_vars=True).items()
         }
         logits = torch.func.functional_call(self.pose, state, polar_images)
         if self.training:

@@ -3,87 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from timm.layers import DropPath, Mlp, trunc_normal_
+from timm.layers import DropPath, Mlp
 from torch import Tensor, nn
 
 from ssl_lens.errors import InputError
 from ssl_lens.models.backbone import Backbone
+from ssl_lens.models.stages import doubling_dims, drop_rates
+from ssl_lens.models.token_groups import GroupAttention, Groups
+from ssl_lens.models.vit import initialize_linear
 
 PATCH_KERNELS = (4, 8, 16, 32)  # px; the smallest is the stride too
 MERGE_KERNELS = (2, 4)  # tokens
 POSITION_WIDTH = 16  # the authors' position MLP is that many times narrower than the tokens
-
-
-class Groups(NamedTuple):
-    """How a map is cut into groups of tokens that attend to each other; all (vertical, horizontal).
-
-    A group holds `size` tokens: neighbours, or, if `distant`, tokens that lie `count` apart over the whole map.
-    """
-
-    size: tuple[int, int]
-    count: tuple[int, int]
-    distant: bool = False
-
-    @classmethod
-    def even(cls, height: int, width: int, largest: int, distant: bool = False) -> Groups:
-        """The fewest groups of `largest` or less along each axis, all of one size: 16 tokens are 6 + 6 + 4, not 7."""
-        count = tuple(ceil_divide(side, largest) for side in (height, width))
-        size = tuple(ceil_divide(side, n) for side, n in zip((height, width), count, strict=True))
-        return cls(size, count, distant)
-
-    def gather(self, x: Tensor) -> Tensor:
-        """A map [B, H, W, C], padded with zeros at its bottom and right, to groups [B, G, N, C]."""
-        (rows, columns), (down, across) = self.size, self.count
-        batch, height, width, channels = x.shape
-        x = F.pad(x, (0, 0, 0, across * columns - width, 0, down * rows - height))
-        if self.distant:
-            x = x.reshape(batch, rows, down, columns, across, channels).permute(0, 2, 4, 1, 3, 5)
-        else:
-            x = x.reshape(batch, down, rows, across, columns, channels).permute(0, 1, 3, 2, 4, 5)
-        return x.reshape(batch, down * across, rows * columns, channels)
-
-    def scatter(self, groups: Tensor, height: int, width: int) -> Tensor:
-        """Groups [B, G, N, C] back to the map [B, height, width, C], without the padding."""
-        (rows, columns), (down, across) = self.size, self.count
-        batch, _, _, channels = groups.shape
-        x = groups.reshape(batch, down, across, rows, columns, channels)
-        x = x.permute(0, 3, 1, 4, 2, 5) if self.distant else x.permute(0, 1, 3, 2, 4, 5)
-        return x.reshape(batch, down * rows, across * columns, channels)[:, :height, :width]
-
-    def padding_mask(self, height: int, width: int, like: Tensor) -> Tensor | None:
-        """Additive mask [G, 1, 1, N], -inf for keys that are padding; None where nothing is padded."""
-        if (self.size[0] * self.count[0], self.size[1] * self.count[1]) == (height, width):
-            return None
-        present = self.gather(like.new_ones(1, height, width, 1))[0, :, None, None, :, 0]
-        return torch.zeros_like(present).masked_fill(present == 0, float("-inf"))
-
-
-class GroupAttention(nn.Module):
-    """Multi-head self-attention within groups of tokens."""
-
-    def __init__(self, dim: int, num_heads: int) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.qkv = nn.Linear(dim, dim * 3)
-        self.proj = nn.Linear(dim, dim)
-
-    def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        """Tokens [B, G, N, C] to the same shape; bias of the scores [G or 1, heads, N, N] or None."""
-        batch, count, tokens, channels = x.shape
-        qkv = self.qkv(x).view(batch, count, tokens, 3, self.num_heads, -1).permute(3, 0, 1, 4, 2, 5)
-        query, key, value = qkv.flatten(2, 3)  # groups and heads as one axis: a bias need not be repeated per image
-        if bias is None:  # written out: without a learned bias the CPU takes a kernel that has no second derivative
-            x = (query @ key.mT * query.shape[-1] ** -0.5).softmax(dim=-1) @ value
-        else:
-            bias = bias.expand(count, -1, -1, -1).flatten(0, 1)[None]
-            x = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-        x = x.view(batch, count, self.num_heads, tokens, -1).transpose(2, 3)
-        x = x.clone(memory_format=torch.contiguous_format)  # a bare reshape breaks the ONNX exporter
-        return self.proj(x.view(batch, count, tokens, channels))
 
 
 class DynamicPositionBias(nn.Module):
@@ -227,14 +161,10 @@ class CrossFormer(Backbone):
 
         Raises: InputError if depths, num_heads and embed_dim do not fit together.
         """
-        if not depths or len(num_heads) != len(depths):
-            raise InputError(f"depths={list(depths)}, num_heads={list(num_heads)} do not fit; give both for each stage")
         if embed_dim % POSITION_WIDTH:
             raise InputError(f"embed_dim={embed_dim} of the CrossFormer is not possible; use a multiple of 16")
-        dims = [embed_dim * 2**i for i in range(len(depths))]
-        if any(dim % heads for dim, heads in zip(dims, num_heads, strict=True)):
-            raise InputError(f"stage widths {dims} are not multiples of num_heads={list(num_heads)}; change either")
-        super().__init__(in_channels, dims[-1])
+        dims = doubling_dims(embed_dim, depths, num_heads)
+        super().__init__(in_channels, dims[-1], min(PATCH_KERNELS) * 2 ** (len(depths) - 1))
         self._config = {
             "in_channels": in_channels,
             "embed_dim": embed_dim,
@@ -246,26 +176,13 @@ class CrossFormer(Backbone):
         }
         self.patch_embed = CrossScaleEmbedding(in_channels, embed_dim, PATCH_KERNELS)
         self.patch_norm = nn.LayerNorm(embed_dim)
-        rates = torch.linspace(0, drop_path, sum(depths)).split(list(depths))
+        rates = drop_rates(drop_path, depths)
         self.layers = nn.ModuleList(
-            CrossFormerStage(dims[i], num_heads[i], group_size, mlp_ratio, rates[i].tolist(), downsample=i > 0)
+            CrossFormerStage(dims[i], num_heads[i], group_size, mlp_ratio, rates[i], downsample=i > 0)
             for i in range(len(depths))
         )
         self.norm = nn.LayerNorm(self.embed_dim)
         self.apply(initialize_linear)
-
-    def config(self) -> dict[str, Any]:
-        return dict(self._config)
-
-    @property
-    def accepted_sizes(self) -> str:
-        return "any"
-
-    def map_size(self, height: int, width: int) -> tuple[int, int]:
-        if not height or not width:
-            raise InputError(f"image size {height}x{width} px is empty; use 1 px or more")
-        reduction = min(PATCH_KERNELS) * 2 ** (len(self.layers) - 1)
-        return ceil_divide(height, reduction), ceil_divide(width, reduction)
 
     def stages(self, images: Tensor) -> list[Tensor]:
         self.check_images(images)
@@ -276,15 +193,3 @@ class CrossFormer(Backbone):
             maps.append(x)
         maps[-1] = self.norm(x)
         return [stage_map.permute(0, 3, 1, 2) for stage_map in maps]
-
-
-def initialize_linear(module: nn.Module) -> None:
-    """Linear layers from a truncated normal of 0.02 without bias, as in most vision transformers; to be applied."""
-    if isinstance(module, nn.Linear):
-        trunc_normal_(module.weight, std=0.02)
-        nn.init.zeros_(module.bias)
-
-
-def ceil_divide(a: int, b: int) -> int:
-    """a / b, rounded up."""
-    return -(-a // b)

@@ -6,17 +6,17 @@ import math
 import re
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from timm.layers import DropPath, Mlp, QuickGELU, trunc_normal_
 from torch import Tensor, nn
 
-from ssl_lens.errors import InputError
 from ssl_lens.models.attention import attend
 from ssl_lens.models.backbone import Backbone, Features
 from ssl_lens.models.cvt_lens import ChannelNorm, stage_arguments
+from ssl_lens.models.stages import check_heads
+from ssl_lens.models.vit import initialize_linear
 
 
 class ConvEmbed(nn.Module):
@@ -28,9 +28,7 @@ class ConvEmbed(nn.Module):
     def __init__(self, in_channels: int, dim: int, kernel_size: int, stride: int) -> None:
         super().__init__()
         self.stride = stride
-        padding = (
-            kernel_size - stride + 1
-        ) // 2  # the authors' 2 for 7x7 with stride 4: centred on the stride's square
+        padding = (kernel_size - stride + 1) // 2  # centred on the stride's square: the authors' 2 for 7x7, stride 4
         self.proj = nn.Conv2d(in_channels, dim, kernel_size, stride, padding=padding)
         self.norm = ChannelNorm(dim)
 
@@ -150,9 +148,8 @@ class CvT(Backbone):
         """
         stages = stage_arguments(dims, kernel_sizes, strides, num_heads, depths)
         check_heads(dims, num_heads)
-        super().__init__(in_channels, dims[-1])
+        super().__init__(in_channels, dims[-1], math.prod(strides))
         self._config = {"in_channels": in_channels, **stages, "mlp_ratio": mlp_ratio, "drop_path": drop_path}
-        self.reduction = math.prod(strides)
         self.layers = nn.ModuleList()
         for i, (dim, heads, depth) in enumerate(zip(dims, num_heads, depths, strict=True)):
             last = i == len(dims) - 1
@@ -162,18 +159,6 @@ class CvT(Backbone):
             self.layers.append(TokenStage(embed, blocks, class_token=dim if last else 0))
         self.norm = nn.LayerNorm(self.embed_dim)
         self.apply(_initialize)
-
-    def config(self) -> dict[str, Any]:
-        return dict(self._config)
-
-    @property
-    def accepted_sizes(self) -> str:
-        return "any"
-
-    def map_size(self, height: int, width: int) -> tuple[int, int]:
-        if not height or not width:
-            raise InputError(f"image size {height}x{width} px is empty; use 1 px or more")
-        return -(-height // self.reduction), -(-width // self.reduction)
 
     def forward(self, images: Tensor) -> Features:
         tokens = self._tokens(images)[1]
@@ -215,22 +200,12 @@ def from_published(state: dict[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def check_heads(dims: Sequence[int], num_heads: Sequence[int]) -> None:
-    """Raises InputError unless the heads of each stage share its width evenly."""
-    if any(dim % heads for dim, heads in zip(dims, num_heads, strict=True)):
-        raise InputError(
-            f"dims={list(dims)} of the CvT are not multiples of num_heads={list(num_heads)}; change either"
-        )
-
-
 def _depthwise_convolution(channels: int, stride: int) -> nn.Sequential:
     convolution = nn.Conv2d(channels, channels, 3, stride, padding=1, groups=channels, bias=False)
     return nn.Sequential(OrderedDict(conv=convolution, bn=nn.BatchNorm2d(channels)))
 
 
 def _initialize(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear):
-        trunc_normal_(module.weight, std=0.02)
-        nn.init.zeros_(module.bias)
-    elif isinstance(module, TokenStage) and module.cls_token is not None:
+    initialize_linear(module)
+    if isinstance(module, TokenStage) and module.cls_token is not None:
         trunc_normal_(module.cls_token, std=0.02)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 from timm.layers import LayerNorm2d, Mlp
 from torch import Tensor, nn
@@ -115,7 +114,7 @@ class CvTLens(Backbone):
         Raises: InputError for arguments that `stage_arguments` refuses.
         """
         stages = stage_arguments(dims, kernel_sizes, strides, num_heads, depths)
-        super().__init__(in_channels, dims[-1])
+        super().__init__(in_channels, dims[-1], math.prod(strides))
         self._config = {
             "in_channels": in_channels,
             **stages,
@@ -123,23 +122,10 @@ class CvTLens(Backbone):
             "head_dim": head_dim,
             "kv_stride": kv_stride,
         }
-        self.reduction = math.prod(strides)
         self.layers = nn.ModuleList(
             ConvStage(*stage, mlp_ratio=mlp_ratio, head_dim=head_dim, kv_stride=kv_stride)
             for stage in zip((in_channels, *dims[:-1]), dims, kernel_sizes, strides, num_heads, depths, strict=True)
         )
-
-    def config(self) -> dict[str, Any]:
-        return dict(self._config)
-
-    @property
-    def accepted_sizes(self) -> str:
-        return "any"
-
-    def map_size(self, height: int, width: int) -> tuple[int, int]:
-        if not height or not width:
-            raise InputError(f"image size {height}x{width} px is empty; use 1 px or more")
-        return -(-height // self.reduction), -(-width // self.reduction)
 
     def stages(self, images: Tensor) -> list[Tensor]:
         self.check_images(images)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from ssl_lens.errors import InputError
 from ssl_lens.models.attention import attend
 from ssl_lens.models.backbone import Backbone
-from ssl_lens.models.cvt import ConvEmbed, check_heads
+from ssl_lens.models.cvt import ConvEmbed
 from ssl_lens.models.cvt_lens import ChannelNorm, depthwise_projection, stage_arguments
+from ssl_lens.models.stages import check_heads, drop_rates
+from ssl_lens.models.token_groups import even_groups
 
 
 class Windows(NamedTuple):
@@ -26,15 +28,15 @@ class Windows(NamedTuple):
 
     @classmethod
     def evenly_wide(cls, size: tuple[int, int], largest: int) -> Windows:
-        """As few windows of at most `largest` pixels a side as cover the map: 8 pixels are 4 + 4, not 7 + 1."""
-        rows, columns = (_ceil_divide(side, largest) for side in size)
-        return cls((rows, columns), (_ceil_divide(size[0], rows), _ceil_divide(size[1], columns)))
+        """As `even_groups` along each axis."""
+        sizes, counts = zip(*(even_groups(side, largest) for side in size), strict=True)
+        return cls(counts, sizes)
 
     @classmethod
     def square(cls, size: tuple[int, int], largest: int) -> Windows:
         """The reference's: squares of `largest` pixels a side, or of the map's shorter side."""
         side = min(largest, *size)
-        return cls((_ceil_divide(size[0], side), _ceil_divide(size[1], side)), (side, side))
+        return cls((-(-size[0] // side), -(-size[1] // side)), (side, side))
 
     def pad(self, x: Tensor, value: float = 0.0) -> Tensor:
         """Maps [B, C, H, W], grown at the bottom and right to whole windows."""
@@ -166,7 +168,7 @@ class CvTWindowed(Backbone):
             raise InputError(f"padding={padding!r} of the CvT is not known; use 'clamp' or 'reference'")
         stages = stage_arguments(dims, kernel_sizes, strides, num_heads, depths)
         check_heads(dims, num_heads)
-        super().__init__(in_channels, dims[-1])
+        super().__init__(in_channels, dims[-1], math.prod(strides))
         self._config = {
             "in_channels": in_channels,
             **stages,
@@ -175,28 +177,15 @@ class CvTWindowed(Backbone):
             "drop_path": drop_path,
             "padding": padding,
         }
-        self.reduction = math.prod(strides)
         see_padding = padding == "reference"
-        rates = torch.linspace(0, drop_path, sum(depths)).split(list(depths))
+        rates = drop_rates(drop_path, depths)
         self.layers = nn.ModuleList()
         for i, (dim, heads) in enumerate(zip(dims, num_heads, strict=True)):
             embed = ConvEmbed(dims[i - 1] if i else in_channels, dim, kernel_sizes[i], strides[i])
-            blocks = [WindowBlock(dim, heads, mlp_ratio, rate, see_padding) for rate in rates[i].tolist()]
+            blocks = [WindowBlock(dim, heads, mlp_ratio, rate, see_padding) for rate in rates[i]]
             self.layers.append(WindowStage(embed, blocks, window_size, see_padding))
         self.norm = ChannelNorm(self.embed_dim)
         self.apply(_initialize)
-
-    def config(self) -> dict[str, Any]:
-        return dict(self._config)
-
-    @property
-    def accepted_sizes(self) -> str:
-        return "any"
-
-    def map_size(self, height: int, width: int) -> tuple[int, int]:
-        if not height or not width:
-            raise InputError(f"image size {height}x{width} px is empty; use 1 px or more")
-        return _ceil_divide(height, self.reduction), _ceil_divide(width, self.reduction)
 
     def stages(self, images: Tensor) -> list[Tensor]:
         maps = [stage_maps[-1] for stage_maps in self._block_maps(images)]
@@ -232,7 +221,3 @@ def _initialize(module: nn.Module) -> None:
         trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
-
-
-def _ceil_divide(a: int, b: int) -> int:
-    return -(-a // b)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -42,7 +40,7 @@ class EqCvT(Backbone):
 
         Raises: InputError for any other group.
         """
-        super().__init__(in_channels, DIM)
+        super().__init__(in_channels, DIM, reduction=2)
         self._config = {"in_channels": in_channels, "group": group, "folded": folded}
         self.folded = folded
         self.mask = CircularMask(margin=1.0)
@@ -53,9 +51,6 @@ class EqCvT(Backbone):
         self.pool = GroupPool(group_order(group))
         self.stage = ConvStage(FIELDS, DIM, kernel_size=3, stride=2, num_heads=3, depth=2, mlp_ratio=2.0)
 
-    def config(self) -> dict[str, Any]:
-        return dict(self._config)
-
     @property
     def accepted_sizes(self) -> str:
         return f"{LOST + 1} px or more"
@@ -65,7 +60,7 @@ class EqCvT(Backbone):
             raise InputError(
                 f"image size {height}x{width} px leaves nothing behind the 7x7 convolution; use {LOST + 1} px or more"
             )
-        return -(-(height - LOST) // 2), -(-(width - LOST) // 2)
+        return super().map_size(height - LOST, width - LOST)
 
     def stem(self, images: Tensor) -> Tensor:
         """The map [B, 10, H - 4, W - 4] of images [B, C, H, W] that the CvT's stage sees."""

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_lens.errors import InputError
 from ssl_lens.models.attention import attend
 from ssl_lens.models.backbone import Backbone
 from ssl_lens.models.group_fields import (
@@ -108,7 +105,7 @@ class EqCvTInvariant(Backbone):
 
         Raises: InputError for any other group.
         """
-        super().__init__(in_channels, EMBED_DIM)
+        super().__init__(in_channels, EMBED_DIM, REDUCTION)
         self._config = {"in_channels": in_channels, "group": group, "depth": depth, "folded": folded}
         order = group_order(group)
         first, fields = FIELDS[group]
@@ -122,18 +119,6 @@ class EqCvTInvariant(Backbone):
         self.norm = FieldNorm(fields, order)
         self.out = field_conv(group, fields, EMBED_DIM, 1, norm=True, folded=folded)
         self.pool = GroupPool(order)
-
-    def config(self) -> dict[str, Any]:
-        return dict(self._config)
-
-    @property
-    def accepted_sizes(self) -> str:
-        return "any"
-
-    def map_size(self, height: int, width: int) -> tuple[int, int]:
-        if not height or not width:
-            raise InputError(f"image size {height}x{width} px is empty; use 1 px or more")
-        return -(-height // REDUCTION), -(-width // REDUCTION)
 
     def stages(self, images: Tensor) -> list[Tensor]:
         """Group-pooled maps at the image's resolution, half and a quarter of it."""

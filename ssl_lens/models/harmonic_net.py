@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -135,7 +134,7 @@ class HarmonicNet(Backbone):
             raise InputError(f"embed_dim={embed_dim} of the HarmonicNet does not halve; use an even number")
         if kernel_size < 3 or not kernel_size % 2:
             raise InputError(f"kernel_size={kernel_size} of the HarmonicNet has no centre; use 3, 5, 7, ...")
-        super().__init__(in_channels, embed_dim)
+        super().__init__(in_channels, embed_dim, 2 ** len(widths))
         self._config = {
             "in_channels": in_channels,
             "widths": list(widths),
@@ -157,19 +156,6 @@ class HarmonicNet(Backbone):
         self.downsample = AntialiasedDownsample()
         # without phases, as the authors' last layer: only magnitudes follow
         self.last = HarmonicConv2d(widths[-1], embed_dim // 2, kernel_size, rings, real_input=False, phases=False)
-
-    def config(self) -> dict[str, Any]:
-        return dict(self._config)
-
-    @property
-    def accepted_sizes(self) -> str:
-        return "any"
-
-    def map_size(self, height: int, width: int) -> tuple[int, int]:
-        if not height or not width:
-            raise InputError(f"image size {height}x{width} px is empty; use 1 px or more")
-        reduction = 2 ** len(self.blocks)
-        return -(-height // reduction), -(-width // reduction)
 
     def stages(self, images: Tensor) -> list[Tensor]:
         self.check_images(images)

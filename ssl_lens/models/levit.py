@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from timm.layers import DropPath
@@ -170,7 +169,7 @@ class LeViT(Backbone):
             )
         if image_size < 1:
             raise InputError(f"image_size={image_size} of the LeViT is empty; use 1 px or more")
-        super().__init__(in_channels, embed_dim[-1])
+        super().__init__(in_channels, embed_dim[-1], STEM_STRIDE * 2 ** (len(embed_dim) - 1))
         self._config = {
             "in_channels": in_channels,
             "embed_dim": list(embed_dim),
@@ -192,9 +191,6 @@ class LeViT(Backbone):
             if isinstance(module, nn.BatchNorm1d):
                 nn.init.ones_(module.weight)
 
-    def config(self) -> dict[str, Any]:
-        return dict(self._config)
-
     @property
     def accepted_sizes(self) -> str:
         return f"up to {self.image_size} px, as built"
@@ -205,8 +201,7 @@ class LeViT(Backbone):
                 f"image size {height}x{width} px is refused: this LeViT was built for up to {self.image_size} px; "
                 "build it for larger images with model.image_size"
             )
-        reduction = STEM_STRIDE * 2 ** (len(self.layers) - 1)
-        return -(-height // reduction), -(-width // reduction)
+        return super().map_size(height, width)
 
     def stages(self, images: Tensor) -> list[Tensor]:
         self.check_images(images)

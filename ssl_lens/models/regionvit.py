@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +12,9 @@ from torch import Tensor, nn
 
 from ssl_lens.errors import InputError
 from ssl_lens.models.backbone import Backbone, Features
-from ssl_lens.models.crossformer import GroupAttention, Groups, ceil_divide, initialize_linear
+from ssl_lens.models.stages import doubling_dims, drop_rates
+from ssl_lens.models.token_groups import GroupAttention, Groups
+from ssl_lens.models.vit import initialize_linear
 
 LayerNorm = partial(nn.LayerNorm, eps=1e-6)
 MapNorm = partial(LayerNorm2d, eps=1e-5)  # the authors' norm of maps keeps another eps than that of tokens
@@ -130,14 +131,10 @@ class RegionViT(Backbone):
 
         Raises: InputError if depths, num_heads and embed_dim do not fit together.
         """
-        if not depths or len(num_heads) != len(depths):
-            raise InputError(f"depths={list(depths)}, num_heads={list(num_heads)} do not fit; give both for each stage")
         if embed_dim % 4:
             raise InputError(f"embed_dim={embed_dim} of the RegionViT is not possible; use a multiple of 4")
-        dims = [embed_dim * 2**i for i in range(len(depths))]
-        if any(dim % heads for dim, heads in zip(dims, num_heads, strict=True)):
-            raise InputError(f"stage widths {dims} are not multiples of num_heads={list(num_heads)}; change either")
-        super().__init__(in_channels, dims[-1])
+        dims = doubling_dims(embed_dim, depths, num_heads)
+        super().__init__(in_channels, dims[-1], LOCAL_PATCH * 2 ** (len(depths) - 1))
         self._config = {
             "in_channels": in_channels,
             "embed_dim": embed_dim,
@@ -158,26 +155,13 @@ class RegionViT(Backbone):
             nn.Conv2d(embed_dim // 2, embed_dim, 3, padding=1),
         )
         self.region_embed = nn.Conv2d(in_channels, embed_dim, LOCAL_PATCH * window_size)
-        rates = torch.linspace(0, drop_path, sum(depths)).split(list(depths))
+        rates = drop_rates(drop_path, depths)
         self.layers = nn.ModuleList(
-            RegionStage(dims[i], num_heads[i], window_size, mlp_ratio, rates[i].tolist(), downsample=i > 0)
+            RegionStage(dims[i], num_heads[i], window_size, mlp_ratio, rates[i], downsample=i > 0)
             for i in range(len(depths))
         )
         self.norm = LayerNorm(self.embed_dim)
         self.apply(initialize_linear)
-
-    def config(self) -> dict[str, Any]:
-        return dict(self._config)
-
-    @property
-    def accepted_sizes(self) -> str:
-        return "any"
-
-    def map_size(self, height: int, width: int) -> tuple[int, int]:
-        if not height or not width:
-            raise InputError(f"image size {height}x{width} px is empty; use 1 px or more")
-        reduction = LOCAL_PATCH * 2 ** (len(self.layers) - 1)
-        return ceil_divide(height, reduction), ceil_divide(width, reduction)
 
     def forward(self, images: Tensor) -> Features:
         regional, maps = self._maps(images)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from timm.models.resnet import BasicBlock, Bottleneck, downsample_conv
 from torch import Tensor, nn
@@ -60,7 +60,7 @@ class ResNet(Backbone):
             )
         kind = Bottleneck if block == "bottleneck" else BasicBlock
         widths = [width * 2**stage for stage in range(len(depths))]
-        super().__init__(in_channels, widths[-1] * kind.expansion)
+        super().__init__(in_channels, widths[-1] * kind.expansion, stem_stride * math.prod(strides))
         self._config = {
             "in_channels": in_channels,
             "width": width,
@@ -69,7 +69,6 @@ class ResNet(Backbone):
             "stem_stride": stem_stride,
             "block": block,
         }
-        self.reduction = stem_stride * math.prod(strides)
         kernel_size = 7 if stem_stride == 4 else 3
         self.stem = nn.Sequential(
             nn.Conv2d(in_channels, width, kernel_size, min(stem_stride, 2), padding=kernel_size // 2, bias=False),
@@ -82,18 +81,6 @@ class ResNet(Backbone):
             _stage(kind, *stage) for stage in zip(entering, widths, depths, strides, strict=True)
         )
         self.apply(_initialize)
-
-    def config(self) -> dict[str, Any]:
-        return dict(self._config)
-
-    @property
-    def accepted_sizes(self) -> str:
-        return "any"
-
-    def map_size(self, height: int, width: int) -> tuple[int, int]:
-        if not height or not width:
-            raise InputError(f"image size {height}x{width} px is empty; use 1 px or more")
-        return -(-height // self.reduction), -(-width // self.reduction)
 
     def stages(self, images: Tensor) -> list[Tensor]:
         self.check_images(images)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -55,7 +54,7 @@ class SteerableCNN(Backbone):
         """
         if not fields:
             raise InputError("fields=[] of the steerable CNN is empty; give the width of one block or more")
-        super().__init__(in_channels, fields[-1])
+        super().__init__(in_channels, fields[-1], 2 ** (len(fields) // 2))
         self._config = {
             "in_channels": in_channels,
             "group": group,
@@ -71,19 +70,6 @@ class SteerableCNN(Backbone):
         )
         self.downsample = AntialiasedDownsample()
         self.pool = GroupPool(group_order(group))
-
-    def config(self) -> dict[str, Any]:
-        return dict(self._config)
-
-    @property
-    def accepted_sizes(self) -> str:
-        return "any"
-
-    def map_size(self, height: int, width: int) -> tuple[int, int]:
-        if not height or not width:
-            raise InputError(f"image size {height}x{width} px is empty; use 1 px or more")
-        reduction = 2 ** (len(self.layers) // 2)
-        return -(-height // reduction), -(-width // reduction)
 
     def stages(self, images: Tensor) -> list[Tensor]:
         self.check_images(images)

@@ -70,6 +70,7 @@ class Stem(nn.Module):
         self.in_channels = in_channels
         self.out_channels = fields
         self.folded = folded
+        self.reduction = downsample
         self.pool = GroupPool(group_order(group), pooling)
         self.layers = nn.ModuleList(
             field_conv(group, given, fields, kernel_size, folded=folded, scalar_input=i == 0, norm=True)
@@ -87,9 +88,7 @@ class Stem(nn.Module):
 
     def map_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the stem's map for images of this size in pixels."""
-        if isinstance(self.downsample, AntialiasedDownsample):
-            return -(-height // 2), -(-width // 2)
-        return height, width
+        return -(-height // self.reduction), -(-width // self.reduction)
 
     def forward(self, images: Tensor) -> Tensor:
         x = images
@@ -116,15 +115,14 @@ class StemmedBackbone(Backbone):
                 f"the stem gives {stem.out_channels} channels but the backbone takes {backbone.in_channels}; "
                 f"build the backbone with in_channels={stem.out_channels}"
             )
-        super().__init__(stem.in_channels, backbone.embed_dim)
+        super().__init__(stem.in_channels, backbone.embed_dim, stem.reduction * backbone.reduction)
         self.stem = stem
         self.backbone = backbone
 
     @property
     def accepted_sizes(self) -> str:
         inner = self.backbone.accepted_sizes
-        halved = isinstance(self.stem.downsample, AntialiasedDownsample) and inner != "any"
-        return f"{inner} after halving" if halved else inner
+        return f"{inner} after halving" if self.stem.reduction > 1 and inner != "any" else inner
 
     def config(self) -> dict[str, Any]:
         """Configurations of the two parts; each rebuilds its own class."""

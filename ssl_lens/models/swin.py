@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from timm.layers import DropPath, Mlp, PatchEmbed, trunc_normal_
+from timm.layers import DropPath, Mlp, PatchEmbed
 from timm.models import swin_transformer as timm_swin
 from torch import Tensor, nn
 
 from ssl_lens.errors import InputError
+from ssl_lens.models.attention import attend
 from ssl_lens.models.backbone import Backbone
+from ssl_lens.models.stages import doubling_dims, drop_rates
+from ssl_lens.models.token_groups import even_groups
+from ssl_lens.models.vit import initialize_linear
 
 LayerNorm = partial(nn.LayerNorm, eps=1e-6)  # the reference's eps; timm's default is 1e-5
 REFERENCE_IMAGE_SIZE = 224  # px; the reference fixes its windows and shifts at construction, for this size
@@ -40,14 +44,11 @@ class WindowAttention(timm_swin.WindowAttention):
 
     def forward(self, x: Tensor, window: tuple[int, int], mask: Tensor | None) -> Tensor:
         """Attention within each window: tokens [B * nW, N, C], additive mask [nW, 1, N, N] or None."""
-        batch, tokens, channels = x.shape
-        query, key, value = self.qkv(x).view(batch, tokens, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        query, key, value = self.qkv(x).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         bias = self.position_bias(window)[None]
         if mask is not None:
-            bias = (bias + mask).repeat(batch // mask.shape[0], 1, 1, 1)
-        x = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-        x = x.transpose(1, 2).clone(memory_format=torch.contiguous_format)  # a bare reshape breaks the ONNX exporter
-        return self.proj(x.view(batch, tokens, channels))
+            bias = (bias + mask).repeat(x.shape[0] // mask.shape[0], 1, 1, 1)
+        return self.proj(attend(query, key, value, bias))
 
 
 class SwinBlock(nn.Module):
@@ -106,8 +107,7 @@ class SwinStage(nn.Module):
         """Window and shift in tokens along an axis of `side` tokens."""
         if not self.clamp:
             return self.window_size, self.shift
-        count = _ceil_divide(side, self.window_size)
-        window = _ceil_divide(side, count)  # evenly wide windows: 8 tokens are 4 + 4, not 7 + 1 padded to 14
+        window, count = even_groups(side, self.window_size)
         return window, window // 2 if count > 1 else 0
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -115,7 +115,7 @@ class SwinStage(nn.Module):
         x = self.downsample(x)
         size = x.shape[1], x.shape[2]
         window, shift = zip(*(self.window_and_shift(side) for side in size), strict=True)
-        padded = tuple(_ceil_divide(side, w) * w for side, w in zip(size, window, strict=True))
+        padded = tuple(side + -side % w for side, w in zip(size, window, strict=True))
         content = size if self.clamp else padded  # the reference lets tokens attend to the padding
         maps = []
         grids = [WindowGrid(window, (0, 0), padded), WindowGrid(window, shift, padded)]
@@ -174,10 +174,8 @@ class Swin(Backbone):
         stage_count = len(depths)
         if not 2 <= stage_count <= 4 or len(num_heads) != stage_count:
             raise InputError(f"depths={list(depths)}, num_heads={list(num_heads)} do not fit; give both 2 to 4 stages")
-        dims = [embed_dim * 2**i for i in range(stage_count)]
-        if any(dim % heads for dim, heads in zip(dims, num_heads, strict=True)):
-            raise InputError(f"stage widths {dims} are not multiples of num_heads={list(num_heads)}; change either")
-        super().__init__(in_channels, dims[-1])
+        dims = doubling_dims(embed_dim, depths, num_heads)
+        super().__init__(in_channels, dims[-1], patch_size * 2 ** (stage_count - 1))
         self._config = {
             "in_channels": in_channels,
             "embed_dim": embed_dim,
@@ -193,7 +191,7 @@ class Swin(Backbone):
         self.patch_embed = PatchEmbed(
             None, patch_size, in_channels, embed_dim, norm_layer=LayerNorm, output_fmt="NHWC", strict_img_size=False
         )
-        rates = torch.linspace(0, drop_path, sum(depths)).split(list(depths))
+        rates = drop_rates(drop_path, depths)
         self.layers = nn.ModuleList(
             SwinStage(
                 dims[i],
@@ -201,16 +199,13 @@ class Swin(Backbone):
                 window_size,
                 REFERENCE_IMAGE_SIZE // patch_size // 2**i if padding == "reference" else None,
                 mlp_ratio,
-                rates[i].tolist(),
+                rates[i],
                 downsample=i > 0,
             )
             for i in range(stage_count)
         )
         self.norm = LayerNorm(self.embed_dim)
-        self.apply(_initialize)
-
-    def config(self) -> dict[str, Any]:
-        return dict(self._config)
+        self.apply(initialize_linear)
 
     @property
     def accepted_sizes(self) -> str:
@@ -224,8 +219,7 @@ class Swin(Backbone):
                 f"image size {height}x{width} px is not a multiple of patch_size={patch}; "
                 f"use {nearest[0]}x{nearest[1]} px or another patch_size"
             )
-        reduction = patch * 2 ** (len(self.layers) - 1)
-        return _ceil_divide(height, reduction), _ceil_divide(width, reduction)
+        return super().map_size(height, width)
 
     def stages(self, images: Tensor) -> list[Tensor]:
         maps = [stage_maps[-1] for stage_maps in self._block_maps(images)]
@@ -262,14 +256,3 @@ def _attention_mask(grid: WindowGrid, content: tuple[int, int], like: Tensor) ->
     labels = timm_swin.window_partition(labels, grid.window).view(-1, 1, grid.window[0] * grid.window[1])
     apart = labels[..., :, None] != labels[..., None, :]
     return torch.zeros_like(apart, dtype=like.dtype).masked_fill(apart, -100.0)
-
-
-def _initialize(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear):
-        trunc_normal_(module.weight, std=0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-
-
-def _ceil_divide(a: int, b: int) -> int:
-    return -(-a // b)

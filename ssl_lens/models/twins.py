@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-import torch
 import torch.nn.functional as F
-from timm.layers import PatchEmbed, trunc_normal_
-from timm.models.swin_transformer import window_partition, window_reverse
+from timm.layers import PatchEmbed
 from timm.models.twins import PosConv
 from torch import Tensor, nn
 
 from ssl_lens.errors import InputError
 from ssl_lens.models.attention import attend
 from ssl_lens.models.backbone import Backbone
-from ssl_lens.models.vit import Block, LayerNorm
+from ssl_lens.models.stages import check_heads, drop_rates
+from ssl_lens.models.token_groups import GroupAttention, Groups
+from ssl_lens.models.vit import Block, LayerNorm, initialize_linear
 
 
-class WindowAttention(nn.Module):
+class WindowAttention(GroupAttention):
     """Attention within windows no larger than the map and evenly wide; parameters are named as timm's.
 
     Padding, less than one token per window and axis, is masked out.
@@ -26,29 +25,15 @@ class WindowAttention(nn.Module):
 
     def __init__(self, dim: int, num_heads: int, window_size: int) -> None:
         """`window_size` is the side of the largest window, in tokens."""
-        super().__init__()
-        self.num_heads = num_heads
+        super().__init__(dim, num_heads)
         self.window_size = window_size
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, h, w, C] to the same shape."""
-        height, width, channels = x.shape[1:]
-        counts = [_ceil_divide(side, self.window_size) for side in (height, width)]
-        window = tuple(_ceil_divide(side, count) for side, count in zip((height, width), counts, strict=True))
-        padded = counts[0] * window[0], counts[1] * window[1]
-        tokens = window[0] * window[1]
-        mask = None
-        if padded != (height, width):
-            padding = (0, 0, 0, padded[1] - width, 0, padded[0] - height)
-            content = F.pad(x.new_zeros(1, height, width, 1), padding, value=-torch.inf)
-            mask = window_partition(content, window).view(-1, 1, 1, tokens).repeat(x.shape[0], 1, 1, 1)
-            x = F.pad(x, padding)
-        windows = self.qkv(window_partition(x, window).view(-1, tokens, channels))
-        query, key, value = windows.unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        x = window_reverse(attend(query, key, value, mask), window, *padded)
-        return self.proj(x[:, :height, :width])
+        height, width = x.shape[1:3]
+        windows = Groups.even(height, width, self.window_size)
+        mask = windows.padding_mask(height, width, like=x)
+        return self.proj(windows.scatter(self.before_proj(windows.gather(x), mask), height, width))
 
 
 class SubsampledAttention(nn.Module):
@@ -126,9 +111,8 @@ class TwinsSVT(Backbone):
                 f"embed_dim={list(embed_dim)}, depths={list(depths)}, num_heads={list(num_heads)}, "
                 f"reductions={list(reductions)} of the Twins do not fit; give each as many stages"
             )
-        if any(dim % heads for dim, heads in zip(embed_dim, num_heads, strict=True)):
-            raise InputError(f"embed_dim={list(embed_dim)} are not multiples of num_heads={list(num_heads)}")
-        super().__init__(in_channels, embed_dim[-1])
+        check_heads(embed_dim, num_heads)
+        super().__init__(in_channels, embed_dim[-1], patch_size * 2 ** (len(embed_dim) - 1))
         self._config = {
             "in_channels": in_channels,
             "embed_dim": list(embed_dim),
@@ -140,18 +124,17 @@ class TwinsSVT(Backbone):
             "mlp_ratio": mlp_ratio,
             "drop_path": drop_path,
         }
-        self.reduction = patch_size * 2 ** (len(embed_dim) - 1)
         self.patch_embeds = nn.ModuleList()
         self.blocks = nn.ModuleList()
         self.pos_block = nn.ModuleList()
-        rates = torch.linspace(0, drop_path, sum(depths), device="cpu").split(list(depths))
+        rates = drop_rates(drop_path, depths)
         for i, (dim, heads) in enumerate(zip(embed_dim, num_heads, strict=True)):
             before, patch = (embed_dim[i - 1], 2) if i else (in_channels, patch_size)
             self.patch_embeds.append(
                 PatchEmbed(None, patch, before, dim, nn.LayerNorm, output_fmt="NHWC", dynamic_img_pad=True)
             )
             blocks = nn.ModuleList()
-            for j, rate in enumerate(rates[i].tolist()):
+            for j, rate in enumerate(rates[i]):
                 attention = (
                     SubsampledAttention(dim, heads, reductions[i])
                     if j % 2
@@ -162,18 +145,6 @@ class TwinsSVT(Backbone):
             self.pos_block.append(PosConv(dim, dim))
         self.norm = LayerNorm(self.embed_dim)
         self.apply(_initialize)
-
-    def config(self) -> dict[str, Any]:
-        return dict(self._config)
-
-    @property
-    def accepted_sizes(self) -> str:
-        return "any"
-
-    def map_size(self, height: int, width: int) -> tuple[int, int]:
-        if not height or not width:
-            raise InputError(f"image size {height}x{width} px is empty; use 1 px or more")
-        return _ceil_divide(height, self.reduction), _ceil_divide(width, self.reduction)
 
     def stages(self, images: Tensor) -> list[Tensor]:
         self.check_images(images)
@@ -192,14 +163,8 @@ class TwinsSVT(Backbone):
 
 
 def _initialize(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear):
-        trunc_normal_(module.weight, std=0.02)
-        nn.init.zeros_(module.bias)
-    elif isinstance(module, nn.Conv2d):
+    initialize_linear(module)
+    if isinstance(module, nn.Conv2d):
         fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
         nn.init.normal_(module.weight, std=(2.0 / fan_out) ** 0.5)
         nn.init.zeros_(module.bias)
-
-
-def _ceil_divide(a: int, b: int) -> int:
-    return -(-a // b)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -91,7 +90,7 @@ class ViT(Backbone):
         check_patches("ViT", image_size, image_size, patch_size)
         if embed_dim % num_heads:
             raise InputError(f"embed_dim={embed_dim} is not a multiple of num_heads={num_heads}; change either")
-        super().__init__(in_channels, embed_dim)
+        super().__init__(in_channels, embed_dim, patch_size)
         self._config = {
             "in_channels": in_channels,
             "embed_dim": embed_dim,
@@ -116,16 +115,13 @@ class ViT(Backbone):
         trunc_normal_(self.cls_token, std=0.02)
         trunc_normal_(self.pos_embed, std=0.02)
 
-    def config(self) -> dict[str, Any]:
-        return dict(self._config)
-
     @property
     def accepted_sizes(self) -> str:
         return "any" if self.patch_size == 1 else f"multiples of {self.patch_size} px"
 
     def map_size(self, height: int, width: int) -> tuple[int, int]:
         check_patches("ViT", height, width, self.patch_size)
-        return height // self.patch_size, width // self.patch_size
+        return super().map_size(height, width)
 
     def forward(self, images: Tensor) -> Features:
         tokens = self.norm(self._block_tokens(images)[-1])

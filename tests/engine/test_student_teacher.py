@@ -13,18 +13,13 @@ class DroppingBackbone(Backbone):
     """One convolution with batch norm and a residual path that is often dropped."""
 
     def __init__(self) -> None:
-        super().__init__(in_channels=1, embed_dim=4)
+        super().__init__(in_channels=1, embed_dim=4, reduction=8)
         self.patches = nn.Sequential(nn.Conv2d(1, 4, 8, 8), nn.BatchNorm2d(4))
         self.drop_path = DropPath(0.5)
 
     def stages(self, images):
         maps = self.patches(images)
         return [maps + self.drop_path(maps)]
-
-    accepted_sizes = "any"
-
-    def map_size(self, height, width):
-        return height // 8, width // 8
 
     def config(self):
         return {}

@@ -20,17 +20,12 @@ from ssl_lens.models.network import Network
 
 class ToyBackbone(Backbone):
     def __init__(self, embed_dim: int) -> None:
-        super().__init__(in_channels=3, embed_dim=embed_dim)
+        super().__init__(in_channels=3, embed_dim=embed_dim, reduction=4)
         self.proj = nn.Conv2d(3, embed_dim, 4, 4)
         self.norm = nn.LayerNorm(embed_dim, eps=1e-6)
 
     def stages(self, images):
         return [self.norm(self.proj(images).movedim(1, -1)).movedim(-1, 1)]
-
-    accepted_sizes = "any"
-
-    def map_size(self, height, width):
-        return height // 4, width // 4
 
     def config(self):
         return {"embed_dim": self.embed_dim}

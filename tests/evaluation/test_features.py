@@ -13,17 +13,12 @@ class TwoStages(Backbone):
     """A convolution that halves, twice."""
 
     def __init__(self) -> None:
-        super().__init__(in_channels=1, embed_dim=3)
+        super().__init__(in_channels=1, embed_dim=3, reduction=4)
         self.first, self.second = nn.Conv2d(1, 2, 2, stride=2), nn.Conv2d(2, 3, 2, stride=2)
 
     def stages(self, images: Tensor) -> list[Tensor]:
         first = self.first(images)
         return [first, self.second(first)]
-
-    accepted_sizes = "any"
-
-    def map_size(self, height: int, width: int) -> tuple[int, int]:
-        return height // 4, width // 4
 
     def config(self) -> dict:
         return {}

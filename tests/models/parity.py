@@ -6,6 +6,8 @@ under its own names, sees `formula_image`, and what it returns is stored.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +17,16 @@ GOLDEN_RATIO = 0.6180339887498949
 def formula_image(*shape: int) -> Tensor:
     """Float64 noise of variance 1, the same on every machine."""
     return _noise(shape, phase=0.5)
+
+
+def formula_blobs(images: int, blobs: int, size: int, angle: float) -> Tensor:
+    """Smooth blobs [images, 1, size, size] within the inscribed disc, drawn turned by the angle from x to y."""
+    axis = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
+    x = axis * math.cos(angle) + axis[:, None] * math.sin(angle)
+    y = axis[:, None] * math.cos(angle) - axis * math.sin(angle)
+    x0, y0, wide, high = formula_image(images, blobs, 4)[..., None, None].unbind(2)
+    distance = ((x - size * x0 / 8) / (3 + wide)) ** 2 + ((y - size * y0 / 8) / (3 + high)) ** 2
+    return (-distance).exp().sum(dim=1, keepdim=True).float()
 
 
 def formula_weights(module: nn.Module) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from parity import formula_image, formula_weights
+from parity import formula_blobs, formula_image, formula_weights
 from torch import Tensor, nn
 
 from ssl_lens.errors import InputError
@@ -23,14 +23,7 @@ def small(in_channels: int = 1) -> CanonicalETN:
 
 
 def blobs(size: int, angle: float) -> Tensor:
-    """Smooth blobs [8, 1, size, size] within the disc, drawn turned by the angle from x to y."""
-    places = formula_image(8, 3, 4)
-    axis = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
-    x = axis * math.cos(angle) + axis[:, None] * math.sin(angle)
-    y = axis[:, None] * math.cos(angle) - axis * math.sin(angle)
-    x0, y0, wide, high = places[..., None, None].unbind(2)
-    distance = ((x - size * x0 / 8) / (3 + wide)) ** 2 + ((y - size * y0 / 8) / (3 + high)) ** 2
-    return (-distance).exp().sum(dim=1, keepdim=True).float()
+    return formula_blobs(8, 3, size, angle)
 
 
 @torch.no_grad()
@@ -114,6 +107,14 @@ def test_a_few_steps_tell_wide_blobs_from_narrow_ones():
         losses[-1].backward()
         optimizer.step()
     assert losses[-1] < 0.6 * losses[0]
+
+
+def test_it_trains_in_double_precision_too():
+    network = small().double().train()
+    before = network.pose.bn1.running_mean.clone()
+    network(blobs(16, 0.0).double()).view.square().sum().backward()
+    assert network.pose.conv1.weight.grad.abs().max() > 0
+    assert (network.pose.bn1.running_mean != before).any()
 
 
 @pytest.mark.parametrize(("height", "width"), [(20, 33), (1, 1), (2, 5)])

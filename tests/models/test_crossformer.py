@@ -9,7 +9,8 @@ from parity import formula_image, formula_weights
 from torch.nn import functional as F
 
 from ssl_lens.errors import InputError
-from ssl_lens.models.crossformer import CrossFormer, CrossFormerBlock, Groups
+from ssl_lens.models.crossformer import CrossFormer, CrossFormerBlock
+from ssl_lens.models.token_groups import Groups
 
 FIXTURE = Path(__file__).parent / "fixtures" / "crossformer.npz"  # cheerss/CrossFormer f20000d, models/crossformer.py
 TINY = {}

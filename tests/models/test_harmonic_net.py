@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from parity import formula_image, formula_weights
+from parity import formula_blobs, formula_image, formula_weights
 
 from ssl_lens.errors import InputError
 from ssl_lens.models.harmonic_net import HarmonicConv2d, HarmonicNet
@@ -17,14 +17,7 @@ FIXTURE = Path(__file__).parent / "fixtures" / "harmonic_net.npz"
 
 
 def blobs(size: int, angle: float) -> torch.Tensor:
-    """Smooth blobs [4, 1, size, size] near the centre, drawn turned by the angle."""
-    places = formula_image(4, 5, 4)
-    axis = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
-    x = axis * math.cos(angle) + axis[:, None] * math.sin(angle)
-    y = axis[:, None] * math.cos(angle) - axis * math.sin(angle)
-    x0, y0, wide, high = places[..., None, None].unbind(2)
-    distance = ((x - size * x0 / 8) / (3 + wide)) ** 2 + ((y - size * y0 / 8) / (3 + high)) ** 2
-    return (-distance).exp().sum(dim=1, keepdim=True).float()
+    return formula_blobs(4, 5, size, angle)
 
 
 @torch.no_grad()

@@ -11,22 +11,14 @@ class PatchBackbone(Backbone):
     """One patch embedding; counts its passes."""
 
     def __init__(self, in_channels: int = 1, embed_dim: int = 6, patch_size: int = 8) -> None:
-        super().__init__(in_channels, embed_dim)
-        self.patch_size = patch_size
+        super().__init__(in_channels, embed_dim, patch_size)
+        self._config = {"in_channels": in_channels, "embed_dim": embed_dim, "patch_size": patch_size}
         self.projection = nn.Conv2d(in_channels, embed_dim, patch_size, patch_size)
         self.batches: list[tuple[int, ...]] = []
 
     def stages(self, images):
         self.batches.append(tuple(images.shape))
         return [self.projection(images)]
-
-    accepted_sizes = "any"
-
-    def map_size(self, height, width):
-        return height // self.patch_size, width // self.patch_size
-
-    def config(self):
-        return {"in_channels": self.in_channels, "embed_dim": self.embed_dim, "patch_size": self.patch_size}
 
 
 def network(region: bool = True, batch_norm: bool = False) -> Network:

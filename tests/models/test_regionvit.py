@@ -8,8 +8,8 @@ import torch
 from parity import formula_image, formula_weights
 
 from ssl_lens.errors import InputError
-from ssl_lens.models.crossformer import Groups
 from ssl_lens.models.regionvit import RegionBlock, RegionStage, RegionViT
+from ssl_lens.models.token_groups import Groups
 
 FIXTURE = Path(__file__).parent / "fixtures" / "regionvit.npz"  # IBM/RegionViT ebe1aa9, regionvit/regionvit.py
 
