@@ -72,8 +72,12 @@ def report(comparisons: list[Comparison], path: Path) -> None:
     print(f"written: {path}")
 
 
+def parser(description: str, repeats: int) -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(description=description)
+    made.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the JSON goes")
+    made.add_argument("--repeats", type=int, default=repeats)
+    return made
+
+
 def arguments(description: str, repeats: int) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the JSON goes")
-    parser.add_argument("--repeats", type=int, default=repeats)
-    return parser.parse_args()
+    return parser(description, repeats).parse_args()
