@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 from collections.abc import Sequence
 from typing import Annotated, Literal, TypeAlias
 
@@ -101,6 +102,10 @@ class Parameters(BaseModel):
                 f"{len(self.lens_colour_mag)}; give both one number for each band"
             )
         return self
+
+    def fingerprint(self) -> str:
+        """Changes when any value does."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
 
 
 DEEPLENSE = tuple(name for name, field in Parameters.model_fields.items() if field.annotation == Choice)
