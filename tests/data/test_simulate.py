@@ -152,24 +152,29 @@ def test_a_disk_that_fills_up_is_no_loss(small, tmp_path, monkeypatch, failing):
     assert _files(tmp_path / "set") == _files(small)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_images_that_do_not_fit(tmp_path, workers):
-    """The system itself refuses to write more than 8 kB to a file; in a process of its own, whose output is no file."""
-    code = f"""
+@pytest.mark.parametrize(("workers", "limit", "written"), [(1, 4000, 1), (2, 4000, 1), (1, 4300, 1 + 12)])
+def test_files_that_do_not_fit(small, tmp_path, workers, limit, written):
+    """The system itself refuses to write more to a file; in a process of its own, whose output is no file.
+
+    Images take 4224 bytes, the table more, and the settings, written first, less.
+    """
+    script, out = tmp_path / "simulate.py", tmp_path / "set"
+    script.write_text(f"""
 import resource
 from pathlib import Path
 from ssl_lens.data.simulate import simulate_lenses
 if __name__ == "__main__":
-    resource.setrlimit(resource.RLIMIT_FSIZE, (8000, 8000))
-    given = {_SMALL | {"image_size": 64, "pixel_scale_arcsec": 0.1}}  # 16 kB each
-    simulate_lenses(Path({str(tmp_path / "set")!r}), **given, workers={workers})
-"""
-    script = tmp_path / "simulate.py"
-    script.write_text(code)
+    resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
+    simulate_lenses(Path({str(out)!r}), **{_SMALL}, workers={workers})
+""")
     process = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
     last = process.stderr.splitlines()[-1]
     assert re.search(r"InputError: cannot write simulated lenses to .*(written|too large); choose another", last)
-    assert list(_files(tmp_path / "set")) == ["simulation.json"]
+    assert len(_files(out)) == written
+    assert _files(out).items() <= _files(small).items()
+    assert not (out / "parameters.csv").exists()
+    simulate_lenses(out, **_SMALL, workers=1)
+    assert _files(out) == _files(small)
 
 
 def test_a_disk_that_fills_up_at_the_table(small, tmp_path, monkeypatch):
