@@ -152,7 +152,7 @@ def test_a_disk_that_fills_up_is_no_loss(small, tmp_path, monkeypatch, failing):
     assert _files(tmp_path / "set") == _files(small)
 
 
-@pytest.mark.parametrize(("workers", "limit", "written"), [(1, 4000, 1), (2, 4000, 1), (1, 4300, 1 + 12)])
+@pytest.mark.parametrize(("workers", "limit", "written"), [(2, 4000, 1), (1, 4300, 1 + 12)])
 def test_files_that_do_not_fit(small, tmp_path, workers, limit, written):
     """The system itself refuses to write more to a file; in a process of its own, whose output is no file.
 

@@ -50,7 +50,7 @@ class Parameters(BaseModel):
         subhalo_count: mean number.
         subhalo_mass_msun, subhalo_radius_arcsec: ends of what every lens's subhalos are drawn from.
         subhalo_slope: s in dN/dm ~ m^s. The default is what DeepLense's code draws. Its paper names -1.9, but then the
-            subhalos hold 0.03 % of the mass and change no pixel by a noise's worth.
+            subhalos hold 0.03 % of the mass, and in most lenses change no pixel by a tenth of its noise.
         axion_mass_ev: decides how long a vortex is.
         noise: "deeplense": in model_i photon noise is drawn twice and images are whole counts; in model_ii and
             model_iii there is none, and the flux is doubled (its code adds the image to the image, not the noise).

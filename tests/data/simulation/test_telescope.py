@@ -142,6 +142,18 @@ def test_two_samples_a_pixel_suffice(kind, monkeypatch):
     assert coarse.sum() == pytest.approx(fine.sum(), rel=5e-3)
 
 
+@pytest.mark.parametrize(("slope", "lowest", "highest"), [(-1.9, 0.0, 0.1), (-0.9, 5.0, 20.0)])
+def test_subhalos_of_the_papers_slope_drown_in_the_noise(slope, lowest, highest):
+    """In units of its noise, the change of the pixel that changes most: what the default slope is chosen by."""
+    telescope, ranges, changes = _telescope(64, 0.1), _RANGES.model_copy(update={"subhalo_slope": (slope, slope)}), []
+    for seed in range(40):
+        lens = draw_lens(np.random.default_rng(seed), "cdm", ranges)
+        smooth = telescope.flux(replace(lens, point_masses=np.empty((0, 3))))
+        noise = np.sqrt(smooth / lens.exposure_s + 0.01**2)
+        changes.append(np.abs((telescope.flux(lens) - smooth) / noise).max())
+    assert lowest < np.median(changes) < highest
+
+
 def test_noise_is_that_of_photons_and_sky():
     telescope, lens, rng = _telescope(), _draw("no_sub"), np.random.default_rng(1)
     flux = telescope.flux(lens)[0]
