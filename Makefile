@@ -14,7 +14,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 quickstart: $(VENV)/.installed
-	$(BIN)/ssl-lens simulate $(LENSES) --count 900 --image-size 64 --pixel-scale-arcsec 0.1 --seed 1
+	$(BIN)/ssl-lens simulate $(LENSES) --count 900 --image-size 64 --pixel-scale-arcsec 0.1 --seed 1 \
+		--set subhalo_slope=-0.9
 	$(BIN)/accelerate launch pretrain.py recipes/quickstart.yaml data.path=$(LENSES) data.probe=$(LENSES) run.resume=auto
 	$(BIN)/ssl-lens export $(RUN) $(RUN)/backbone
 	$(BIN)/python eval/knn.py $(RUN) --data $(LENSES) --untrained --whiten 64

@@ -28,8 +28,8 @@ from typing import NamedTuple
 import torch
 from side_by_side import time_in_turn
 
+from ssl_lens import build
 from ssl_lens.data.images import load_images
-from ssl_lens.data.simulate import default_set
 from ssl_lens.data.splits import write_names
 from ssl_lens.engine.reporter import Reporter
 from ssl_lens.engine.trainer import Pretraining
@@ -134,7 +134,7 @@ class Session:
         self.run_folder, self.split, self.data = self.out / "pretraining", self.out / "split.txt", options.data
         if self.data is None:
             simulate = load_recipe(ROOT / f"recipes/{PRETRAINED}.yaml").data.simulate
-            self.data = default_set(**(simulate.model_dump() | {"count_per_class": size.simulated_per_class}))
+            self.data = build.simulated_set(simulate.model_copy(update={"count_per_class": size.simulated_per_class}))
         self.data = self.data.resolve()
         division = divide_labelled(load_images(self.data), self.data, None, labels_per_class=[None])
         self.out.mkdir(parents=True, exist_ok=True)

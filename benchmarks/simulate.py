@@ -1,15 +1,19 @@
-"""Simulated images per second and core beside the plain lenstronomy loop, for each class and pixel grid.
+"""Simulated images per second and core beside the plain lenstronomy loop, for each class and grid, and to the disk.
 
     python benchmarks/simulate.py --out FOLDER
 
 The plain loop builds cosmology, grid, PSF and models for every image, as DeepLense does: once with its one sample
-a pixel, and once with two a side as ours. Both draw the same lenses and end in an image with noise, on one thread. CPU
+a pixel (1x1 in the table), and once with two a side as ours (2x2). Both draw the same lenses and end in an image with
+noise, on one thread; then whole sets are made, `simulate_lenses` beside the plain loop that writes the same files. CPU
 seconds are counted, so that neighbours on the machine do not.
 """
 
 from __future__ import annotations
 
 import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TypeAlias
 
 import numpy as np
 from astropy import constants, units
@@ -22,13 +26,15 @@ from lenstronomy.LightModel.light_model import LightModel
 from lenstronomy.Util import image_util, util
 from side_by_side import Comparison, arguments, compare, report, time_in_turn
 
+from ssl_lens.data.simulate import simulate_lenses
 from ssl_lens.data.simulation.instrument import Instrument, instrument
 from ssl_lens.data.simulation.lens import CLASSES, Lens, draw_lens
 from ssl_lens.data.simulation.parameters import Model, Parameters
 from ssl_lens.data.simulation.telescope import Telescope
 
-IMAGES = 4  # per timed run
-GRIDS: tuple[tuple[Model, int, float], ...] = (("model_i", 150, 0.05), ("model_i", 64, 0.1), ("model_ii", 64, 0.101))
+IMAGES = 4  # of a class per timed run
+Grid: TypeAlias = tuple[Model, int, float]
+GRIDS: tuple[Grid, ...] = (("model_i", 150, 0.05), ("model_i", 64, 0.1), ("model_ii", 64, 0.101))
 TARGET_RATIO = 3.0
 
 
@@ -79,9 +85,7 @@ def plain_observation(lens: Lens, camera: Instrument, supersampling: int) -> np.
     return flux + photons + sky
 
 
-def compare_class(
-    kind: str, grid: tuple[Model, int, float], supersampling: int, numbers: range, repeats: int
-) -> Comparison:
+def compare_class(kind: str, grid: Grid, supersampling: int, repeats: int) -> Comparison:
     camera = instrument(*grid)
     telescope, ranges = Telescope(camera), Parameters(exposure_s=camera.exposure_s)
     drawn = draw_lens(np.random.default_rng(0), kind, ranges)
@@ -89,7 +93,7 @@ def compare_class(
     assert np.sqrt(np.mean((ours - plain) ** 2)) < 1e-5 * ours.max(), "the plain loop makes another image"
 
     def draws() -> list[tuple[Lens, np.random.Generator]]:
-        generators = [np.random.default_rng([1, i]) for i in numbers]
+        generators = [np.random.default_rng([1, i]) for i in range(IMAGES)]
         return [(draw_lens(rng, kind, ranges), rng) for rng in generators]
 
     seconds = time_in_turn(
@@ -101,10 +105,48 @@ def compare_class(
         clock=time.process_time,
     )
     return compare(
-        f"{kind}, {camera.image_size} px, plain with {supersampling}x{supersampling}",
+        f"{grid[0]}, {camera.image_size} px, {kind}, {supersampling}x{supersampling}",
         seconds["ours"],
         seconds["plain"],
-        count=len(numbers),
+        count=IMAGES,
+        unit="images",
+        target_ratio=TARGET_RATIO,
+    )
+
+
+def compare_sets(grid: Grid, supersampling: int, repeats: int) -> Comparison:
+    """A set of all classes in files, new for every run."""
+    model, image_size, pixel_scale_arcsec = grid
+    camera = instrument(*grid)
+    ranges = Parameters(exposure_s=camera.exposure_s)
+
+    def ours() -> None:
+        with TemporaryDirectory() as folder:
+            simulate_lenses(
+                Path(folder) / "set",
+                count_per_class=IMAGES,
+                model=model,
+                image_size=image_size,
+                pixel_scale_arcsec=pixel_scale_arcsec,
+                seed=1,
+                workers=1,
+            )
+
+    def plain() -> None:
+        with TemporaryDirectory() as folder:
+            for label, kind in enumerate(CLASSES):
+                (Path(folder) / kind).mkdir()
+                for i in range(IMAGES):
+                    lens = draw_lens(np.random.default_rng([1, label, i]), kind, ranges)
+                    image = plain_observation(lens, camera, supersampling)[None].astype(np.float32)
+                    np.save(Path(folder) / kind / f"{kind}_{i:06d}.npy", image)
+
+    seconds = time_in_turn({"ours": ours, "plain": plain}, repeats, clock=time.process_time)
+    return compare(
+        f"{model}, {image_size} px, files, {supersampling}x{supersampling}",
+        seconds["ours"],
+        seconds["plain"],
+        count=IMAGES * len(CLASSES),
         unit="images",
         target_ratio=TARGET_RATIO,
     )
@@ -113,11 +155,12 @@ def compare_class(
 def main() -> None:
     given = arguments(__doc__.splitlines()[0], repeats=7)
     rows = [
-        compare_class(kind, grid, supersampling, range(IMAGES), given.repeats)
+        compare_class(kind, grid, supersampling, given.repeats)
         for grid in GRIDS
         for kind in CLASSES
         for supersampling in (1, 2)
     ]
+    rows += [compare_sets(grid, supersampling, given.repeats) for grid in GRIDS for supersampling in (1, 2)]
     report(rows, given.out / "simulate.json")
 
 

@@ -29,6 +29,7 @@ from ssl_lens.views.photometry import Effect, Photometry
 if TYPE_CHECKING:  # an exported backbone is rebuilt here with torch and timm alone
     from ssl_lens.data.images import ImageSet
     from ssl_lens.recipe import Recipe
+    from ssl_lens.sections import Simulate
 
 logger = logging.getLogger(__name__)
 
@@ -42,13 +43,12 @@ def image_set(recipe: Recipe, *, quarantine: Path | None = None) -> ImageSet:
     Raises: InputError if the folder cannot be used or excludes every image.
     """
     from ssl_lens.data.images import load_images
-    from ssl_lens.data.simulate import default_set
     from ssl_lens.data.splits import divide, own_division, read_names
 
     data = recipe.data
     if data.path is None:
         logger.info("data.path is not set: simulating lenses; give data.path=DIR for your own images")
-    folder = Path(data.path) if data.path else default_set(**data.simulate.model_dump())
+    folder = Path(data.path) if data.path else simulated_set(data.simulate)
     in_channels = None if data.in_channels == "auto" else data.in_channels
     images = load_images(folder, in_channels=in_channels, quarantine=quarantine, policy=_pixel_policy(recipe))
     if images.held_out is not None:
@@ -59,6 +59,23 @@ def image_set(recipe: Recipe, *, quarantine: Path | None = None) -> ImageSet:
     rest, excluded = divide(images, read_names(Path(data.exclude)))
     logger.info("data.exclude=%s: %d images left out, %d remain", data.exclude, len(excluded), len(rest))
     return rest
+
+
+def simulated_set(simulate: Simulate) -> Path:
+    """The folder of the simulated set of a recipe, in the cache.
+
+    Raises: InputError if its values do not go together or it cannot be written.
+    """
+    from ssl_lens.data.simulate import default_set
+
+    return default_set(
+        count_per_class=simulate.count_per_class,
+        model=simulate.model,
+        image_size=simulate.image_size,
+        pixel_scale_arcsec=simulate.pixel_scale_arcsec,
+        parameters=simulate.set,
+        seed=simulate.seed,
+    )
 
 
 def labelled_set(recipe: Recipe) -> ImageSet | None:

@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     simulate.add_argument(
         "--as-deeplense",
         action="store_true",
-        help="its noise, orientation, subhalo_scatter and distances; one alone: --set distances=deeplense",
+        help="its noise, orientation, distances, subhalo_scatter, subhalo_slope; one alone: --set noise=deeplense",
     )
     simulate.add_argument("--seed", type=int, default=1)
     simulate.add_argument("--workers", metavar="N", type=int, help="processes; they change no bit of the images")

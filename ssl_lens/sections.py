@@ -6,6 +6,9 @@ from typing import Annotated, Literal, TypeAlias, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from ssl_lens.data.simulation.parameters import Model as Telescope
+from ssl_lens.data.simulation.parameters import Parameters
+
 Auto: TypeAlias = Literal["auto"]
 Count: TypeAlias = Annotated[int, Field(ge=1)]
 Probability: TypeAlias = Annotated[float, Field(ge=0, le=1)]
@@ -71,11 +74,16 @@ class Section(BaseModel):
 
 
 class Simulate(Section):
-    """The simulated set that stands in where `data.path` is not set."""
+    """The simulated set that stands in where `data.path` is not set.
+
+    image_size, pixel_scale_arcsec: null for the model's own. set: ranges of what is drawn, such as {shear: [0, 0.1]}.
+    """
 
     count_per_class: Count = 1000
-    image_size: Annotated[int, Field(ge=16)] = 64
-    pixel_scale_arcsec: Positive = 0.1
+    model: Telescope = "model_i"
+    image_size: Annotated[int, Field(ge=16)] | None = 64
+    pixel_scale_arcsec: Positive | None = 0.1
+    set: Parameters = Parameters()
     seed: Annotated[int, Field(ge=0)] = 1
 
 

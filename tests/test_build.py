@@ -1,5 +1,6 @@
 """Names become objects; sizes that cannot work are refused before the first step."""
 
+import csv
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,18 @@ def test_few_regions_are_told() -> None:
     assert build.check_sizes(recipe, build.backbone(recipe, 1), 72, 72) == [
         "views.global_size=64: 2x2 regions on the last map"
     ]
+
+
+def test_the_recipe_chooses_what_is_simulated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_LENS_CACHE", str(tmp_path))
+    own = {"count_per_class": 2, "model": "model_iii", "image_size": None, "pixel_scale_arcsec": None}
+    wide = own | {"image_size": 48, "pixel_scale_arcsec": 0.15, "set": {"einstein_radius_arcsec": [1.0, 1.1]}}
+    for simulate, side in ((own, 64), (wide, 48)):
+        images = build.image_set(replace(Recipe(), {"data.simulate": simulate}))
+        assert images.images.shape == (6, 1, side, side)
+    tables = sorted(tmp_path.glob("lenses-model_iii-2-per-class-48px-0.15arcsec-*/parameters.csv"))
+    with tables[0].open(newline="") as file:
+        assert all(1.0 <= float(row["einstein_radius_arcsec"]) <= 1.1 for row in csv.DictReader(file))
 
 
 @pytest.mark.parametrize(("name", "kind"), [("center", Centering), ("sinkhorn", SinkhornKnopp)])

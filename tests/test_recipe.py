@@ -1,9 +1,11 @@
 """The recipe: strict, typed, one line per mistake."""
 
+import re
 from pathlib import Path
 
 import pytest
 
+from ssl_lens.data.simulation.parameters import Parameters
 from ssl_lens.errors import InputError
 from ssl_lens.recipe import VALID_KEYS, Recipe, load_recipe, replace, resolve_auto
 
@@ -133,4 +135,38 @@ def test_what_is_given_is_not_auto() -> None:
 
 
 def test_nested_keys_are_known() -> None:
-    assert {"model.stem.group", "views.lens_safe.noise_std", "data.simulate.seed"} <= set(VALID_KEYS)
+    nested = {"model.stem.group", "views.lens_safe.noise_std", "data.simulate.seed", "data.simulate.set.shear"}
+    assert nested <= set(VALID_KEYS)
+
+
+def test_a_recipe_chooses_what_is_simulated(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("data: {simulate: {model: model_ii, image_size: null, set: {shear: [0, 0.1], noise: deeplense}}}")
+    simulate = load_recipe(path, ["data.simulate.set.axion_mass_ev=[1e-23, 1e-22]"]).data.simulate
+    assert (simulate.model, simulate.image_size, simulate.pixel_scale_arcsec) == ("model_ii", None, 0.1)
+    assert simulate.set == Parameters(shear=(0, 0.1), noise="deeplense", axion_mass_ev=(1e-23, 1e-22))
+    (tmp_path / "again.yaml").write_text(load_recipe(path).to_yaml())
+    assert load_recipe(tmp_path / "again.yaml").data == load_recipe(path).data
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "data.simulate.modle=model_i",
+            "the nearest valid key is data.simulate.model",
+        ),
+        ("data.simulate.model=model_iv", "data.simulate.model='model_iv' should be 'model_i', 'model_ii' or 'model_i"),
+        ("data.simulate.set.sheer=[0,1]", "the nearest valid key is data.simulate.set.shear"),
+        ("data.simulate.set={sheer: [0, 1]}", "the nearest valid key is data.simulate.set.shear"),
+        ("data.simulate.set.shear=0.1", "data.simulate.set.shear=0.1 should be a valid array"),
+        ("data.simulate.set.shear=[0.2,0.1]", "data.simulate.set.shear: 0.2,0.1 is no range; write its low end first"),
+        ("data.simulate.set.noise=loud", "data.simulate.set.noise='loud' should be 'physical' or 'deeplense'"),
+        ("data.simulate.set.lens_redshift=[0.1,1.5]", "data.simulate.set: source_redshift=1 is not behind lens_red"),
+    ],
+)
+def test_what_cannot_be_simulated(tmp_path: Path, override: str, message: str) -> None:
+    (tmp_path / "a.yaml").write_text("")
+    with pytest.raises(InputError, match=re.escape(message)) as error:
+        load_recipe(tmp_path / "a.yaml", [override])
+    assert "\n" not in str(error.value)

@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import json
 import logging
+import math
 import multiprocessing
 import os
 from collections.abc import Iterator
@@ -29,7 +30,7 @@ from ssl_lens.errors import InputError
 
 logger = logging.getLogger(__name__)
 
-_VERSION = 2  # to be raised when the same settings give other images
+_VERSION = 3  # to be raised when the same settings give other images
 _CHUNK = 50  # images per task
 _IMAGES_PER_WORKER = 300  # fewer are done before another process has started
 _DERIVED = (
@@ -77,9 +78,9 @@ def simulate_lenses(
 ) -> Path:
     """Simulates lenses of the classes axion, cdm and no_sub; the physics is in `ssl_lens.data.simulation`.
 
-    Writes out/CLASS/CLASS_000123.npy, float32 [B, S, S] in counts per second, then out/parameters.csv, whose presence
-    says that the set is whole. Image i of a class depends on the settings, the class and i alone (not on the workers),
-    and the same call continues an interrupted one.
+    Writes out/CLASS/CLASS_000123.npy, float32 [B, S, S] in counts per second, then out/parameters.csv (a line for every
+    image; what its class or its source has not is empty), whose presence says that the set is whole. Image i of a class
+    depends on the settings, the class and i alone (not on the workers), and the same call continues an interrupted one.
 
     Args:
         out: folder for the set; one with the same settings is continued, or returned when whole.
@@ -120,19 +121,29 @@ def simulate_lenses(
 def default_set(
     *,
     count_per_class: int,
-    image_size: int,
-    pixel_scale_arcsec: float,
+    model: Model = "model_i",
+    image_size: int | None = None,
+    pixel_scale_arcsec: float | None = None,
+    parameters: Parameters = Parameters(),  # noqa: B008 (frozen)
     seed: int,
     cache: Path | None = None,
     workers: int | None = None,
 ) -> Path:
-    """The folder of such a set of model_i in the cache (by default `cache_folder()`), simulated unless it is there."""
-    name = f"lenses-{count_per_class}-per-class-{image_size}px-{pixel_scale_arcsec:g}arcsec-seed{seed}-v{_VERSION}"
+    """The folder of such a set in the cache (by default `cache_folder()`), simulated unless it is there.
+
+    Arguments and errors are those of `simulate_lenses`; the folder's name tells all of them.
+    """
+    camera = instrument(model, image_size, pixel_scale_arcsec)
+    pixels = f"{camera.image_size}px-{camera.pixel_scale_arcsec:g}arcsec"
+    ranges = f"-{parameters.fingerprint()}" if parameters != Parameters() else ""
+    name = f"lenses-{model}-{count_per_class}-per-class-{pixels}{ranges}-seed{seed}-v{_VERSION}"
     return simulate_lenses(
         (cache_folder() if cache is None else cache) / name,
         count_per_class=count_per_class,
+        model=model,
         image_size=image_size,
         pixel_scale_arcsec=pixel_scale_arcsec,
+        parameters=parameters,
         seed=seed,
         workers=workers,
     )
@@ -226,23 +237,18 @@ def _draw(settings: _Settings, kind: str, i: int) -> tuple[Lens, np.random.Gener
 
 def _write_parameters(out: Path, settings: _Settings) -> None:
     """Writes what was drawn for every image; drawn again, which is cheap, so that a continued set has all rows."""
-    drawn = [field.name for field in dataclasses.fields(Lens) if field.name not in ("point_masses", "arcsec2_per_msun")]
+    no_number = ("source_image", "point_masses", "arcsec2_per_msun")
+    drawn = [field.name for field in dataclasses.fields(Lens) if field.name not in no_number]
     with _whole_or_absent(out / "parameters.csv") as temporary, temporary.open("w", newline="") as file:
         table = csv.writer(file)
-        table.writerow(["name", "class", *drawn, *_DERIVED, "substructure_count"])
+        table.writerow(["name", "class", *drawn, *_DERIVED, "substructure_count", "source_image"])
         for kind in CLASSES:
             for i in range(settings.count_per_class):
                 lens, _ = _draw(settings, kind, i)
                 name = _image_path(out, kind, i).relative_to(out).as_posix()
-                values = [getattr(lens, column) for column in (*drawn, *_DERIVED)]
-                table.writerow(
-                    [
-                        name,
-                        kind,
-                        *(value if isinstance(value, str) else float(value) for value in values),
-                        len(lens.point_masses),
-                    ]
-                )
+                values = [float(getattr(lens, column)) for column in (*drawn, *_DERIVED)]
+                numbers = ["" if math.isnan(value) else value for value in values]
+                table.writerow([name, kind, *numbers, len(lens.point_masses), lens.source_image])
 
 
 def _image_path(out: Path, kind: str, i: int) -> Path:

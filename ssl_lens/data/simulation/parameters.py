@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 from collections.abc import Sequence
 from typing import Annotated, Literal, TypeAlias
 
@@ -48,8 +49,9 @@ class Parameters(BaseModel):
         source_colour_mag, lens_colour_mag: one band for each number: its magnitude minus the first band's.
         subhalo_count: mean number.
         subhalo_mass_msun, subhalo_radius_arcsec: ends of what every lens's subhalos are drawn from.
-        subhalo_slope: s in dN/dm ~ m^s. The default is what DeepLense's code draws. Its paper names -1.9, but then the
-            subhalos hold 0.03 % of the mass and change no pixel by a noise's worth.
+        subhalo_slope: s in dN/dm ~ m^s: -1.9, as of cold dark matter and in DeepLense's paper, with which the subhalos
+            hold 0.03 % of the mass, and in most lenses change no pixel by a tenth of its noise. DeepLense's code draws
+            -0.9, with which they change some by nine times it.
         axion_mass_ev: decides how long a vortex is.
         noise: "deeplense": in model_i photon noise is drawn twice and images are whole counts; in model_ii and
             model_iii there is none, and the flux is doubled (its code adds the image to the image, not the noise).
@@ -80,7 +82,7 @@ class Parameters(BaseModel):
     subhalo_count: NonNegativeRange = (25.0, 25.0)
     subhalo_mass_msun: PositiveRange = (1e6, 1e10)
     subhalo_radius_arcsec: NonNegativeRange = (0.25, 2.0)
-    subhalo_slope: Slope = (-0.9, -0.9)
+    subhalo_slope: Slope = (-1.9, -1.9)
     axion_mass_ev: PositiveRange = (1e-24, 1e-22)
     vortex_mass_msun: PositiveRange = (3e10, 3e10)
     noise: Choice = "physical"
@@ -102,18 +104,23 @@ class Parameters(BaseModel):
             )
         return self
 
+    def fingerprint(self) -> str:
+        """Changes when any value does."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
 
-DEEPLENSE = tuple(name for name, field in Parameters.model_fields.items() if field.annotation == Choice)
+
+_CHOICES = tuple(name for name, field in Parameters.model_fields.items() if field.annotation == Choice)
+_DEEPLENSE: dict[str, object] = dict.fromkeys(_CHOICES, "deeplense") | {"subhalo_slope": (-0.9, -0.9)}
 
 
 def parse_parameters(overrides: Sequence[str] = (), *, as_deeplense: bool = False) -> Parameters:
     """The defaults, changed by overrides `key=low,high`, `key=value`, `key=word` or, for a colour, `key=a,b,c`.
 
     Args:
-        as_deeplense: all of `DEEPLENSE` are "deeplense" where no override says otherwise.
+        as_deeplense: what DeepLense's code does, where no override says otherwise.
     Raises: InputError: no such key (the nearest is named), no range, or a value that cannot be.
     """
-    values: dict[str, object] = dict.fromkeys(DEEPLENSE, "deeplense") if as_deeplense else {}
+    values: dict[str, object] = dict(_DEEPLENSE) if as_deeplense else {}
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:

@@ -119,7 +119,7 @@ def test_all_classes_share_what_is_no_substructure(kind):
 
 def test_substructure_that_outweighs_the_halo_is_refused():
     with pytest.raises(InputError, match="substructure of .* outweighs a halo of 1e\\+10 Msun; lower subhalo_count"):
-        _draw("cdm", halo_mass_msun=(1e10, 1e10), subhalo_radius_arcsec=(0.0, 0.01))
+        _draw("cdm", halo_mass_msun=(1e10, 1e10), subhalo_radius_arcsec=(0.0, 0.01), subhalo_slope=(-0.9, -0.9))
 
 
 def test_deeplenses_choices():

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from ssl_lens.data.simulation.lens import draw_lens
-from ssl_lens.data.simulation.parameters import Parameters
+from ssl_lens.data.simulation.parameters import Parameters, parse_parameters
 from ssl_lens.data.simulation.substructure import mean_subhalo_mass_msun, vortex
 
 
@@ -49,3 +49,12 @@ def test_the_mean_mass_in_closed_form():
     ratio = (1e10**1.1 - 1e6**1.1) / 1.1 / ((1e10**0.1 - 1e6**0.1) / 0.1)
     assert mean_subhalo_mass_msun(-0.9, ends) == pytest.approx(ratio, rel=1e-4)
     assert mean_subhalo_mass_msun(-1.0, ends) == pytest.approx((1e10 - 1e6) / np.log(1e4), rel=1e-4)
+
+
+def test_the_slope_of_the_paper_leaves_almost_no_substructure():
+    """A share of 0.03 % of the halo, where that of DeepLense's code is 4 %: why the latter is the default."""
+    share = {slope: 25 * mean_subhalo_mass_msun(slope, (1e6, 1e10)) / 1e12 for slope in (-1.9, -0.9)}
+    assert share[-1.9] == pytest.approx(3.4e-4, rel=0.02)
+    assert share[-0.9] == pytest.approx(0.038, rel=0.02)
+    assert Parameters().subhalo_slope == (-1.9, -1.9)
+    assert parse_parameters(as_deeplense=True).subhalo_slope == (-0.9, -0.9)

@@ -29,6 +29,10 @@ def _telescope(image_size: int = 32, pixel_scale_arcsec: float = 0.2) -> Telesco
     return Telescope(instrument("model_i", image_size, pixel_scale_arcsec))
 
 
+def _deflection(telescope: Telescope, lens: Lens) -> tuple[np.ndarray, np.ndarray]:
+    return telescope.deflection(lens, telescope.x, telescope.y)
+
+
 def _round_and_centred():
     """A singular isothermal sphere in front of a round source, for which everything has a closed form."""
     zero = dict.fromkeys(("lens_e1", "lens_e2", "gamma1", "gamma2", "source_e1", "source_e2"), 0.0)
@@ -37,10 +41,18 @@ def _round_and_centred():
 
 def test_the_sphere_bends_by_its_einstein_radius_everywhere():
     telescope = _telescope()
-    alpha_x, alpha_y = telescope.deflection(_round_and_centred())
+    alpha_x, alpha_y = _deflection(telescope, _round_and_centred())
     radius = np.hypot(telescope.x, telescope.y)
     np.testing.assert_allclose(alpha_x, _THETA_E * telescope.x / radius, rtol=1e-5)
     np.testing.assert_allclose(alpha_y, _THETA_E * telescope.y / radius, rtol=1e-5)
+
+
+def test_a_grid_is_bent_in_blocks_as_in_one(monkeypatch):
+    """Its points are no whole number of blocks here; nothing of lenstronomy's depends on where a block ends."""
+    lens = replace(_draw("cdm"), lens_light=1.0)
+    whole = _telescope(50, 0.13).flux(lens)
+    monkeypatch.setattr(telescope_module, "_BLOCK", 777)
+    np.testing.assert_allclose(_telescope(50, 0.13).flux(lens), whole, rtol=1e-12)
 
 
 def test_a_point_mass_bends_by_its_closed_form():
@@ -48,7 +60,7 @@ def test_a_point_mass_bends_by_its_closed_form():
     smooth = _draw("no_sub")
     x, y = 1.6, -1.1  # outside the ring, so that the halo keeps its mass
     perturbed = replace(smooth, point_masses=np.array([[1e9, x, y]]))
-    shift = np.array(telescope.deflection(perturbed)) - telescope.deflection(smooth)
+    shift = np.array(_deflection(telescope, perturbed)) - _deflection(telescope, smooth)
     dx, dy = telescope.x - x, telescope.y - y
     expected = _THETA_E**2 * 1e-3 / (dx**2 + dy**2) * np.array([dx, dy])
     np.testing.assert_allclose(shift, expected, rtol=1e-4, atol=1e-12)
@@ -66,7 +78,7 @@ def test_deflection_against_lenstronomy(kind):
     ]
     model = LensModel(["SIE", "SHEAR"] + ["POINT_MASS"] * len(points))
     expected = model.alpha(telescope.x, telescope.y, [halo, shear, *points])
-    np.testing.assert_allclose(telescope.deflection(lens), expected, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(_deflection(telescope, lens), expected, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize(("image_size", "pixel_scale_arcsec"), [(64, 0.1), (150, 0.05)])
@@ -130,6 +142,18 @@ def test_two_samples_a_pixel_suffice(kind, monkeypatch):
     assert coarse.sum() == pytest.approx(fine.sum(), rel=5e-3)
 
 
+@pytest.mark.parametrize(("slope", "lowest", "highest"), [(-1.9, 0.0, 0.1), (-0.9, 5.0, 20.0)])
+def test_subhalos_of_the_papers_slope_drown_in_the_noise(slope, lowest, highest):
+    """In units of its noise, the change of the pixel that changes most: why DeepLense's slope is an option."""
+    telescope, ranges, changes = _telescope(64, 0.1), _RANGES.model_copy(update={"subhalo_slope": (slope, slope)}), []
+    for seed in range(40):
+        lens = draw_lens(np.random.default_rng(seed), "cdm", ranges)
+        smooth = telescope.flux(replace(lens, point_masses=np.empty((0, 3))))
+        noise = np.sqrt(smooth / lens.exposure_s + 0.01**2)
+        changes.append(np.abs((telescope.flux(lens) - smooth) / noise).max())
+    assert lowest < np.median(changes) < highest
+
+
 def test_noise_is_that_of_photons_and_sky():
     telescope, lens, rng = _telescope(), _draw("no_sub"), np.random.default_rng(1)
     flux = telescope.flux(lens)[0]
@@ -144,8 +168,9 @@ def test_noise_is_that_of_photons_and_sky():
     assert deviation[:, bright].var() == pytest.approx(1, abs=0.03)
 
 
-def test_signal_to_noise_is_about_25():
-    telescope = _telescope(64, 0.1)
+@pytest.mark.parametrize(("image_size", "pixel_scale_arcsec"), [(None, None), (64, 0.1)])
+def test_signal_to_noise_is_about_25(image_size, pixel_scale_arcsec):
+    telescope = Telescope(instrument("model_i", image_size, pixel_scale_arcsec))
     peaks = []
     for seed in range(40):
         lens = _draw(CLASSES[seed % 3], seed)
@@ -159,7 +184,7 @@ def test_images_of_a_point_source_in_front_of_a_sphere():
     """At theta_E + beta and theta_E - beta, on the line through lens and source."""
     telescope = _telescope(64, 0.1)
     lens, beta = _round_and_centred(), 0.3
-    alpha_x, alpha_y = telescope.deflection(lens)
+    alpha_x, alpha_y = _deflection(telescope, lens)
     source_x, source_y = telescope.x - alpha_x, telescope.y - alpha_y
     distance = np.hypot(source_x - beta, source_y).reshape(128, 128)
     x = telescope.x.reshape(128, 128)
@@ -178,7 +203,7 @@ def test_images_of_a_point_source_where_lenstronomy_solves_for_them():
     solver = LensEquationSolver(LensModel(["SIE", "SHEAR"]))
     images = solver.image_position_from_source(beta_x, beta_y, [halo, shear], min_distance=0.05, search_window=6)
     assert len(images[0]) == 4
-    alpha_x, alpha_y = telescope.deflection(lens)
+    alpha_x, alpha_y = _deflection(telescope, lens)
     distance = np.hypot(telescope.x - alpha_x - beta_x, telescope.y - alpha_y - beta_y)
     for image_x, image_y in zip(*images, strict=True):
         near = np.hypot(telescope.x - image_x, telescope.y - image_y) < 0.3
