@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 from pathlib import Path
@@ -50,7 +51,7 @@ def image_set(recipe: Recipe, *, quarantine: Path | None = None) -> ImageSet:
         logger.info("data.path is not set: simulating lenses; give data.path=DIR for your own images")
     folder = Path(data.path) if data.path else default_set(**data.simulate.model_dump())
     in_channels = None if data.in_channels == "auto" else data.in_channels
-    images = load_images(folder, in_channels=in_channels, quarantine=quarantine, policy=_pixel_policy(recipe))
+    images = load_images(folder, in_channels=in_channels, quarantine=quarantine, policy=pixel_policy(recipe))
     if data.exclude is None or data.path is None:  # names of somebody's images, not of simulated ones
         return images
     rest, excluded = divide(images, read_names(Path(data.exclude)))
@@ -58,8 +59,11 @@ def image_set(recipe: Recipe, *, quarantine: Path | None = None) -> ImageSet:
     return rest
 
 
-def labelled_set(recipe: Recipe) -> ImageSet | None:
+def labelled_set(recipe: Recipe, size: tuple[int, int] | None = None) -> ImageSet | None:
     """The labelled images of the online probe (`data.probe`), or None.
+
+    Args:
+        size: height and width in pixels of the unlabelled images, which these are cropped or padded to.
 
     Raises: InputError if the folder has no class folders.
     """
@@ -67,21 +71,32 @@ def labelled_set(recipe: Recipe) -> ImageSet | None:
 
     if recipe.data.probe is None:
         return None
-    images = load_images(Path(recipe.data.probe), policy=_pixel_policy(recipe))
+    policy = pixel_policy(recipe)
+    if size is not None and policy.sizes != "refuse":
+        policy = dataclasses.replace(policy, size=size)
+    images = load_images(Path(recipe.data.probe), policy=policy)
     if images.labels is None:
         raise InputError(f"data.probe={recipe.data.probe} has no class folders; give a folder with one per class")
     return images
 
 
-def _pixel_policy(recipe: Recipe) -> PixelPolicy:
+def pixel_policy(recipe: Recipe) -> PixelPolicy:
+    """How the image files of a recipe are read."""
     data = recipe.data
-    return PixelPolicy(data.mask_value, data.max_masked, data.sizes, data.size)
+    return PixelPolicy(data.mask_value, data.max_masked, data.sizes, data.size and (data.size, data.size))
 
 
 def preprocess(recipe: Recipe, images: np.ndarray) -> Preprocess:
     """The recipe's preprocessing, fitted to raw images [N, C, H, W]."""
     data = recipe.data
-    return fit_preprocess(images, center_crop=data.center_crop, bin=data.bin, stretch=data.stretch)
+    return fit_preprocess(
+        images,
+        center_crop=data.center_crop,
+        bin=data.bin,
+        stretch=data.stretch,
+        bands=data.bands,
+        policy=pixel_policy(recipe),
+    )
 
 
 def network(recipe: Recipe) -> Network:

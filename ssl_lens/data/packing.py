@@ -252,9 +252,10 @@ def _to_given_size(image: np.ndarray, name: str, policy: PixelPolicy) -> np.ndar
     """The image at `policy.size`, if one is given."""
     if policy.size is None:
         return image
-    height, width = image.shape[1:]
-    if policy.sizes == "crop" and min(height, width) < policy.size:
-        raise InputError(f"{name} has {height}x{width} pixels but size={policy.size} to crop to; give a smaller size")
-    if policy.sizes == "pad" and max(height, width) > policy.size:
-        raise InputError(f"{name} has {height}x{width} pixels but size={policy.size} to pad to; give a larger size")
-    return fit_size(image, policy.size, policy.size)
+    (height, width), (rows, columns) = policy.size, image.shape[1:]
+    given = f"{name} has {rows}x{columns} pixels but size={height}x{width}"
+    if policy.sizes == "crop" and (rows < height or columns < width):
+        raise InputError(f"{given} to crop to; give a smaller size")
+    if policy.sizes == "pad" and (rows > height or columns > width):
+        raise InputError(f"{given} to pad to; give a larger size")
+    return fit_size(image, height, width)

@@ -23,21 +23,24 @@ class PixelPolicy:
         max_masked: an image with more than this fraction of a channel flagged is unusable.
         sizes: what to do with images of unequal height or width: "refuse", "crop" all to the smallest height and
             width of the set, or "pad" all to the largest; around the centre.
-        size: side in pixels to crop or pad to, instead of the smallest or largest.
+        size: (height, width) in pixels to crop or pad to, instead of the smallest or largest.
     """
 
     mask_value: float | None = None
     max_masked: float = 0.1
     sizes: Sizes = "refuse"
-    size: int | None = None
+    size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if self.sizes not in ("refuse", "crop", "pad"):
             raise InputError(f"sizes={self.sizes!r} is unknown; set it to refuse, crop or pad")
         if not 0 <= self.max_masked < 1:
             raise InputError(f"max_masked={self.max_masked} is no fraction; set it to 0 or more and below 1")
-        if self.size is not None and (self.sizes == "refuse" or self.size < 1):
-            raise InputError(f"size={self.size} with sizes={self.sizes!r}; give 1 or more with sizes=crop or sizes=pad")
+        if self.size is not None and (self.sizes == "refuse" or min(self.size) < 1):
+            raise InputError(
+                f"size={self.size[0]}x{self.size[1]} with sizes={self.sizes!r}; "
+                "give 1 or more with sizes=crop or sizes=pad"
+            )
 
     def key(self) -> str:
         """What tells packs of different policies apart."""

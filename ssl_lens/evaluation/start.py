@@ -11,9 +11,10 @@ import numpy as np
 import torch
 
 from ssl_lens import build, build_backbone
+from ssl_lens.data.pixels import PixelPolicy
 from ssl_lens.data.preprocess import Preprocess
 from ssl_lens.errors import InputError
-from ssl_lens.export import load_backbone, untrained_backbone
+from ssl_lens.export import load_backbone, load_preprocess, untrained_backbone
 from ssl_lens.models.backbone import Backbone
 from ssl_lens.recipe import Recipe, load_recipe, recipe_of_network, replace
 from ssl_lens.sections import NetworkName
@@ -47,6 +48,11 @@ def recipe_of(model: str, overrides: Sequence[str]) -> Recipe | None:
             "give a recipe or a network's name to train another from scratch"
         )
     return None
+
+
+def pixel_policy(model: str, recipe: Recipe | None) -> PixelPolicy:
+    """How image files are to be read: as a recipe says, or without one as for the run or export `model`."""
+    return load_preprocess(model).policy if recipe is None else build.pixel_policy(recipe)
 
 
 def from_recipe(recipe: Recipe, name: str, raw: np.ndarray) -> Start:

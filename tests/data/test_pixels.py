@@ -84,8 +84,8 @@ def test_a_constant_image_has_a_fault():
     [
         ({"sizes": "stretch"}, "sizes='stretch' is unknown; set it to refuse, crop or pad"),
         ({"max_masked": 1.0}, "max_masked=1.0 is no fraction"),
-        ({"size": 64}, "size=64 with sizes='refuse'; give"),
-        ({"size": 0, "sizes": "pad"}, "size=0 with sizes='pad'; give 1 or more"),
+        ({"size": (64, 64)}, "size=64x64 with sizes='refuse'; give"),
+        ({"size": (9, 0), "sizes": "pad"}, "size=9x0 with sizes='pad'; give 1 or more"),
     ],
 )
 def test_impossible_policies(arguments, reason):
@@ -95,5 +95,5 @@ def test_impossible_policies(arguments, reason):
 
 def test_policies_have_keys_of_their_own():
     policies = [PixelPolicy(), PixelPolicy(100), PixelPolicy(None, 0.2), PixelPolicy(sizes="crop")]
-    policies += [PixelPolicy(sizes="pad"), PixelPolicy(sizes="crop", size=64)]
+    policies += [PixelPolicy(sizes="pad"), PixelPolicy(sizes="crop", size=(64, 48))]
     assert len({policy.key() for policy in policies}) == 6

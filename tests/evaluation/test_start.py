@@ -17,7 +17,7 @@ from ssl_lens.recipe import recipe_of_network
 
 @pytest.mark.parametrize(("backbone", "loses"), [(SteerableCNN(1, "C4", fields=(2, 2)), True), (ResNet(1, 4), False)])
 def test_an_export_whose_training_may_lose_the_symmetry_says_so(backbone, loses, tmp_path, caplog):
-    write_export(FrozenBackbone(Preprocess(None, 1, "none", None, [0.0], [1.0]), backbone), tmp_path / "out", (16, 16))
+    write_export(FrozenBackbone(Preprocess.plain(1), backbone), tmp_path / "out", (16, 16))
     with caplog.at_level(logging.WARNING):
         start = from_backbone(tmp_path / "out", scratch=True)
     assert ("give its run to keep the symmetry" in caplog.text) == loses
