@@ -121,6 +121,7 @@ def test_limit_takes_an_even_spread_of_images():
     images[[0, 50, 100]] += np.array([1, 2, 6], dtype=np.float32)[:, None, None, None]
     fitted = fit_preprocess(images, center_crop=None, bin=1, stretch="none", limit=3)
     assert fitted.config()["mean"][0] == pytest.approx(3.5)
+    assert fitted.config()["sky"] == [2.5]
 
 
 @pytest.mark.parametrize("stretch", STRETCHES)

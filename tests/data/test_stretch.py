@@ -113,11 +113,25 @@ def test_an_unknown_stretch_names_those_there_are():
         fit_stretch("sqrt", "per_band", RAMP)
 
 
-def test_zscale_looks_at_pixels_of_everywhere():
+def test_zscale_looks_at_pixels_of_everywhere(monkeypatch):
     """Images whose columns differ, of a side that even steps would fall on again and again."""
-    pixels = np.broadcast_to(np.arange(100.0), (400, 1, 100, 100))
+    pixels = np.arange(100.0) + RNG.normal(0, 0.1, (400, 1, 100, 100))
+    few, again, many = (_zscale_with(monkeypatch, samples, pixels) for samples in (200, 200, 100_000))
+    assert few == again != many
+    assert many == pytest.approx((0, 99), abs=1)
+
+
+def _zscale_with(monkeypatch, samples: int, pixels: np.ndarray) -> tuple[float, float]:
+    monkeypatch.setattr("ssl_lens.data.stretch.ZSCALE_SAMPLES", samples)
     fitted = fit_stretch("zscale", "per_band", pixels).config()
-    assert (fitted["low"], fitted["scale"]) == ([0.0], [99.0])
+    return fitted["low"][0], fitted["scale"][0]
+
+
+def test_limits_that_float32_cannot_tell_apart_have_no_width():
+    pixels = np.where(RNG.random((1, 1, 50, 50)) < 0.5, 1, np.nextafter(np.float32(1), 2))
+    pixels[0, 0, 0, :2] = -4, 6
+    fitted = fit_stretch("percentile", "per_band", pixels).config()
+    assert (fitted["low"], fitted["scale"]) == ([-4], [10])
 
 
 def test_config_rebuilds_the_same_numbers_through_json():
