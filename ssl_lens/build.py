@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from ssl_lens.build_backbone import backbone
 from ssl_lens.data.pixels import PixelPolicy
@@ -28,6 +27,7 @@ from ssl_lens.views.photometry import Effect, Photometry
 
 if TYPE_CHECKING:  # an exported backbone is rebuilt here with torch and timm alone
     from ssl_lens.data.images import ImageSet
+    from ssl_lens.data.packed_images import Images
     from ssl_lens.recipe import Recipe
     from ssl_lens.sections import Simulate
 
@@ -50,7 +50,7 @@ def image_set(recipe: Recipe, *, quarantine: Path | None = None) -> ImageSet:
         logger.info("data.path is not set: simulating lenses; give data.path=DIR for your own images")
     folder = Path(data.path) if data.path else simulated_set(data.simulate)
     in_channels = None if data.in_channels == "auto" else data.in_channels
-    images = load_images(folder, in_channels=in_channels, quarantine=quarantine, policy=_pixel_policy(recipe))
+    images = load_images(folder, in_channels=in_channels, quarantine=quarantine, policy=pixel_policy(recipe))
     if images.held_out is not None:
         logger.info("%d images held out for tests are left out of pretraining", images.held_out.sum())
         images, _ = own_division(images, None)
@@ -78,8 +78,11 @@ def simulated_set(simulate: Simulate) -> Path:
     )
 
 
-def labelled_set(recipe: Recipe) -> ImageSet | None:
+def labelled_set(recipe: Recipe, size: tuple[int, int]) -> ImageSet | None:
     """The labelled images of the online probe (`data.probe`), or None.
+
+    Args:
+        size: height and width in pixels of the unlabelled images, which these are cropped or padded to.
 
     Raises: InputError if the folder has no class folders.
     """
@@ -87,21 +90,32 @@ def labelled_set(recipe: Recipe) -> ImageSet | None:
 
     if recipe.data.probe is None:
         return None
-    images = load_images(Path(recipe.data.probe), policy=_pixel_policy(recipe))
+    policy = pixel_policy(recipe)
+    if policy.sizes != "refuse":
+        policy = dataclasses.replace(policy, size=size)
+    images = load_images(Path(recipe.data.probe), policy=policy)
     if images.labels is None:
         raise InputError(f"data.probe={recipe.data.probe} has no labels; give a folder with one folder per class")
     return images.labelled()
 
 
-def _pixel_policy(recipe: Recipe) -> PixelPolicy:
+def pixel_policy(recipe: Recipe) -> PixelPolicy:
+    """How the image files of a recipe are read."""
     data = recipe.data
-    return PixelPolicy(data.mask_value, data.max_masked, data.sizes, data.size)
+    return PixelPolicy(data.mask_value, data.max_masked, data.sizes, data.size and (data.size, data.size))
 
 
-def preprocess(recipe: Recipe, images: np.ndarray) -> Preprocess:
-    """The recipe's preprocessing, fitted to raw images [N, C, H, W]."""
+def preprocess(recipe: Recipe, images: Images, policy: PixelPolicy) -> Preprocess:
+    """The recipe's preprocessing, fitted to raw images [N, C, H, W] that were read by `policy`."""
     data = recipe.data
-    return fit_preprocess(images, center_crop=data.center_crop, bin=data.bin, stretch=data.stretch)
+    return fit_preprocess(
+        images,
+        center_crop=data.center_crop,
+        bin=data.bin,
+        stretch=data.stretch,
+        bands=data.bands,
+        policy=policy,
+    )
 
 
 def network(recipe: Recipe) -> Network:

@@ -100,8 +100,9 @@ def _views(options: argparse.Namespace) -> None:
     from ssl_lens.views.picture import save_views
 
     recipe = load_recipe(options.recipe, options.overrides)
-    images = build.image_set(recipe).images
-    preprocess = build.preprocess(recipe, images)
+    image_set = build.image_set(recipe)
+    images = image_set.images
+    preprocess = build.preprocess(recipe, images, image_set.policy)
     shown = np.linspace(0, len(images) - 1, min(SHOWN_IMAGES, len(images))).astype(np.int64)
     prepared = preprocess(torch.from_numpy(images[shown]))
     multicrop = build.multicrop(recipe, pixel_range(preprocess, images))

@@ -114,7 +114,7 @@ def _turned(network: Backbone) -> tuple[float, float]:
 
 
 def _exported(network: Backbone) -> tuple[bool, float | None]:
-    frozen = FrozenBackbone(Preprocess(None, 1, "none", None, [0.0], [1.0]), network.fold())
+    frozen = FrozenBackbone(Preprocess.plain(1), network.fold())
     images = blobs(SIZES[0], 0.0)[:4]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "backbone.onnx"

@@ -91,8 +91,9 @@ class Data(Section):
     """Which images, and how raw pixels become the network's input.
 
     mask_value: flagged pixels, filled like NaN by the median of their channel; an image with more than max_masked of a
-    channel flagged is left out. sizes: what becomes of images of unequal size, cropped or padded to `size` or else to
-    the smallest or largest.
+    channel flagged is left out. sizes: what becomes of images of unequal size, cropped or padded to `size`, a side, or
+    else to the smallest or largest height and width. stretch: how bright pixels are compressed, by numbers fitted to
+    the whole set: of each band, or joint ones, which keep the ratios of bands.
     """
 
     path: str | None = None
@@ -105,7 +106,8 @@ class Data(Section):
     size: Count | None = None
     center_crop: Count | None = None
     bin: Count = 1
-    stretch: Literal["none", "asinh"] = "none"
+    stretch: Literal["none", "asinh", "log", "percentile", "zscale"] = "none"
+    bands: Literal["per_band", "joint"] = "per_band"
     simulate: Simulate = Simulate()
 
 

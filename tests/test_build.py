@@ -3,11 +3,15 @@
 import csv
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from tiny_run import flag_and_enlarge, write_labelled_images
 
 from ssl_lens import build
+from ssl_lens.data.pixels import PixelPolicy
+from ssl_lens.data.preprocess import fit_preprocess
 from ssl_lens.engine.trainer import Pretraining
 from ssl_lens.errors import InputError
 from ssl_lens.losses.center import Centering, SinkhornKnopp
@@ -71,6 +75,30 @@ def test_no_region_head_without_a_region_loss() -> None:
     )
     assert build.network(recipe).region_head is None
     assert build.criterion(recipe).region_loss is None
+
+
+def test_labelled_images_come_at_the_size_of_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_LENS_CACHE", str(tmp_path / "cache"))
+    data = write_labelled_images(tmp_path / "data", per_class=3)
+    flag_and_enlarge(data)
+    recipe = replace(Recipe(), {"data.probe": str(data), "data.mask_value": 100, "data.sizes": "pad"})
+    assert build.labelled_set(recipe, (50, 48)).images.shape == (6, 1, 50, 48)
+
+
+def test_the_preprocessing_has_all_that_the_recipe_says() -> None:
+    images = np.random.default_rng(0).random((6, 2, 20, 20), np.float32)
+    recipe = replace(Recipe(), {"data.center_crop": 16, "data.bin": 2, "data.stretch": "log", "data.bands": "joint"})
+    recipe = replace(recipe, {"data.mask_value": 100, "data.max_masked": 0.2, "data.sizes": "crop", "data.size": 20})
+    built = build.preprocess(recipe, images, build.pixel_policy(recipe)).config()
+    fitted = fit_preprocess(
+        images,
+        center_crop=16,
+        bin=2,
+        stretch="log",
+        bands="joint",
+        policy=PixelPolicy(100, 0.2, "crop", (20, 20)),
+    )
+    assert built == fitted.config()
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

@@ -213,7 +213,7 @@ def test_a_steerable_stem_fits_in_front(name: str) -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("name", NAMES)
 def test_onnx_gives_the_features(name: str, tmp_path: Any) -> None:
-    frozen = FrozenBackbone(Preprocess(None, 1, "none", None, [0.0], [1.0]), settled(name).fold())
+    frozen = FrozenBackbone(Preprocess.plain(1), settled(name).fold())
     write_onnx(frozen, images(4), tmp_path / "backbone.onnx")
     assert onnx_difference(tmp_path / "backbone.onnx", images(4), frozen(images(4))) <= 1e-5
 

@@ -8,13 +8,30 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tiny_run import STEM, write_run
+from torch import Tensor, nn
 
 import ssl_lens
+from ssl_lens import export as export_module
+from ssl_lens.data.pixels import PixelPolicy
+from ssl_lens.data.preprocess import fit_preprocess
 from ssl_lens.errors import InputError
-from ssl_lens.export import ONNX, WEIGHTS, export, load_backbone, untrained_backbone
+from ssl_lens.export import (
+    ONNX,
+    WEIGHTS,
+    FrozenBackbone,
+    export,
+    load_backbone,
+    load_preprocess,
+    onnx_difference,
+    untrained_backbone,
+    write_export,
+    write_onnx,
+)
+from ssl_lens.models.backbone import Backbone
 
 RAW = torch.from_numpy(np.random.default_rng(2).gamma(2.0, 1e-12, (3, 1, 40, 40)).astype(np.float32))
-NOT_NEEDED = "e2cnn pydantic lightly accelerate faiss sklearn matplotlib lenstronomy astropy ruamel onnx onnxruntime"
+NOT_NEEDED = "e2cnn pydantic lightly accelerate faiss sklearn matplotlib lenstronomy astropy h5py tifffile ruamel onnx "
+NOT_NEEDED += "onnxruntime"
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +106,67 @@ print(ssl_lens.load_backbone({str(exported)!r})(torch.full((1, 1, 40, 40), 1e-12
     assert float(process.stdout) == pytest.approx(expected, abs=1e-4)
 
 
+class Means(Backbone):
+    """The simplest backbone: means of 4 x 4 pixels."""
+
+    accepted_sizes = "any"
+
+    def stages(self, images: Tensor) -> list[Tensor]:
+        return [nn.functional.avg_pool2d(images, 4)]
+
+    def map_size(self, height: int, width: int) -> tuple[int, int]:
+        return height // 4, width // 4
+
+    def config(self) -> dict[str, object]:
+        return {}
+
+
+@pytest.mark.parametrize(
+    ("stretch", "bands"),
+    [("none", "joint"), ("asinh", "per_band"), ("log", "joint"), ("percentile", "per_band"), ("zscale", "joint")],
+)
+def test_onnx_stretches_and_fills(tmp_path, stretch, bands):
+    images = np.random.default_rng(3).gamma(2.0, 1e-12, (20, 2, 12, 12)).astype(np.float32)
+    policy = PixelPolicy(mask_value=100)
+    fitted = fit_preprocess(images, center_crop=8, bin=1, stretch=stretch, bands=bands, policy=policy)
+    frozen = FrozenBackbone(fitted, Means(in_channels=2, embed_dim=2, reduction=1))
+    raw = torch.from_numpy(images[:4]).clone()
+    write_onnx(frozen, raw, tmp_path / ONNX)
+    assert onnx_difference(tmp_path / ONNX, raw, frozen(raw)) <= 1e-5
+    flagged, sky = raw.clone(), raw.clone()
+    for place, value in (((0, 0, 5, 5), 100), ((0, 1, 3, 7), np.nan), ((1, 1, 4, 6), -np.inf)):
+        flagged[place], sky[place] = value, float(np.median(images[:, place[1]]))
+    assert onnx_difference(tmp_path / ONNX, flagged, frozen(sky)) <= 1e-5
+    assert (frozen(sky).view - frozen(raw).view)[:2].abs().max() > 1e-3
+
+
+def test_the_pixel_policy_travels_with_runs_and_exports(tmp_path):
+    policy = ["data.mask_value=100", "data.max_masked=0.2", "data.sizes=crop"]
+    run = write_run(tmp_path / "run", "data.stretch=log", "data.bands=joint", *policy, channels=2)
+    export(run, tmp_path / "out")
+    expected = PixelPolicy(100, 0.2, "crop", (40, 40))
+    for folder in (run, tmp_path / "out"):
+        assert load_preprocess(folder).policy == load_backbone(folder).preprocess.policy == expected
+        assert load_preprocess(folder).config() == load_preprocess(run).config()
+    raw = torch.cat([RAW, 2 * RAW], dim=1)
+    raw[0, 0, 20, 20], raw[1, 1, 20, 20] = 100, np.nan
+    features = load_backbone(run)(raw)
+    assert features.view.isfinite().all()
+    assert torch.equal(load_backbone(tmp_path / "out")(raw).view, features.view)
+    with pytest.raises(InputError, match="neither a run .* nor an export"):
+        load_preprocess(tmp_path)
+
+
+@pytest.mark.parametrize("part", ["onnx_difference", "_difference"])
+def test_an_export_that_differs_or_gives_nan_is_refused(plain_run, tmp_path, monkeypatch, part):
+    monkeypatch.setattr(export_module, "write_onnx", lambda *arguments: None)
+    monkeypatch.setattr(export_module, "onnx_difference", lambda *arguments: None)
+    for difference in (2e-5, float("nan")):
+        monkeypatch.setattr(export_module, part, lambda *arguments, difference=difference: difference)
+        with pytest.raises(RuntimeError, match="differs from its source"):
+            write_export(load_backbone(plain_run), tmp_path / "out", (40, 40))
+
+
 def test_untrained_networks_are_seeded_and_not_the_trained_one(plain_run):
     first, again, other = (untrained_backbone(plain_run, seed=seed) for seed in (0, 0, 1))
     name = "patch_embed.proj.weight"
@@ -133,7 +211,10 @@ def test_export_onto_a_file(plain_run, tmp_path):
         export(plain_run, tmp_path / "file")
 
 
-@pytest.mark.parametrize("damage", ["config cut off", "config of something else", "weights missing", "weights other"])
+@pytest.mark.parametrize(
+    "damage",
+    ["config cut off", "config of something else", "preprocessing other", "weights missing", "weights other"],
+)
 def test_a_damaged_export_is_one_line(exported, tmp_path, damage):
     for name in ("config.json", WEIGHTS):
         (tmp_path / name).write_bytes((exported / name).read_bytes())
@@ -142,6 +223,10 @@ def test_a_damaged_export_is_one_line(exported, tmp_path, damage):
             (tmp_path / "config.json").write_text('{"backbone": ')
         case "config of something else":
             (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
+        case "preprocessing other":
+            config = json.loads((exported / "config.json").read_text())
+            del config["preprocess"]["sky"]
+            (tmp_path / "config.json").write_text(json.dumps(config))
         case "weights missing":
             (tmp_path / WEIGHTS).unlink()
         case "weights other":

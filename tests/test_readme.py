@@ -73,7 +73,7 @@ def test_the_python_example_gives_the_shapes_it_says(tmp_path: Path, monkeypatch
 
     (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     recipe = load_recipe(ROOT / "recipes" / "esvit_equiv.yaml")
-    frozen = FrozenBackbone(Preprocess(None, 1, "none", None, [0.0], [1.0]), build.backbone(recipe, 1))
+    frozen = FrozenBackbone(Preprocess.plain(1), build.backbone(recipe, 1))
     monkeypatch.setattr("ssl_lens.export.load_backbone", lambda path: frozen)
     names: dict[str, object] = {}
     exec(compile(example, "README.md", "exec"), names)

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 
 from ssl_lens import build
-from ssl_lens.data.preprocess import fit_preprocess
 from ssl_lens.engine import checkpoint
 from ssl_lens.engine.checkpoint import Trainable
 from ssl_lens.engine.optim import adamw
@@ -23,18 +22,19 @@ optim: {epochs: 20, batch_size: 4}
 STEM = "model.stem={group: C4, fields: 4, kernel_size: 3}"
 
 
-def write_run(root: Path, *overrides: str) -> Path:
-    """Writes `root` as a run of 1-channel images of at least 32 px whose flux is about 1e-12."""
+def write_run(root: Path, *overrides: str, channels: int = 1) -> Path:
+    """Writes `root` as a run of images of at least 32 px whose flux is about 1e-12, more from channel to channel."""
     recipe_file = root.parent / f"{root.name}.yaml"
     recipe_file.write_text(RECIPE)
-    recipe, _ = resolve_auto(load_recipe(recipe_file, overrides), n_images=8, in_channels=1)
-    pixels = np.random.default_rng(0).gamma(2.0, 1e-12, (8, 1, 40, 40)).astype(np.float32)
+    recipe, _ = resolve_auto(load_recipe(recipe_file, overrides), n_images=8, in_channels=channels)
+    pixels = np.random.default_rng(0).gamma(2.0, 1e-12, (8, channels, 40, 40))
+    pixels = (pixels * np.arange(1, channels + 1)[:, None, None]).astype(np.float32)
     folder = RunFolder(root)
-    preprocess = fit_preprocess(pixels, center_crop=32, bin=1, stretch="asinh")
+    preprocess = build.preprocess(recipe, pixels, build.pixel_policy(recipe))
     root.mkdir()
     folder.recipe.write_text(recipe.to_yaml())
     folder.preprocess.write_text(json.dumps(preprocess.config()))
-    folder.images.write_text(json.dumps({"shape": [1, 40, 40], "names": [f"{i}.npy" for i in range(8)]}))
+    folder.images.write_text(json.dumps({"shape": [channels, 40, 40], "names": [f"{i}.npy" for i in range(8)]}))
     torch.manual_seed(0)
     student, teacher = build.network(recipe), build.network(recipe)
     trainable = Trainable(student, teacher, build.criterion(recipe), adamw(student), None)
@@ -53,3 +53,14 @@ def write_labelled_images(root: Path, *, per_class: int, classes: tuple[str, ...
             image = 1e-12 * (4 * blob + rng.normal(0, 0.3, blob.shape))
             np.save(root / name / f"{i:03d}.npy", image.astype(np.float32))
     return root
+
+
+def flag_and_enlarge(root: Path, *, value: float = 100.0) -> None:
+    """Of labelled images, flags 4 pixels of each class's image 0, and makes image 1 larger, 44x42 px, around."""
+    for folder in root.iterdir():
+        flagged, small = np.load(folder / "000.npy"), np.load(folder / "001.npy")
+        flagged[18:20, 18:20] = value
+        large = np.full((44, 42), value / 2, np.float32)
+        large[2:-2, 1:-1] = small
+        np.save(folder / "000.npy", flagged)
+        np.save(folder / "001.npy", large)

@@ -73,9 +73,9 @@ class Pretraining:
             torch.set_num_threads(recipe.run.cpu_threads or max(1, cpu_count() // self.accelerator.num_processes))
         with self.accelerator.main_process_first():  # the others find the cache filled
             images = build.image_set(recipe, quarantine=self.folder.quarantine)
-            labelled = build.labelled_set(recipe)
+            labelled = build.labelled_set(recipe, images.images.shape[2:])
         self.names = images.names
-        self.preprocess = build.preprocess(recipe, images.images).to(self.device)
+        self.preprocess = build.preprocess(recipe, images.images, images.policy).to(self.device)
         self.batches = Batches(
             images.images,
             batch_size=recipe.optim.batch_size,

@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 from typing import get_args
 
-from ssl_lens.data.pixels import PixelPolicy, Sizes
 from ssl_lens.errors import InputError
 from ssl_lens.evaluation.augment import Augmentation
 from ssl_lens.evaluation.features import Pooling
@@ -123,11 +122,6 @@ def _add_common(parser: argparse.ArgumentParser, *, pooling: Pooling) -> None:
     parser.add_argument(
         "--split", metavar="FILE", type=Path, help="names of the images to evaluate on, not train; default: a fifth"
     )
-    parser.add_argument("--mask-value", metavar="X", type=float, help="pixels of this value are filled, as NaN is")
-    parser.add_argument("--sizes", choices=get_args(Sizes), default="refuse", help="images of unequal size")
-    parser.add_argument(
-        "--size", metavar="PX", type=positive, help="side to crop or pad to; default: of the extreme one"
-    )
     parser.add_argument(
         "--pooling",
         choices=get_args(Pooling),
@@ -135,11 +129,6 @@ def _add_common(parser: argparse.ArgumentParser, *, pooling: Pooling) -> None:
         help="view: mean of the last map; stats: its mean, maximum and std; rings: its mean and std in concentric "
         "rings; stages, stage_rings: the same of every stage (default %(default)s)",
     )
-
-
-def pixel_policy(options: argparse.Namespace) -> PixelPolicy:
-    """What the options say of flagged pixels and sizes."""
-    return PixelPolicy(options.mask_value, sizes=options.sizes, size=options.size)
 
 
 def check_finetune(options: argparse.Namespace) -> None:

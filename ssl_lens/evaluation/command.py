@@ -14,7 +14,7 @@ import torch
 from ssl_lens.console import show_progress
 from ssl_lens.data.images import load_images
 from ssl_lens.errors import one_line_errors
-from ssl_lens.evaluation.arguments import frozen_parser, pixel_policy, positive
+from ssl_lens.evaluation.arguments import frozen_parser, positive
 from ssl_lens.evaluation.features import extract, preprocessed, whitened
 from ssl_lens.evaluation.knn import knn_probabilities, knn_scores
 from ssl_lens.evaluation.linear_probe import linear_probabilities
@@ -84,7 +84,7 @@ def _evaluate_frozen(
     show_progress()
     out = options.out or options.model / "eval" / command
     frozen = load_backbone(options.model).to(_device())
-    images = load_images(options.data, in_channels=frozen.backbone.in_channels, policy=pixel_policy(options))
+    images = load_images(options.data, in_channels=frozen.backbone.in_channels, policy=frozen.preprocess.policy)
     division = divide_labelled(images, options.data, options.split, labels_per_class=options.labels_per_class)
     labels, num_classes = division.train.labels, len(division.train.classes)
     results: list[Result] = []

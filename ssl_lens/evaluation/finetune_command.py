@@ -16,7 +16,7 @@ from torch import Tensor
 from ssl_lens.console import show_progress
 from ssl_lens.data.images import ImageSet, load_images
 from ssl_lens.errors import InputError, one_line_errors
-from ssl_lens.evaluation.arguments import check_finetune, finetune_parser, pixel_policy
+from ssl_lens.evaluation.arguments import check_finetune, finetune_parser
 from ssl_lens.evaluation.augment import check_augmentation
 from ssl_lens.evaluation.classification import classify, train_classifier
 from ssl_lens.evaluation.command import log_result, settings_of
@@ -42,7 +42,7 @@ from ssl_lens.evaluation.regression_report import (
 )
 from ssl_lens.evaluation.report import summarise, table, write_numbers, write_report
 from ssl_lens.evaluation.saved import BestNetwork, save_network
-from ssl_lens.evaluation.start import Start, from_backbone, from_recipe, recipe_of
+from ssl_lens.evaluation.start import Start, from_backbone, from_recipe, pixel_policy, recipe_of
 from ssl_lens.recipe import Recipe
 
 logger = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ def finetune(arguments: Sequence[str] | None = None) -> None:
         recipe = recipe_of(options.model, options.overrides)
         out = _output_folder(options, recipe)
         with trainer.accelerator.main_process_first():  # the others find the cache filled
-            images = load_images(options.data, policy=pixel_policy(options), table=options.targets)
+            images = load_images(options.data, policy=pixel_policy(options.model, recipe), table=options.targets)
         if options.target is None:
             division = divide_labelled(images, options.data, options.split, labels_per_class=options.labels_per_class)
             _train_classifiers(_session(trainer, options, recipe, out, *division), division)
@@ -117,7 +117,7 @@ def _session(
     if recipe is None:
         start = from_backbone(Path(options.model), scratch=options.scratch)
     else:
-        start = from_recipe(recipe, _name(options), train.images)
+        start = from_recipe(recipe, _name(options), train)
     prepared = [_prepared(trainer, start, part) for part in (train, test)]
     check_augmentation(options.augmentation, *prepared[0].shape[2:])
     return _Session(

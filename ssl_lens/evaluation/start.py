@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, get_args
 
-import numpy as np
 import torch
 
 from ssl_lens import build, build_backbone
+from ssl_lens.data.images import ImageSet
+from ssl_lens.data.pixels import PixelPolicy
 from ssl_lens.data.preprocess import Preprocess
 from ssl_lens.errors import InputError
-from ssl_lens.export import load_backbone, untrained_backbone
+from ssl_lens.export import load_backbone, load_preprocess, untrained_backbone
 from ssl_lens.models.backbone import Backbone
 from ssl_lens.recipe import Recipe, load_recipe, recipe_of_network, replace
 from ssl_lens.sections import NetworkName
@@ -49,16 +50,21 @@ def recipe_of(model: str, overrides: Sequence[str]) -> Recipe | None:
     return None
 
 
-def from_recipe(recipe: Recipe, name: str, raw: np.ndarray) -> Start:
-    """Fresh weights for every seed; the preprocessing is fitted to raw training images [N, C, H, W]."""
-    preprocess = build.preprocess(recipe, raw)
-    height, width = preprocess.output_size(*raw.shape[2:])
+def pixel_policy(model: str, recipe: Recipe | None) -> PixelPolicy:
+    """How image files are to be read: as a recipe says, or without one as for the run or export `model`."""
+    return load_preprocess(model).policy if recipe is None else build.pixel_policy(recipe)
+
+
+def from_recipe(recipe: Recipe, name: str, images: ImageSet) -> Start:
+    """Fresh weights for every seed; the preprocessing is fitted to the training images."""
+    preprocess = build.preprocess(recipe, images.images, images.policy)
+    height, width = preprocess.output_size(*images.images.shape[2:])
     if recipe.model.image_size == "auto" and height == width:
         recipe = replace(recipe, {"model.image_size": height})
 
     def fresh(seed: int) -> Backbone:
         torch.manual_seed(seed)
-        return build_backbone.backbone(recipe, raw.shape[1])
+        return build_backbone.backbone(recipe, images.images.shape[1])
 
     return Start(preprocess, {f"{name} from scratch": fresh})
 

@@ -2,10 +2,11 @@
 
 import csv
 import json
+import logging
 from pathlib import Path
 
 import pytest
-from tiny_run import STEM, write_labelled_images, write_run
+from tiny_run import STEM, flag_and_enlarge, write_labelled_images, write_run
 
 from ssl_lens.evaluation.command import knn, linear_probe
 
@@ -59,6 +60,24 @@ def test_whitened_neighbours_are_a_method_of_their_own(run, data):
     assert knn(f"{run} --data {data} --labels-per-class all --whiten 4 --untrained".split()) == 0
     rows = _rows(run / "eval" / "knn")
     assert [row["method"] for row in rows] == ["tiny", "tiny, whitened", "untrained", "untrained, whitened"]
+
+
+def test_flagged_and_unequal_images_are_read_as_the_run_says(tmp_path, caplog, capsys):
+    """Nothing is asked: the run was made with mask value 100 and sizes=crop on images of 40x40 px."""
+    data = write_labelled_images(tmp_path / "data", per_class=15)
+    run = write_run(tmp_path / "tiny", "data.mask_value=100", "data.sizes=crop")
+    arguments = f"--data {data} --labels-per-class all".split()
+    assert linear_probe([str(run), *arguments, "--out", str(tmp_path / "clean")]) == 0
+    flag_and_enlarge(data)
+    with caplog.at_level(logging.INFO):
+        assert linear_probe([str(run), *arguments, "--out", str(tmp_path / "flagged")]) == 0
+    assert "8 flagged pixels of 2 images filled" in caplog.text
+    assert "30 images of shape (1, 40, 40)" in caplog.text
+    clean, flagged = (_rows(tmp_path / name)[0] for name in ("clean", "flagged"))
+    assert float(flagged["accuracy"]) == float(clean["accuracy"]) == 1
+    other = write_run(tmp_path / "other")
+    assert linear_probe([str(other), *arguments]) == 2
+    assert "mixes image shapes" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

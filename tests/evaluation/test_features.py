@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_lens.data.preprocess import Preprocess
+from ssl_lens.data.stretch import no_stretch
 from ssl_lens.evaluation.features import extract, map_statistics, preprocessed, ring_statistics, whitened
 from ssl_lens.export import FrozenBackbone
 from ssl_lens.models.backbone import Backbone
@@ -27,7 +28,7 @@ class TwoStages(Backbone):
 @pytest.fixture
 def frozen() -> FrozenBackbone:
     torch.manual_seed(0)
-    return FrozenBackbone(Preprocess(None, 1, "none", None, [5.0], [2.0]), TwoStages())
+    return FrozenBackbone(Preprocess(None, 1, no_stretch(1), mean=[5.0], std=[2.0], sky=[5.0]), TwoStages())
 
 
 IMAGES = np.random.default_rng(0).normal(5, 2, (7, 1, 8, 8)).astype(np.float32)

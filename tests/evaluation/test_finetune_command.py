@@ -2,12 +2,15 @@
 
 import csv
 import json
+import logging
 from pathlib import Path
 
 import pytest
-from tiny_run import RECIPE, STEM, write_labelled_images, write_run
+from tiny_run import RECIPE, STEM, flag_and_enlarge, write_labelled_images, write_run
 
+from ssl_lens.data.pixels import PixelPolicy
 from ssl_lens.evaluation.finetune_command import finetune
+from ssl_lens.export import load_preprocess
 
 QUICK = "--labels-per-class 8 --seeds 1 --epochs 1 --batch-size 8"
 
@@ -79,6 +82,20 @@ def test_a_network_is_trained_by_its_name_with_what_is_overridden(data, tmp_path
     with (tmp_path / "out" / "training.csv").open() as file:
         (epoch,) = csv.DictReader(file)
     assert (epoch["images"], epoch["epoch"], epoch["validation_loss"]) == ("16", "1", "")
+
+
+def test_flagged_and_unequal_images_are_read_as_the_recipe_or_the_run_says(tmp_path, caplog):
+    data = write_labelled_images(tmp_path / "data", per_class=15)
+    flag_and_enlarge(data)
+    run = write_run(tmp_path / "tiny", "data.mask_value=100", "data.sizes=crop")
+    named = ["resnet_micro", "model.stages=1", "data.mask_value=100", "data.sizes=pad", "--save", "saved"]
+    for model, shape in (([str(run)], "(1, 40, 40)"), (named, "(1, 44, 42)"), (["saved"], "(1, 44, 42)")):
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            assert finetune([*model, "--data", str(data), *QUICK.split(), "--out", f"out/{model[0]}"]) == 0
+        assert "8 flagged pixels of 2 images filled" in caplog.text
+        assert f"30 images of shape {shape}" in caplog.text
+    assert load_preprocess("saved").policy == PixelPolicy(100, sizes="pad", size=(44, 42))
 
 
 @pytest.mark.parametrize(

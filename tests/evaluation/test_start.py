@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from ssl_lens.data.images import ImageSet
 from ssl_lens.data.preprocess import Preprocess
 from ssl_lens.errors import InputError
 from ssl_lens.evaluation.start import from_backbone, from_recipe, recipe_of
@@ -17,7 +18,7 @@ from ssl_lens.recipe import recipe_of_network
 
 @pytest.mark.parametrize(("backbone", "loses"), [(SteerableCNN(1, "C4", fields=(2, 2)), True), (ResNet(1, 4), False)])
 def test_an_export_whose_training_may_lose_the_symmetry_says_so(backbone, loses, tmp_path, caplog):
-    write_export(FrozenBackbone(Preprocess(None, 1, "none", None, [0.0], [1.0]), backbone), tmp_path / "out", (16, 16))
+    write_export(FrozenBackbone(Preprocess.plain(1), backbone), tmp_path / "out", (16, 16))
     with caplog.at_level(logging.WARNING):
         start = from_backbone(tmp_path / "out", scratch=True)
     assert ("give its run to keep the symmetry" in caplog.text) == loses
@@ -30,7 +31,7 @@ def test_an_export_whose_training_may_lose_the_symmetry_says_so(backbone, loses,
 def test_a_network_of_one_size_is_built_for_the_prepared_image():
     recipe = recipe_of_network("levit", ["data.center_crop=48", "data.bin=2"])
     raw = np.random.default_rng(0).random((4, 1, 60, 60), dtype=np.float32)
-    (make,) = from_recipe(recipe, "levit", raw).networks.values()
+    (make,) = from_recipe(recipe, "levit", ImageSet(raw, tuple("abcd"), None, ())).networks.values()
     assert make(0).config()["image_size"] == 24
     first, again, other = (make(seed).state_dict()["stem.conv1.linear.weight"] for seed in (1, 1, 2))
     assert torch.equal(first, again)
