@@ -97,7 +97,7 @@ def _views(options: argparse.Namespace) -> None:
     from ssl_lens.views.picture import save_views
 
     recipe = load_recipe(options.recipe, options.overrides)
-    images = build.image_set(recipe).images
+    images = build.images_to_fit(build.image_set(recipe))
     preprocess = build.preprocess(recipe, images)
     shown = np.linspace(0, len(images) - 1, min(SHOWN_IMAGES, len(images))).astype(np.int64)
     prepared = preprocess(torch.from_numpy(images[shown]))

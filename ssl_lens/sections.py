@@ -84,7 +84,8 @@ class Data(Section):
 
     mask_value: flagged pixels, filled like NaN by the median of their channel; an image with more than max_masked of a
     channel flagged is left out. sizes: what becomes of images of unequal size, cropped or padded to `size` or else to
-    the smallest or largest.
+    the smallest or largest. A `path` that is a pattern, a URL or a .tar is streamed, by `workers` processes beside each
+    (0: by itself), which draw every image from the next `shuffle_buffer` ones.
     """
 
     path: str | None = None
@@ -98,6 +99,8 @@ class Data(Section):
     center_crop: Count | None = None
     bin: Count = 1
     stretch: Literal["none", "asinh"] = "none"
+    workers: Annotated[int, Field(ge=0)] = 2
+    shuffle_buffer: Count = 1000
     simulate: Simulate = Simulate()
 
 
