@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 SIZES = "sizes.json"  # beside the shards: the convention of webdataset and open_clip
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".tar.zst")
-_MOST_SHARDS = 1_000_000
+_MOST_SHARDS = 100_000
 
 
 class Shard(NamedTuple):

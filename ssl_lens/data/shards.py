@@ -65,15 +65,15 @@ class ShardSet:
         """
         size = 4 * int(np.prod(self.shape))
         wanted = max(1, min(_SAMPLED_IMAGES, limit_bytes // size))
-        images, bad = [], 0
+        images, bad = [], []
         for name, entry in islice(_spread(self.shards, wanted), wanted):
             try:
                 images.append(self.decoded(entry))
             except UnreadableImage as error:
-                bad += 1
-                refuse_many_bad(bad, len(images) + bad, f"{name}: {error}")
+                bad.append(f"{name}: {error}")
+            refuse_many_bad(bad, len(images) + len(bad))
         if not images:
-            raise InputError(f"none of {bad} images tried is usable; mend the shards")
+            raise InputError(f"none of {len(bad)} images tried is usable, such as {bad[0]}; mend the shards")
         return np.stack(images)
 
 
@@ -104,12 +104,12 @@ def offsets_of(shards: Sequence[Shard]) -> np.ndarray:
     return np.array(list(accumulate((shard.count for shard in shards[:-1]), initial=0)), dtype=np.int64)
 
 
-def refuse_many_bad(bad: int, seen: int, example: str) -> None:
-    """Raises InputError where more than 1 % of at least 100 images are bad."""
-    if seen >= JUDGED_FROM and bad > MOST_BAD * seen:
+def refuse_many_bad(bad: Sequence[str], seen: int) -> None:
+    """Raises InputError where the bad images, with their reasons, are more than 1 % of at least 100 seen."""
+    if seen >= JUDGED_FROM and len(bad) > MOST_BAD * seen:
         raise InputError(
-            f"{bad} of {seen} images read from the shards are unusable, such as {example}; mend the shards, since at "
-            f"most {MOST_BAD:.0%} are left out"
+            f"{len(bad)} of {seen} images read from the shards are unusable, such as {bad[0]}; mend the shards, since "
+            f"at most {MOST_BAD:.0%} are left out"
         )
 
 

@@ -177,15 +177,15 @@ def micro_batches(shards: ShardSet, split: Split, rank: int, worker: int, first:
     """
     images = _images(shards, split, rank, worker, first)
     ahead: list[_Found] = []  # read to replace bad ones before them
-    bad = seen = 0
+    bad, seen = [], 0
 
     def following() -> _Found:
-        nonlocal bad, seen
+        nonlocal seen
         found = next(images)
         seen += 1
         if found.image is None:
-            bad += 1
-            refuse_many_bad(bad, seen, f"{found.name}: {found.reason}")
+            bad.append(f"{found.name}: {found.reason}")
+        refuse_many_bad(bad, seen)
         return found
 
     while True:
