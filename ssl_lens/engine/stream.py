@@ -271,5 +271,5 @@ def _context() -> multiprocessing.context.BaseContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])  # imported once for all readers
+    context.set_forkserver_preload(["ssl_lens.engine.trainer"])  # what the run's script imports: once for all readers
     return context
