@@ -28,29 +28,36 @@ from ssl_lens.views.photometry import Effect, Photometry
 if TYPE_CHECKING:  # an exported backbone is rebuilt here with torch and timm alone
     from ssl_lens.data.images import ImageSet
     from ssl_lens.data.packed_images import Images
+    from ssl_lens.data.shards import ShardSet
     from ssl_lens.recipe import Recipe
     from ssl_lens.sections import Simulate
 
 logger = logging.getLogger(__name__)
 
+MOST_TO_FIT = 512 << 20  # bytes of raw images that are read from shards at once
 FEW_REGIONS = 9  # of a local crop's last map; below, matching regions means little
 
 
-def image_set(recipe: Recipe, *, quarantine: Path | None = None) -> ImageSet:
-    """The unlabelled images of a recipe: the folder `data.path` without the names in `data.exclude`, or a simulated
-    set, announced, cached and used again.
+def image_set(recipe: Recipe, *, quarantine: Path | None = None) -> ImageSet | ShardSet:
+    """The unlabelled images of a recipe: the folder `data.path` without the names in `data.exclude`, the shards that
+    it names, or a simulated set, announced, cached and used again.
 
-    Raises: InputError if the folder cannot be used or excludes every image.
+    Raises: InputError if the folder or shards cannot be used, or every image is excluded.
     """
     from ssl_lens.data.images import load_images
+    from ssl_lens.data.shard_list import are_shards
     from ssl_lens.data.splits import divide, own_division, read_names
 
     data = recipe.data
+    if data.path is not None and are_shards(data.path):
+        return _shard_set(recipe)
     if data.path is None:
         logger.info("data.path is not set: simulating lenses; give data.path=DIR for your own images")
     folder = Path(data.path) if data.path else simulated_set(data.simulate)
     in_channels = None if data.in_channels == "auto" else data.in_channels
-    images = load_images(folder, in_channels=in_channels, quarantine=quarantine, policy=pixel_policy(recipe))
+    images = load_images(
+        folder, in_channels=in_channels, quarantine=quarantine, policy=pixel_policy(recipe), layout=data.layout
+    )
     if images.held_out is not None:
         logger.info("%d images held out for tests are left out of pretraining", images.held_out.sum())
         images, _ = own_division(images, None)
@@ -78,6 +85,26 @@ def simulated_set(simulate: Simulate) -> Path:
     )
 
 
+def _shard_set(recipe: Recipe) -> ShardSet:
+    from ssl_lens.data.shards import find_shards
+
+    data = recipe.data
+    if data.exclude is not None:
+        raise InputError(
+            f"data.exclude={data.exclude} cannot leave images out of shards, which are streamed; write shards without "
+            "them, or put the shards into a folder for data.path, which is packed"
+        )
+    in_channels = None if data.in_channels == "auto" else data.in_channels
+    return find_shards(data.path, policy=pixel_policy(recipe), in_channels=in_channels)
+
+
+def images_to_fit(images: ImageSet | ShardSet) -> Images:
+    """Raw images [N, C, H, W] that stand for the set: all that lie in an array, some of those in shards."""
+    from ssl_lens.data.shards import ShardSet
+
+    return images.sample(MOST_TO_FIT) if isinstance(images, ShardSet) else images.images
+
+
 def labelled_set(recipe: Recipe, size: tuple[int, int]) -> ImageSet | None:
     """The labelled images of the online probe (`data.probe`), or None.
 
@@ -93,7 +120,7 @@ def labelled_set(recipe: Recipe, size: tuple[int, int]) -> ImageSet | None:
     policy = pixel_policy(recipe)
     if policy.sizes != "refuse":
         policy = dataclasses.replace(policy, size=size)
-    images = load_images(Path(recipe.data.probe), policy=policy)
+    images = load_images(Path(recipe.data.probe), policy=policy, layout=recipe.data.layout)
     if images.labels is None:
         raise InputError(f"data.probe={recipe.data.probe} has no labels; give a folder with one folder per class")
     return images.labelled()

@@ -101,7 +101,7 @@ def _views(options: argparse.Namespace) -> None:
 
     recipe = load_recipe(options.recipe, options.overrides)
     image_set = build.image_set(recipe)
-    images = image_set.images
+    images = build.images_to_fit(image_set)
     preprocess = build.preprocess(recipe, images, image_set.policy)
     shown = np.linspace(0, len(images) - 1, min(SHOWN_IMAGES, len(images))).astype(np.int64)
     prepared = preprocess(torch.from_numpy(images[shown]))

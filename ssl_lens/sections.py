@@ -6,6 +6,7 @@ from typing import Annotated, Literal, TypeAlias, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from ssl_lens.data.layouts import LayoutName
 from ssl_lens.data.simulation.parameters import Model as Telescope
 from ssl_lens.data.simulation.parameters import Parameters
 
@@ -93,10 +94,13 @@ class Data(Section):
     mask_value: flagged pixels, filled like NaN by the median of their channel; an image with more than max_masked of a
     channel flagged is left out. sizes: what becomes of images of unequal size, cropped or padded to `size`, a side, or
     else to the smallest or largest height and width. stretch: how bright pixels are compressed, by numbers fitted to
-    the whole set: of each band, or joint ones, which keep the ratios of bands.
+    the whole set: of each band, or joint ones, which keep the ratios of bands. A `path` that is a pattern, a URL or a
+    .tar is streamed, by `workers` processes beside each (0: by itself), which draw every image from the next
+    `shuffle_buffer` ones. layout: what the folders mean.
     """
 
     path: str | None = None
+    layout: LayoutName = "auto"
     exclude: str | None = None
     probe: str | None = None
     in_channels: Auto | Count = "auto"
@@ -108,6 +112,8 @@ class Data(Section):
     bin: Count = 1
     stretch: Literal["none", "asinh", "log", "percentile", "zscale"] = "none"
     bands: Literal["per_band", "joint"] = "per_band"
+    workers: Annotated[int, Field(ge=0)] = 2
+    shuffle_buffer: Count = 1000
     simulate: Simulate = Simulate()
 
 

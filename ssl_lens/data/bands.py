@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ssl_lens.data.formats.reading import SUFFIXES, read_images
-from ssl_lens.data.formats.sample import Sample, UnreadableImage
+from ssl_lens.data.formats.sample import Damaged, Sample, UnreadableImage
 from ssl_lens.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -80,6 +80,8 @@ def read_source(root: Path, source: Source) -> Iterator[Sample]:
     for band, file in zip(source.bands, source.files, strict=True):
         samples = read_images(root / file)
         sample = next(samples)
+        if isinstance(sample, Damaged):
+            raise UnreadableImage(f"{band}: {sample.reason}")
         if next(samples, None) is not None:
             raise UnreadableImage(f"{band} holds several images; needed is one per file")
         if bands and sample.image.shape[1:] != bands[0].shape[1:]:

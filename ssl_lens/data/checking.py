@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ssl_lens.data.finding import Found, described, find_images
+from ssl_lens.data.formats.reading import file_of
 from ssl_lens.data.formats.sample import Sample
 from ssl_lens.data.images import check_quarantined, check_shape
 from ssl_lens.data.layouts import TRAIN, LayoutName
@@ -227,7 +228,7 @@ class _Shown:
     def add(self, name: str, read: Read) -> None:
         if read.sample is None:
             return
-        file = name.rsplit("#", 1)[0]
+        file = file_of(name)
         label = read.sample.label or self._class.get(file) or NO_CLASS
         self._seen[label] += 1
         if label not in self._kept and len(self._kept) == SHOWN_CLASSES:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ssl_lens.data.bands import Source, find_sources
-from ssl_lens.data.formats.reading import SUFFIXES, is_image
+from ssl_lens.data.formats.reading import SUFFIXES, file_of, is_image
 from ssl_lens.data.layouts import LayoutName, arranged, named_layout
 from ssl_lens.data.pixels import PixelPolicy
 from ssl_lens.data.tables import SUFFIXES as TABLE_SUFFIXES
@@ -75,7 +75,7 @@ def described(known: Table, table: Table | None, layout: LayoutName) -> Table:
     Raises: InputError if an image does not lie where the layout has it, or a column of numbers is in both.
     """
     given = joined(known.names, table) if table is not None else Table((), (), (), {})
-    labels, parts = arranged(known.names, layout)
+    labels, parts = arranged([file_of(name) for name in known.names], layout)
     both = known.targets.keys() & given.targets.keys()
     if both:
         raise InputError(f"{', '.join(sorted(both))} of the images is in their files and in a table; rename the column")
@@ -88,7 +88,7 @@ def described(known: Table, table: Table | None, layout: LayoutName) -> Table:
 
 
 def _listed_sources(root: Path, table: Table) -> tuple[Source, ...]:
-    files = sorted({name if (root / name).is_file() else name.rsplit("#", 1)[0] for name in table.names})
+    files = sorted({name if (root / name).is_file() else file_of(name) for name in table.names})
     if all((root / file).is_file() for file in files):
         return tuple(Source(file, (file,)) for file in files)
     in_bands = {source.name: source for source in find_sources(_image_files(root)) if source.bands}

@@ -36,7 +36,7 @@ class ImageSet:
     Attributes:
         images: raw pixels [N, C, H, W], float32; read from disk when asked for, if loaded from there.
         names: file of each image, relative to the set's folder, with `/`; the 13th image of a file that holds many is
-            `file.npy#000012`, one of an archive `file.tar/KEY`, and one joined of band folders is called as the object,
+            `file.npy#000012`, one of an archive `file.tar#KEY`, and one joined of band folders is called as the object,
             `lens/100002`.
         labels: class of each image [N], int64, an index into `classes`, `UNLABELLED` where it is not known; None if
             no image has one.

@@ -42,7 +42,7 @@ def cache_folder() -> Path:
 def packed(found: Found, cache: Path) -> Pack:
     """The pack of the images found: from `cache` if no file changed since, else made there now.
 
-    A file of several images gives them as `name#000000`, `name#000001`, ..., an archive as `name/KEY`; one that breaks
+    A file of several images gives them as `name#000000`, `name#000001`, ..., an archive as `name#KEY`; one that breaks
     off gives what lies before the damage, and a reason.
 
     Raises:

@@ -119,8 +119,22 @@ def common_size(
     return chosen(shape[1] for shape in shapes), chosen(shape[2] for shape in shapes)
 
 
-def fault(image: np.ndarray) -> str | None:
-    """Why an image of finite pixels is unusable, or None."""
+def usable(image: np.ndarray, policy: PixelPolicy) -> tuple[np.ndarray, int]:
+    """An image [C, H, W] with its flagged pixels filled, at the policy's size if it has one; and how many were filled.
+
+    Raises:
+        UnreadableImage: more than `max_masked` of a channel is flagged, a size that cannot be made the policy's, or all
+            pixels are equal.
+    """
+    image, flagged = fill_flagged(image, policy)
+    if policy.size is not None:
+        (height, width), (rows, columns) = policy.size, image.shape[1:]
+        given = f"{rows}x{columns} pixels but size={height}x{width}"
+        if policy.sizes == "crop" and (rows < height or columns < width):
+            raise UnreadableImage(f"{given} to crop to; give a smaller size")
+        if policy.sizes == "pad" and (rows > height or columns > width):
+            raise UnreadableImage(f"{given} to pad to; give a larger size")
+        image = fit_size(image, height, width)
     if image.min() == image.max():
-        return f"constant: every pixel is {image.flat[0]:g}"
-    return None
+        raise UnreadableImage(f"constant: every pixel is {image.flat[0]:g}")
+    return image, flagged

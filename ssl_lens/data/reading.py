@@ -9,14 +9,12 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 from tqdm import tqdm
 
 from ssl_lens.data.bands import Source, read_source
 from ssl_lens.data.finding import Found
-from ssl_lens.data.formats.sample import Sample, UnreadableImage
-from ssl_lens.data.pixels import PixelPolicy, fault, fill_flagged, fit_size
-from ssl_lens.errors import InputError
+from ssl_lens.data.formats.sample import Damaged, Sample, UnreadableImage
+from ssl_lens.data.pixels import PixelPolicy, usable
 
 _CHUNK = 128  # files opened ahead, with up to two images each: bounds memory
 
@@ -54,10 +52,8 @@ def read_all(found: Found) -> Iterator[tuple[str, Read]]:
             chunk = found.sources[begin : begin + _CHUNK]
             for source, (first, rest) in zip(chunk, pool.map(start, chunk), strict=True):
                 for i, read in enumerate(chain(first, rest)):
-                    if read.name is not None:
-                        name = f"{source.name}/{read.name}"
-                    else:
-                        name = source.name if len(first) == 1 else f"{source.name}#{i:06d}"
+                    alone = len(first) == 1 and read.name is None
+                    name = source.name if alone else f"{source.name}#{read.name or f'{i:06d}'}"
                     if found.holds(source.name, name):
                         yield name, read
                 bar.update()
@@ -74,24 +70,12 @@ def _read_source(root: Path, source: Source, policy: PixelPolicy) -> Iterator[Re
         except UnreadableImage as error:
             yield Read(None, None, 0, str(error))
             return
+        if isinstance(sample, Damaged):
+            yield Read(None, sample.name, 0, sample.reason)
+            continue
         try:
-            image, flagged = fill_flagged(sample.image, policy)
+            image, flagged = usable(sample.image, policy)
         except UnreadableImage as error:
             yield Read(None, sample.name, 0, str(error))
             continue
-        image = _to_given_size(image, source.name, policy)
-        reason = fault(image)
-        yield Read(None if reason else sample._replace(image=image), sample.name, flagged, reason or "")
-
-
-def _to_given_size(image: np.ndarray, name: str, policy: PixelPolicy) -> np.ndarray:
-    """The image at `policy.size`, if one is given."""
-    if policy.size is None:
-        return image
-    (height, width), (rows, columns) = policy.size, image.shape[1:]
-    given = f"{name} has {rows}x{columns} pixels but size={height}x{width}"
-    if policy.sizes == "crop" and (rows < height or columns < width):
-        raise InputError(f"{given} to crop to; give a smaller size")
-    if policy.sizes == "pad" and (rows > height or columns > width):
-        raise InputError(f"{given} to pad to; give a larger size")
-    return fit_size(image, height, width)
+        yield Read(sample._replace(image=image), sample.name, flagged, "")

@@ -13,6 +13,7 @@ import pyarrow.csv
 import pyarrow.parquet
 from pyarrow import compute
 
+from ssl_lens.data.formats.reading import file_of
 from ssl_lens.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -88,10 +89,11 @@ def write_table(table: Table, path: Path) -> None:
 def joined(names: Sequence[str], table: Table) -> Table:
     """What `table` says of these images, in their order; nothing where it has no line.
 
-    An image `file.npy#000012` has the line of its file if none is its own. Lines without an image are told in the log.
+    An image `file.npy#000012` or `file.tar#KEY` has the line of its file if none is its own. Lines without an image are
+    told in the log.
     """
     place = {name: i for i, name in enumerate(table.names)}
-    files = [name if name in place else name.rsplit("#", 1)[0] for name in names]
+    files = [name if name in place else file_of(name) for name in names]
     lines = np.array([place.get(file, -1) for file in files], dtype=np.int64)
     if idle := len(place.keys() - set(files)):
         logger.info("%d of %d lines of the table belong to no image", idle, len(table.names))

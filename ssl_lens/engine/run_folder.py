@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ MAY_CHANGE_ON_RESUME = {"run"}  # sections that do not decide the numbers of a r
 class RunFolder:
     """Paths of one run.
 
-    recipe.yaml (resolved) · preprocess.json · environment.json · images.json (shape, names) · metrics.jsonl ·
+    recipe.yaml (resolved) · preprocess.json · environment.json · images.json (shape, names or shards) · metrics.jsonl ·
     tensorboard/ · plots/ · checkpoints/ · quarantine.tsv (unreadable images) · skipped_steps.jsonl (not finite)
     """
 
@@ -51,24 +50,22 @@ class RunFolder:
                 f"run.folder={self.root} exists already; set run.resume=auto to continue it or run.folder to a new one"
             )
 
-    def write_head(
-        self, recipe: Recipe, preprocess: dict[str, Any], shape: Sequence[int], names: Sequence[str]
-    ) -> None:
+    def write_head(self, recipe: Recipe, preprocess: dict[str, Any], images: dict[str, Any]) -> None:
         """Writes what describes the run; on resume, first checks that it is the same run on the same images.
 
         Args:
-            shape, names: of the raw images, [C, H, W].
+            images: `shape` [C, H, W] of the raw images, and their `names` or, of streamed ones, the number in each of
+                the `shards`.
 
         Raises: InputError naming the first key in which the recipe on disk differs, or the images.
         """
         self.plots.mkdir(parents=True, exist_ok=True)
         if self.recipe.is_file():
             _refuse_other_recipe(load_recipe(self.recipe), recipe, self.root)
-        images = {"shape": list(shape), "names": list(names)}
         if self.images.is_file() and (before := json.loads(self.images.read_text(encoding="utf-8"))) != images:
             raise InputError(
-                f"{self.root} was run on {len(before['names'])} images of shape {before['shape']}, data.path now gives "
-                f"{len(names)} of shape {images['shape']}, not the same; restore them or set run.folder anew"
+                f"{self.root} was run on {_told(before)}, data.path now gives {_told(images)}, not the same; "
+                "restore them or set run.folder anew"
             )
         self.images.write_text(json.dumps(images, indent=0) + "\n", encoding="utf-8")
         self.recipe.write_text(recipe.to_yaml(), encoding="utf-8")
@@ -87,6 +84,13 @@ class RunFolder:
         """Adds one JSON line to `file`."""
         with file.open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(record) + "\n")
+
+
+def _told(images: dict[str, Any]) -> str:
+    if "names" in images:
+        return f"{len(images['names'])} images of shape {images['shape']}"
+    counts = images["shards"].values()
+    return f"{sum(counts)} images of shape {images['shape']} in {len(counts)} shards"
 
 
 def environment() -> dict[str, Any]:

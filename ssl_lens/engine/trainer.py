@@ -17,7 +17,9 @@ from joblib import cpu_count
 from torch import nn
 
 from ssl_lens import build
+from ssl_lens.data.images import ImageSet
 from ssl_lens.data.preprocess import pixel_range
+from ssl_lens.data.shards import ShardSet
 from ssl_lens.engine import checkpoint
 from ssl_lens.engine.batches import Batches
 from ssl_lens.engine.checkpoint import Trainable
@@ -26,6 +28,7 @@ from ssl_lens.engine.optim import adamw, clip_per_tensor, freeze_last_layer, set
 from ssl_lens.engine.reporter import Reporter
 from ssl_lens.engine.run_folder import RunFolder
 from ssl_lens.engine.schedules import Hyperparameters
+from ssl_lens.engine.stream import Stream
 from ssl_lens.engine.student_teacher import make_teacher, update_teacher
 from ssl_lens.errors import InputError
 from ssl_lens.losses.criterion import Losses
@@ -73,25 +76,22 @@ class Pretraining:
             torch.set_num_threads(recipe.run.cpu_threads or max(1, cpu_count() // self.accelerator.num_processes))
         with self.accelerator.main_process_first():  # the others find the cache filled
             images = build.image_set(recipe, quarantine=self.folder.quarantine)
-            labelled = build.labelled_set(recipe, images.images.shape[2:])
+            raw = build.images_to_fit(images)
+            labelled = build.labelled_set(recipe, raw.shape[2:])
         self.names = images.names
-        self.preprocess = build.preprocess(recipe, images.images, images.policy).to(self.device)
-        self.batches = Batches(
-            images.images,
-            batch_size=recipe.optim.batch_size,
-            accumulate=recipe.optim.accumulate,
-            seed=recipe.seed,
-            rank=self.accelerator.process_index,
-            world_size=self.accelerator.num_processes,
-            device=self.device,
-        )
-        self.pixel_range = pixel_range(self.preprocess, images.images)
-        self.recipe, choices = resolve_auto(recipe, n_images=len(images), in_channels=images.images.shape[1])
+        self.preprocess = build.preprocess(recipe, raw, images.policy).to(self.device)
+        self.pixel_range = pixel_range(self.preprocess, raw)
+        shape = raw.shape[1:]
+        del raw  # of shards, a copy
+        self.batches = self._make_batches(recipe, images)
+        self.recipe, choices = resolve_auto(recipe, n_images=len(images), in_channels=shape[0])
         self._build()
-        size = self.preprocess.output_size(*images.images.shape[2:])
+        size = self.preprocess.output_size(*shape[1:])
         choices += build.check_sizes(self.recipe, self.trainable.student.backbone, *size)
         if self.accelerator.is_main_process:
-            self.folder.write_head(self.recipe, self.preprocess.config(), images.images.shape[1:], self.names)
+            shards = {name: count for _, name, count in images.shards} if isinstance(images, ShardSet) else None
+            listed = {"names": list(self.names)} if shards is None else {"shards": shards}
+            self.folder.write_head(self.recipe, self.preprocess.config(), {"shape": list(shape), **listed})
             for choice in choices:
                 logger.info(choice)
         self.start = self._resume()
@@ -105,6 +105,31 @@ class Pretraining:
             labelled=labelled,
             steps_per_epoch=self.batches.steps_per_epoch,
             start=self.start,
+        )
+
+    def _make_batches(self, recipe: Recipe, images: ImageSet | ShardSet) -> Batches | Stream:
+        optim, rank, ranks = recipe.optim, self.accelerator.process_index, self.accelerator.num_processes
+        if isinstance(images, ShardSet):
+            return Stream(
+                images,
+                batch_size=optim.batch_size,
+                accumulate=optim.accumulate,
+                seed=recipe.seed,
+                rank=rank,
+                world_size=ranks,
+                device=self.device,
+                workers=recipe.data.workers,
+                buffer=recipe.data.shuffle_buffer,
+                quarantine=self.folder.quarantine,
+            )
+        return Batches(
+            images.images,
+            batch_size=optim.batch_size,
+            accumulate=optim.accumulate,
+            seed=recipe.seed,
+            rank=rank,
+            world_size=ranks,
+            device=self.device,
         )
 
     def _build(self) -> None:
@@ -163,6 +188,8 @@ class Pretraining:
     def _close(self) -> None:
         """Draws the curves, ends trackers and process group: on all ranks at once, and after DDP, which holds it."""
         self.reporter.finish()
+        if isinstance(self.batches, Stream):
+            self.batches.close()
         self.student = self.trainable.student
         self.accelerator.free_memory()
         self.accelerator.wait_for_everyone()

@@ -1,8 +1,10 @@
 import io
+import json
 import logging
 import os
 import subprocess
 import sys
+import tarfile
 import tracemalloc
 import zipfile
 
@@ -142,14 +144,14 @@ def test_sizes_that_cannot_be_made(root, cache):
         InputError, match=r"1 of \(1, 8, 9\) \(a.npy\), 1 of \(1, 9, 9\) .* or set sizes to crop or pad"
     ):
         load_images(root, cache=cache)
-    with pytest.raises(InputError, match="a.npy has 8x9 pixels but size=9x9 to crop to; give a smaller size"):
+    with pytest.raises(InputError, match="such as a.npy: 8x9 pixels but size=9x9 to crop to; give a smaller size"):
         load_images(root, cache=cache, policy=PixelPolicy(sizes="crop", size=(9, 9)))
-    with pytest.raises(InputError, match="has .* pixels but size=9x8 to pad to; give a larger size"):
+    with pytest.raises(InputError, match="2 of 2 .* pixels but size=9x8 to pad to; give a larger size"):
         load_images(root, cache=cache, policy=PixelPolicy(sizes="pad", size=(9, 8)))
     np.save(root / "c.npy", _RNG.normal(size=(3, 9, 9)))
     with pytest.raises(InputError, match="give images of the same number of channels"):
         load_images(root, cache=cache, policy=PixelPolicy(sizes="crop"))
-    assert list(cache.iterdir()) == []
+    assert all(path.name.startswith("packed-") for path in cache.iterdir())
 
 
 @pytest.mark.parametrize("sizes", ["refuse", "pad"])
@@ -212,3 +214,38 @@ def test_two_processes_pack_the_same_folder_at_once(root, cache, tmp_path):
     assert results[0][0] == results[1][0]
     assert [path.name[:7] for path in cache.iterdir()] == ["packed-"]
     np.testing.assert_array_equal(load_images(root, cache=cache).images, images)
+
+
+def test_an_archive_gives_names_and_labels_and_what_is_damaged_in_it(root, cache, tmp_path):
+    images = _RNG.normal(size=(120, 1, 8, 8)).astype(np.float32)
+    with tarfile.open(root / "shard.tar", "w") as tar:
+
+        def add(name, data):
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+
+        for i, image in enumerate(images):
+            file = io.BytesIO()
+            np.save(file, image)
+            add(f"night/{i:03d}.npy", file.getvalue() if i != 7 else b"no image")
+            add(f"night/{i:03d}.json", json.dumps({"label": f"c{i % 2}", "z": i / 8}).encode())
+    loaded = load_images(root, cache=cache, quarantine=tmp_path / "bad.tsv")
+    assert loaded.names[:2] == ("shard.tar#night/000", "shard.tar#night/001")
+    assert (len(loaded), loaded.classes) == (119, ("c0", "c1"))
+    assert loaded.labels.tolist() == [i % 2 for i in range(120) if i != 7]
+    np.testing.assert_array_equal(loaded.targets["z"], [i / 8 for i in range(120) if i != 7])
+    np.testing.assert_array_equal(loaded.images, np.delete(images, 7, axis=0))
+    assert (tmp_path / "bad.tsv").read_text().startswith("shard.tar#night/007\t")
+
+
+def test_archives_without_labels_have_no_classes(root, cache):
+    for name in ("000.tar", "001.tar"):
+        with tarfile.open(root / name, "w") as tar:
+            file = io.BytesIO()
+            np.save(file, _RNG.normal(size=(8, 8)))
+            info = tarfile.TarInfo("object/x.npy")
+            info.size = len(file.getvalue())
+            tar.addfile(info, io.BytesIO(file.getvalue()))
+    loaded = load_images(root, cache=cache)
+    assert (loaded.names, loaded.labels) == (("000.tar#object/x", "001.tar#object/x"), None)

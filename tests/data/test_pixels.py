@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from ssl_lens.data.formats.sample import UnreadableImage
-from ssl_lens.data.pixels import PixelPolicy, fault, fill_flagged, fit_size
+from ssl_lens.data.pixels import PixelPolicy, fill_flagged, fit_size, usable
 from ssl_lens.errors import InputError
 
 _IMAGE = np.random.default_rng(0).normal(size=(2, 20, 20)).astype(np.float32) * np.float32(1e-12)
@@ -74,9 +74,18 @@ def test_one_axis_cropped_and_the_other_padded():
     assert (fitted[:, :, 0] == fitted[:, :, 5]).all()
 
 
-def test_a_constant_image_has_a_fault():
-    assert fault(_IMAGE) is None
-    assert fault(np.full((1, 4, 4), 3, np.float32)) == "constant: every pixel is 3"
+def test_what_is_usable():
+    image = _IMAGE.copy()
+    image[0, 5, 5] = np.nan
+    done, filled = usable(image, PixelPolicy(sizes="crop", size=(10, 12)))
+    assert (done.shape, filled) == ((2, 10, 12), 1)
+    np.testing.assert_array_equal(done[1], _IMAGE[1, 5:15, 4:16])
+    with pytest.raises(UnreadableImage, match="constant: every pixel is 3"):
+        usable(np.full((1, 4, 4), 3, np.float32), PixelPolicy())
+    with pytest.raises(UnreadableImage, match="20x20 pixels but size=21x5 to crop to; give a smaller size"):
+        usable(image, PixelPolicy(sizes="crop", size=(21, 5)))
+    with pytest.raises(UnreadableImage, match="20x20 pixels but size=21x5 to pad to; give a larger size"):
+        usable(image, PixelPolicy(sizes="pad", size=(21, 5)))
 
 
 @pytest.mark.parametrize(

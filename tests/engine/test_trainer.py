@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
+from shard_files import member, write_tar
 from torch import Tensor
 
 from ssl_lens.engine.reporter import Reporter
@@ -120,6 +122,72 @@ def test_an_existing_folder_is_refused(run: Callable[..., Pretraining]) -> None:
     run("a")
     with pytest.raises(InputError, match=r"a exists already; set run.resume=auto"):
         run("a")
+
+
+def shards_of(image_folder: Path) -> str:
+    """The images of a folder as three shards; returns their pattern."""
+    files = sorted(image_folder.rglob("*.npy"))
+    for i, (start, stop) in enumerate(((0, 5), (5, 16), (16, 24))):
+        members = [member(f"{path.parent.name}_{path.name}", path.read_bytes()) for path in files[start:stop]]
+        write_tar(image_folder.parent / "shards" / f"{i}.tar", members)
+    return f"{image_folder.parent}/shards/{{0..2}}.tar"
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_stopped_run_on_shards_resumes_bit_exactly(
+    run: Callable[..., Pretraining], image_folder: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    """Stopped in the middle of an epoch; the same weights, and the same images in every step."""
+    streamed = f"data.path={shards_of(image_folder)}", f"data.workers={workers}", "data.shuffle_buffer=3"
+    whole = run("whole", *streamed)
+    report = Reporter.after_step
+
+    def stop_in_step_3(self: Reporter, step: int, *rest: object) -> None:
+        report(self, step, *rest)
+        if step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Reporter, "after_step", stop_in_step_3)
+        with pytest.raises(InterruptedRun):
+            run("stopped", *streamed)
+    resumed = run("stopped", "run.resume=auto", *streamed)
+    assert resumed.start == 5
+    assert largest_difference(states(whole), states(resumed)) == 0
+    listed = json.loads(whole.folder.images.read_text())
+    assert listed == {"shape": [1, 20, 20], "shards": {"0.tar": 5, "1.tar": 11, "2.tar": 8}}
+    assert whole.names[15] == "1.tar#000010"
+
+
+def set_up(recipe: Recipe) -> Pretraining:
+    AcceleratorState._reset_state(reset_partial_state=True)
+    return Pretraining(recipe)
+
+
+def test_a_streamed_run_fits_to_what_a_packed_one_does(tiny_recipe: Callable[..., Recipe], image_folder: Path) -> None:
+    packed = set_up(tiny_recipe("packed"))
+    streamed = set_up(tiny_recipe("streamed", f"data.path={shards_of(image_folder)}"))
+    ours, theirs = streamed.preprocess.config(), packed.preprocess.config()
+    assert ours["mean"] == pytest.approx(theirs["mean"], rel=1e-12)
+    assert ours["std"] == pytest.approx(theirs["std"], rel=1e-12)
+    assert streamed.pixel_range == packed.pixel_range
+
+
+def test_resuming_on_other_shards_is_refused(tiny_recipe: Callable[..., Recipe], image_folder: Path) -> None:
+    streamed = f"data.path={shards_of(image_folder)}"
+    set_up(tiny_recipe("a", streamed))
+    write_tar(
+        image_folder.parent / "shards" / "2.tar", [member("a.npy", next(image_folder.rglob("*.npy")).read_bytes())]
+    )
+    with pytest.raises(
+        InputError, match=r"run on 24 images of shape \[1, 20, 20\] in 3 shards, data.path now gives 17"
+    ):
+        set_up(tiny_recipe("a", "run.resume=auto", streamed))
+
+
+def test_leaving_images_out_of_shards_is_refused(tiny_recipe: Callable[..., Recipe], image_folder: Path) -> None:
+    with pytest.raises(InputError, match="data.exclude=names.txt cannot leave images out of shards"):
+        set_up(tiny_recipe("a", f"data.path={shards_of(image_folder)}", "data.exclude=names.txt"))
 
 
 def test_resuming_with_another_recipe_is_refused(run: Callable[..., Pretraining]) -> None:
@@ -240,3 +308,39 @@ def test_every_kind_of_run_trains(run: Callable[..., Pretraining], overrides: tu
     trained = torch.cat([p.detach().flatten() for p in pretraining.trainable.student.parameters()])
     assert trained.isfinite().all()
     assert 0 < float((trained - untrained).abs().max()) < 1
+
+
+@pytest.mark.slow
+def test_two_processes_stream_disjoint_images(
+    tiny_recipe: Callable[..., Recipe], image_folder: Path, tmp_path: Path
+) -> None:
+    """Each with two readers: what both trained on in an epoch is every image once."""
+    recipe = tmp_path / "both.yaml"
+    tiny_recipe("both")
+    script = tmp_path / "run.py"
+    script.write_text(
+        "import json, os, sys\n"
+        "from pathlib import Path\n"
+        "from ssl_lens.engine.trainer import Pretraining\n"
+        "from ssl_lens.recipe import load_recipe\n"
+        "if __name__ == '__main__':\n"
+        "    run = Pretraining(load_recipe(sys.argv[1], sys.argv[3:]))\n"
+        "    seen, make = [], run._views\n"
+        "    def views(step):\n"
+        "        seen.append([step, [i for _, index in run.batches.micro_batches(step) for i in index.tolist()]])\n"
+        "        return make(step)\n"
+        "    run._views = views\n"
+        "    run.run()\n"
+        "    Path(sys.argv[2] + os.environ['RANK']).write_text(json.dumps(seen))\n"
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29561", str(script)]
+    command += [str(recipe), str(tmp_path / "seen"), f"data.path={shards_of(image_folder)}", "data.workers=2"]
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    ranks = [json.loads((tmp_path / f"seen{rank}").read_text()) for rank in (0, 1)]
+    for epoch in (0, 1):
+        shares = [[i for step, index in rank if step // 3 == epoch for i in index] for rank in ranks]
+        assert [len(share) for share in shares] == [12, 12]
+        assert sorted(shares[0] + shares[1]) == list(range(24))

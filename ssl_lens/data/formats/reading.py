@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from ssl_lens.data.formats import fits_file, hdf5_file, numpy_file, picture_file, tiff_file
-from ssl_lens.data.formats.sample import Sample, UnreadableImage
+from ssl_lens.data.formats import fits_file, hdf5_file, numpy_file, picture_file, tar_file, tiff_file
+from ssl_lens.data.formats.sample import Damaged, Sample, UnreadableImage
 from ssl_lens.errors import InputError
 
 # A reader takes the file, open at its start, and its size in bytes; it yields samples and may raise anything.
@@ -20,8 +21,10 @@ _READERS = (
     (fits_file.SUFFIXES, fits_file.read_fits),
     (hdf5_file.SUFFIXES, hdf5_file.read_hdf5),
 )
-SUFFIXES = tuple(suffix for suffixes, _ in _READERS for suffix in suffixes)
+MEMBER_SUFFIXES = tuple(suffix for suffixes, _ in _READERS for suffix in suffixes)  # of images within a tar
+SUFFIXES = (*MEMBER_SUFFIXES, *tar_file.SUFFIXES)
 
+_WITHIN = re.compile(f"(.+?(?:{'|'.join(map(re.escape, SUFFIXES))}))#", re.IGNORECASE)
 _LONGEST_REASON = 300  # characters; some libraries quote the file
 
 
@@ -30,8 +33,16 @@ def is_image(name: str) -> bool:
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
-def read_images(path: Path) -> Iterator[Sample]:
+def file_of(image: str) -> str:
+    """The file of an image that is called `file.npy#000012` or `file.tar#KEY`; other names are files themselves."""
+    within = _WITHIN.match(image)
+    return image if within is None else within.group(1)
+
+
+def read_images(path: Path) -> Iterator[Sample | Damaged]:
     """Reads the images of one file, one at a time: memory stays at a few images, however many the file holds.
+
+    Only a tar file gives `Damaged`.
 
     Args:
         path: file with one of `SUFFIXES`.
@@ -47,9 +58,9 @@ def read_images(path: Path) -> Iterator[Sample]:
         yield from images_in(file, path.name)
 
 
-def images_in(file: BinaryIO, name: str) -> Iterator[Sample]:
+def images_in(file: BinaryIO, name: str) -> Iterator[Sample | Damaged]:
     """As `read_images`, from an open file that can seek, such as bytes of an archive; `name` tells its format."""
-    for suffixes, read in _READERS:
+    for suffixes, read in (*_READERS, (tar_file.SUFFIXES, _read_tar)):
         if name.lower().endswith(suffixes):
             try:
                 size = file.seek(0, os.SEEK_END)
@@ -62,3 +73,7 @@ def images_in(file: BinaryIO, name: str) -> Iterator[Sample]:
                 raise UnreadableImage(reason) from error
             return
     raise UnreadableImage(f"file type of {name} is unknown; known are {' '.join(SUFFIXES)}")
+
+
+def _read_tar(file: BinaryIO, size: int) -> Iterator[Sample | Damaged]:
+    return tar_file.read_tar(file, size, suffixes=MEMBER_SUFFIXES, decode=images_in)

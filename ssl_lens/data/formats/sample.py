@@ -31,3 +31,10 @@ class Sample(NamedTuple):
     targets: Mapping[str, float] = MappingProxyType({})
     name: str | None = None
     label: str | None = None
+
+
+class Damaged(NamedTuple):
+    """An image of an archive that cannot be read, before others that can; `name` as that of a sample."""
+
+    name: str
+    reason: str

@@ -1,0 +1,184 @@
+"""Which shards a path, URL or pattern names, and how many images each holds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+from braceexpand import UnbalancedBracesError, braceexpand
+from tqdm import tqdm
+
+from ssl_lens.data.formats import tar_file
+from ssl_lens.data.formats.reading import MEMBER_SUFFIXES
+from ssl_lens.data.formats.sample import UnreadableImage
+from ssl_lens.data.formats.tar_file import Entry
+from ssl_lens.data.packing import cache_folder
+from ssl_lens.data.shard_file import ShardFile, filesystem, shown
+from ssl_lens.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+SIZES = "sizes.json"  # beside the shards: the convention of webdataset and open_clip
+_COMPRESSED = (".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".tar.zst")
+_MOST_SHARDS = 100_000
+
+
+class Shard(NamedTuple):
+    """One tar of a set: its path or URL, its name below the folder of all, and how many images it holds."""
+
+    url: str
+    name: str
+    count: int
+
+
+def are_shards(path: str) -> bool:
+    """Whether `data.path` means shards to be streamed and not a folder: a pattern, a URL or a tar file."""
+    if Path(path).is_dir():
+        return False
+    return "{" in path or "://" in path or path.startswith("pipe:") or path.lower().endswith((".tar", *_COMPRESSED))
+
+
+def list_shards(pattern: str) -> tuple[Shard, ...]:
+    """The shards of a path, URL or brace pattern such as `shards/{000..099}.tar`.
+
+    Images per shard come from `sizes.json` beside the shards, `{"000.tar": 1000, ...}`; local shards without are
+    counted once and the counts kept in the cache.
+
+    Raises: InputError: missing, empty or compressed shards, or counts that are not known.
+    """
+    urls = _expanded(pattern)
+    counts = _counts(urls)
+    names = [shown(url) for url in urls]
+    root = os.path.commonprefix([_folder(name) for name in names])
+    root = root[: root.rfind("/") + 1]
+    shards = tuple(
+        Shard(url, name.removeprefix(root), count) for url, name, count in zip(urls, names, counts, strict=True)
+    )
+    empty = [shard for shard in shards if shard.count == 0]
+    if empty:
+        raise InputError(
+            f"{len(empty)} of {len(shards)} shards hold no image, such as {shown(empty[0].url)}; remove them"
+        )
+    return shards
+
+
+def whole_tar(samples: Iterator[Entry], url: str) -> Iterator[Entry]:
+    """The samples of a tar; where it ends with an error, that error is an InputError naming the tar."""
+    try:
+        yield from samples
+    except UnreadableImage as error:
+        raise InputError(f"{shown(url)}: {error}; write the shard anew") from error
+    except InputError:
+        raise
+    except Exception as error:  # a forged header makes tarfile raise anything
+        raise InputError(f"{shown(url)}: tar is damaged ({type(error).__name__}); write the shard anew") from error
+
+
+def _expanded(pattern: str) -> list[str]:
+    if pattern.startswith("pipe:"):
+        raise InputError(f"data.path={pattern} would run a program; give a path, http(s):// or what fsspec opens")
+    try:
+        urls = list(islice(braceexpand(pattern), _MOST_SHARDS + 1))
+    except UnbalancedBracesError:
+        raise InputError(f"data.path={pattern} has a brace without its other one; write {{000..099}}") from None
+    if len(urls) > _MOST_SHARDS or len(set(urls)) < len(urls):
+        what = f"more than {_MOST_SHARDS} shards" if len(urls) > _MOST_SHARDS else "a shard twice"
+        raise InputError(f"data.path={pattern} names {what}; narrow the pattern")
+    other = next((url for url in urls if not shown(url).lower().endswith(".tar")), None)
+    if other is not None:
+        what = "is compressed; unpack it to a .tar" if shown(other).lower().endswith(_COMPRESSED) else "is no .tar"
+        raise InputError(f"data.path={pattern}: {shown(other)} {what}; give a folder of images or .tar shards")
+    missing = [url for url in urls if "://" not in url and not Path(url).is_file()]
+    if missing:
+        raise InputError(
+            f"data.path={pattern}: {len(missing)} of {len(urls)} shards do not exist, such as {missing[0]}"
+        )
+    return urls
+
+
+def _folder(url: str) -> str:
+    return url[: url.partition("?")[0].rfind("/") + 1]
+
+
+def _base(url: str) -> str:
+    return shown(url).rpartition("/")[2]
+
+
+def _counts(urls: Sequence[str]) -> list[int]:
+    """Images of every shard: from `sizes.json`, else counted."""
+    files = {url: _folder(url) + SIZES + url[len(url.partition("?")[0]) :] for url in urls}
+    sizes = {file: _sizes(file) for file in dict.fromkeys(files.values())}
+    counts = {url: sizes[files[url]].get(_base(url)) for url in urls}
+    unknown = [url for url, count in counts.items() if count is None]
+    remote = [url for url in unknown if "://" in url]
+    if remote:
+        raise InputError(
+            f"the number of images in {len(remote)} of {len(urls)} shards is not known, such as {shown(remote[0])}; "
+            f'put {SIZES} beside the shards, such as {{"{_base(remote[0])}": 1000}}'
+        )
+    counts.update(_counted(unknown))
+    return [counts[url] for url in urls]
+
+
+def _sizes(file: str) -> dict[str, int]:
+    """What a `sizes.json` says; nothing where there is none."""
+    system, path = filesystem(file)
+    try:
+        sizes = json.loads(system.cat_file(path))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise InputError(f"{shown(file)} is no JSON: {error}; write {{'000.tar': 1000, ...}}") from error
+    except Exception as error:  # each protocol has its own
+        raise InputError(f"{shown(file)} cannot be read: {type(error).__name__}; check the address") from error
+    wrong = not isinstance(sizes, dict) or any(type(count) is not int or count < 0 for count in sizes.values())
+    if wrong:
+        raise InputError(f"{shown(file)} is no object of shards and their numbers of images; correct it")
+    return sizes
+
+
+def _counted(urls: Sequence[str]) -> dict[str, int]:
+    """Counts local shards by their headers, in parallel; counts are kept in the cache by name, size and date."""
+    if not urls:
+        return {}
+    keys = {url: f"{Path(url).resolve()} {(status := Path(url).stat()).st_size} {status.st_mtime_ns}" for url in urls}
+    folder = Path(urls[0]).resolve().parent
+    kept_in = cache_folder() / f"shards-{hashlib.sha256(str(folder).encode()).hexdigest()[:24]}.json"
+    try:
+        kept = json.loads(kept_in.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        kept = {}
+    new = [url for url in urls if keys[url] not in kept]
+    with ThreadPoolExecutor(min(32, 4 * (os.cpu_count() or 1))) as pool:
+        counted = pool.map(_count, new)
+        kept |= zip(
+            (keys[url] for url in new),
+            tqdm(counted, desc="counting images", total=len(new), unit="shard", leave=False, disable=None),
+            strict=True,
+        )
+    if new:
+        _keep(kept_in, kept)
+    return {url: kept[keys[url]] for url in urls}
+
+
+def _count(url: str) -> int:
+    with ShardFile(url) as file:
+        return sum(1 for _ in whole_tar(tar_file.entries(file, MEMBER_SUFFIXES, lambda place: False), url))
+
+
+def _keep(file: Path, counts: dict[str, int]) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=file.parent, encoding="utf-8", delete=False) as temporary:
+            json.dump(counts, temporary)
+        Path(temporary.name).replace(file)  # one step, so that it is whole or absent
+    except OSError as error:
+        logger.warning("the counts of the shards are not kept: %s; set SSL_LENS_CACHE", error.strerror)
