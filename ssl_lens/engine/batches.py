@@ -37,16 +37,7 @@ class Batches:
         world_size: int,
         device: torch.device,
     ) -> None:
-        if batch_size > len(images):
-            raise InputError(
-                f"optim.batch_size={batch_size} exceeds the {len(images)} images; "
-                f"set optim.batch_size to {len(images)} or less"
-            )
-        if batch_size % (world_size * accumulate):
-            raise InputError(
-                f"optim.batch_size={batch_size} is not a multiple of {world_size} processes x "
-                f"optim.accumulate={accumulate}; set optim.batch_size to a multiple of {world_size * accumulate}"
-            )
+        check_batch_size(batch_size, len(images), world_size, accumulate)
         self.images = _resident(images, device)
         self.batch_size, self.accumulate, self.seed = batch_size, accumulate, seed
         self.rank, self.world_size, self.device = rank, world_size, device
@@ -67,6 +58,19 @@ class Batches:
         if isinstance(self.images, Tensor):
             return self.images[on_device], on_device
         return torch.from_numpy(self.images[index]).to(self.device), on_device
+
+
+def check_batch_size(batch_size: int, images: int, world_size: int, accumulate: int) -> None:
+    """Raises InputError if a batch is larger than the set or is not shared evenly."""
+    if batch_size > images:
+        raise InputError(
+            f"optim.batch_size={batch_size} exceeds the {images} images; set optim.batch_size to {images} or less"
+        )
+    if batch_size % (world_size * accumulate):
+        raise InputError(
+            f"optim.batch_size={batch_size} is not a multiple of {world_size} processes x optim.accumulate={accumulate}; "
+            f"set optim.batch_size to a multiple of {world_size * accumulate}"
+        )
 
 
 def _resident(images: Images, device: torch.device) -> Images | Tensor:

@@ -20,6 +20,7 @@ from ssl_lens.data.formats.sample import UnreadableImage
 from ssl_lens.data.formats.tar_file import Entry
 from ssl_lens.data.shard_order import Part, Split
 from ssl_lens.data.shards import ShardSet, image_name, read_entries, refuse_many_bad
+from ssl_lens.engine.batches import check_batch_size
 from ssl_lens.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -73,16 +74,7 @@ class Stream:
         buffer: int,
         quarantine: Path,
     ) -> None:
-        if batch_size > len(shards):
-            raise InputError(
-                f"optim.batch_size={batch_size} exceeds the {len(shards)} images; "
-                f"set optim.batch_size to {len(shards)} or less"
-            )
-        if batch_size % (world_size * accumulate):
-            raise InputError(
-                f"optim.batch_size={batch_size} is not a multiple of {world_size} processes x "
-                f"optim.accumulate={accumulate}; set optim.batch_size to a multiple of {world_size * accumulate}"
-            )
+        check_batch_size(batch_size, len(shards), world_size, accumulate)
         self.split = Split(shards.shards, seed, batch_size, accumulate, world_size, max(workers, 1), buffer)
         self.steps_per_epoch = self.split.steps_per_epoch
         self._shards, self._rank, self._device, self._workers = shards, rank, device, workers

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import get_args
 
+from ssl_lens.data.layouts import LayoutName
 from ssl_lens.errors import InputError
 from ssl_lens.evaluation.augment import Augmentation
 from ssl_lens.evaluation.features import Pooling
@@ -87,12 +88,6 @@ def finetune_parser(description: str) -> argparse.ArgumentParser:
 def _add_regression(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--target", metavar="NAME", nargs="+", help="measure these columns of a table, not classes")
     parser.add_argument(
-        "--targets",
-        metavar="FILE",
-        type=Path,
-        help="CSV table whose first column is the image's path in --data; default: targets.csv or parameters.csv there",
-    )
-    parser.add_argument(
         "--log-target",
         metavar="NAME",
         nargs="+",
@@ -109,7 +104,17 @@ def _add_regression(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_common(parser: argparse.ArgumentParser, *, pooling: Pooling) -> None:
-    parser.add_argument("--data", metavar="DIR", type=Path, required=True, help="images in one folder per class")
+    parser.add_argument(
+        "--data", metavar="DIR", type=Path, required=True, help="images in one folder per class, a table or a pack"
+    )
+    parser.add_argument("--layout", choices=get_args(LayoutName), default="auto", help="what the folders mean")
+    parser.add_argument(
+        "--table",
+        metavar="FILE",
+        type=Path,
+        help="labels and numbers of the images, whose paths in --data are its first column; default: targets.csv or "
+        "parameters.csv there",
+    )
     parser.add_argument(
         "--labels-per-class",
         metavar="N",
@@ -120,7 +125,10 @@ def _add_common(parser: argparse.ArgumentParser, *, pooling: Pooling) -> None:
     )
     parser.add_argument("--seeds", type=positive, default=5, help="random subsets of each size (default %(default)s)")
     parser.add_argument(
-        "--split", metavar="FILE", type=Path, help="names of the images to evaluate on, not train; default: a fifth"
+        "--split",
+        metavar="FILE",
+        type=Path,
+        help="names of the images to evaluate on, not train; default: those that the set holds out, else a fifth",
     )
     parser.add_argument(
         "--pooling",
@@ -137,7 +145,7 @@ def check_finetune(options: argparse.Namespace) -> None:
     Raises: InputError for options of classes with --target, and the other way round.
     """
     if options.target is None:
-        for option in ("labels", "targets", "log_target"):
+        for option in ("labels", "log_target"):
             if getattr(options, option):
                 raise InputError(f"--{option.replace('_', '-')} needs --target NAME, the column of a table to measure")
         options.labels_per_class = options.labels_per_class or FEW_LABELS_PER_CLASS

@@ -84,7 +84,13 @@ def _evaluate_frozen(
     show_progress()
     out = options.out or options.model / "eval" / command
     frozen = load_backbone(options.model).to(_device())
-    images = load_images(options.data, in_channels=frozen.backbone.in_channels, policy=frozen.preprocess.policy)
+    images = load_images(
+        options.data,
+        in_channels=frozen.backbone.in_channels,
+        policy=frozen.preprocess.policy,
+        layout=options.layout,
+        table=options.table,
+    )
     division = divide_labelled(images, options.data, options.split, labels_per_class=options.labels_per_class)
     labels, num_classes = division.train.labels, len(division.train.classes)
     results: list[Result] = []

@@ -71,7 +71,12 @@ def finetune(arguments: Sequence[str] | None = None) -> None:
         recipe = recipe_of(options.model, options.overrides)
         out = _output_folder(options, recipe)
         with trainer.accelerator.main_process_first():  # the others find the cache filled
-            images = load_images(options.data, policy=pixel_policy(options.model, recipe), table=options.targets)
+            images = load_images(
+                options.data,
+                policy=pixel_policy(options.model, recipe),
+                layout=options.layout,
+                table=options.table,
+            )
         if options.target is None:
             division = divide_labelled(images, options.data, options.split, labels_per_class=options.labels_per_class)
             _train_classifiers(_session(trainer, options, recipe, out, *division), division)

@@ -106,7 +106,7 @@ def _with_targets(images: ImageSet, targets: Sequence[str]) -> Quantities:
             )
             raise InputError(
                 f"--target {name} is no number that the images have; {there}; give a table with a column {name} by "
-                "--targets FILE, or as targets.csv beside them"
+                "--table FILE, or as targets.csv beside them"
             )
     values = np.stack([images.targets[name] for name in targets], axis=1)
     known = np.isfinite(values).all(axis=1)

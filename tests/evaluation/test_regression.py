@@ -189,7 +189,7 @@ def test_the_command_measures_columns_of_a_table(folder, capsys):
     [
         ("--target width", "the nearest are width_px"),
         ("--target name", "there are width_px, flux"),
-        ("--target flux --targets none.csv", "none.csv cannot be read"),
+        ("--target flux --table none.csv", "none.csv cannot be read"),
         ("--target flux --labels-per-class 10", "with --target give --labels N"),
         ("--target flux --log-target width_px", "--log-target width_px is not among --target flux"),
         ("--target flux --labels 1000", "ask for 2 to 48 images"),
