@@ -13,7 +13,7 @@ _CHUNK = 1024  # images moved to the GPU at once
 
 
 class Batches:
-    """Reads batches of raw images by index from one (memory-mapped) array.
+    """Reads batches of raw images by index from one array.
 
     An epoch is a permutation drawn from (seed, epoch), cut into global batches; what is left over at its end is
     dropped. A rank reads its own contiguous share of each global batch, in `accumulate` micro-batches, so the
@@ -68,8 +68,8 @@ def check_batch_size(batch_size: int, images: int, world_size: int, accumulate: 
         )
     if batch_size % (world_size * accumulate):
         raise InputError(
-            f"optim.batch_size={batch_size} is not a multiple of {world_size} processes x optim.accumulate={accumulate}; "
-            f"set optim.batch_size to a multiple of {world_size * accumulate}"
+            f"optim.batch_size={batch_size} is not a multiple of {world_size} processes x "
+            f"optim.accumulate={accumulate}; set optim.batch_size to a multiple of {world_size * accumulate}"
         )
 
 
