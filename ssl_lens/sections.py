@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from ssl_lens.data.layouts import LayoutName
 from ssl_lens.data.simulation.parameters import Model as Telescope
 from ssl_lens.data.simulation.parameters import Parameters
+from ssl_lens.models.groups import Group
 
 Auto: TypeAlias = Literal["auto"]
 Count: TypeAlias = Annotated[int, Field(ge=1)]
@@ -27,7 +28,6 @@ Range: TypeAlias = Annotated[tuple[NonNegative, NonNegative], AfterValidator(_lo
 SignedRange: TypeAlias = Annotated[tuple[float, float], AfterValidator(_low_end_first)]
 
 
-Group: TypeAlias = Literal["C4", "C8", "D4", "D8"]  # turns by 90 or 45 degrees; D: with reflections
 NetworkName: TypeAlias = Literal[
     "swin_tiny",
     "swin_small",

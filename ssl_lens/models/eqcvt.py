@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from ssl_lens.errors import InputError
 from ssl_lens.models.backbone import Backbone
 from ssl_lens.models.cvt_lens import ConvStage, lens_head
-from ssl_lens.models.group_fields import CircularMask, Group, GroupPool, field_conv, fold_into, group_order
+from ssl_lens.models.group_fields import CircularMask, GroupPool, field_conv, fold_into
+from ssl_lens.models.groups import Group, group_order
 
 FIELDS, DIM = 10, 32
 LOST = 4  # px of each side, to the 7x7 convolution with a padding of 1

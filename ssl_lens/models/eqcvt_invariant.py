@@ -11,12 +11,11 @@ from ssl_lens.models.group_fields import (
     AntialiasedDownsample,
     CircularMask,
     FieldNorm,
-    Group,
     GroupPool,
     field_conv,
     fold_into,
-    group_order,
 )
+from ssl_lens.models.groups import Group, group_order
 
 FIELDS = {"C4": (14, 16), "C8": (8, 12), "D4": (8, 12), "D8": (6, 8)}  # of the stem and behind it: parameters alike
 NUM_HEADS = 4

@@ -6,35 +6,13 @@ side by side.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_lens.errors import InputError
-
-ORDERS = {"C4": 4, "C8": 8, "D4": 8, "D8": 16}  # C: turns by 360° / 4 or / 8; D: with reflections
-Group = Literal["C4", "C8", "D4", "D8"]
-
-
-def group_order(group: str) -> int:
-    """Number of elements of a group.
-
-    Raises: InputError for a group that is not among C4, C8, D4, D8.
-    """
-    if group not in ORDERS:
-        raise InputError(f"group={group!r} is not known; use one of {', '.join(ORDERS)}")
-    return ORDERS[group]
-
-
-class Foldable(nn.Module, ABC):
-    """A layer that is a plain convolution as soon as its weights no longer change."""
-
-    @abstractmethod
-    def folded(self) -> dict[str, Tensor]:
-        """State dict of the plain convolution that equals this layer in evaluation mode."""
+from ssl_lens.models.groups import Foldable, group_order
 
 
 def field_conv(

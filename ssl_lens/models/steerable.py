@@ -16,7 +16,7 @@ from e2cnn.nn import init as e2cnn_init
 from torch import Tensor, nn
 
 from ssl_lens.errors import InputError
-from ssl_lens.models.group_fields import Foldable, group_order
+from ssl_lens.models.groups import Foldable, group_order
 
 
 class _NumPyOne:

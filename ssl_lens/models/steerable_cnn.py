@@ -10,15 +10,8 @@ from torch import Tensor, nn
 from ssl_lens.errors import InputError
 from ssl_lens.models.backbone import Backbone
 from ssl_lens.models.cvt_lens import lens_head
-from ssl_lens.models.group_fields import (
-    AntialiasedDownsample,
-    CircularMask,
-    Group,
-    GroupPool,
-    field_conv,
-    fold_into,
-    group_order,
-)
+from ssl_lens.models.group_fields import AntialiasedDownsample, CircularMask, GroupPool, field_conv, fold_into
+from ssl_lens.models.groups import Group, group_order
 
 
 class SteerableCNN(Backbone):

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from ssl_lens.errors import InputError
 from ssl_lens.models.backbone import Backbone, Features
-from ssl_lens.models.group_fields import AntialiasedDownsample, Group, GroupPool, field_conv, fold_into, group_order
+from ssl_lens.models.group_fields import AntialiasedDownsample, GroupPool, field_conv, fold_into
+from ssl_lens.models.groups import Group, group_order
 
 
 class Stem(nn.Module):

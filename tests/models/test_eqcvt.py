@@ -7,7 +7,7 @@ from e2cnn import gspaces
 
 from ssl_lens.errors import InputError
 from ssl_lens.models.eqcvt import EqCvT
-from ssl_lens.models.group_fields import ORDERS
+from ssl_lens.models.groups import ORDERS
 
 
 def count(module: torch.nn.Module) -> int:

@@ -6,7 +6,7 @@ from torch import nn
 
 from ssl_lens.errors import InputError
 from ssl_lens.models.eqcvt_invariant import EqCvTInvariant
-from ssl_lens.models.group_fields import ORDERS
+from ssl_lens.models.groups import ORDERS
 
 TOLERANCE = 1e-5
 

@@ -8,7 +8,7 @@ from e2cnn.kernels.irreps_basis import R2FlipsContinuousRotationsSolution
 from e2cnn.nn import init
 
 from ssl_lens.errors import InputError
-from ssl_lens.models.group_fields import ORDERS
+from ssl_lens.models.groups import ORDERS
 from ssl_lens.models.steerable import SteerableConv2d, SteerableLayer
 
 SPACES = {

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ssl_lens.errors import InputError
-from ssl_lens.models.group_fields import ORDERS
+from ssl_lens.models.groups import ORDERS
 from ssl_lens.models.steerable_cnn import SteerableCNN
 
 TOLERANCE = 1e-5  # relative to the largest feature, float32

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ssl_lens.errors import InputError
-from ssl_lens.models.group_fields import ORDERS
+from ssl_lens.models.groups import ORDERS
 from ssl_lens.models.resnet import ResNet
 from ssl_lens.models.stem import Stem, StemmedBackbone
 from ssl_lens.models.swin import Swin
