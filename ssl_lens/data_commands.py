@@ -12,6 +12,7 @@ from ssl_lens.data.images import pack_images
 from ssl_lens.data.layouts import LayoutName
 from ssl_lens.data.pixels import PixelPolicy, Sizes
 from ssl_lens.data.splits import read_names
+from ssl_lens.errors import InputError
 
 DEFAULTS = PixelPolicy()
 
@@ -68,6 +69,9 @@ def _pack(options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace) -> int:
+    out = options.out or Path("checks", options.path.resolve().stem)
+    if out.resolve().is_relative_to(options.path.resolve()):
+        raise InputError(f"{out} lies in {options.path}, to whose images it would add; give another folder with --out")
     report = check_images(
         options.path,
         policy=_policy(options),
@@ -77,6 +81,6 @@ def _check(options: argparse.Namespace) -> int:
         against=options.against,
     )
     print("\n".join(lines(report)))
-    for path in write_check(report, options.out or Path("checks", options.path.resolve().stem)):
+    for path in write_check(report, out):
         print(path)
     return 0 if report.accepted else 1

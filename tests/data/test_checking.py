@@ -173,6 +173,13 @@ def test_nothing_to_check(tmp_path, capsys):
     assert any("holds no usable image" in problem or "1 of 1 images" in problem for problem in report.problems)
 
 
+def test_pictures_do_not_become_images(root, capsys, monkeypatch):
+    monkeypatch.chdir(root)
+    assert cli.main(["data", "check", "."]) == 2
+    assert "checks/set lies in ., to whose images it would add; give another folder" in capsys.readouterr().err
+    assert not (root / "checks").exists()
+
+
 def test_pack_by_command(root, tmp_path, capsys):
     assert cli.main(["data", "pack", str(root), str(tmp_path / "pack")]) == 0
     assert capsys.readouterr().out == f"{tmp_path}/pack: 6 images, 0.0 MB\n"
