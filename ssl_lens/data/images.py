@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -57,6 +58,10 @@ class ImageSet:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def listing(self) -> dict[str, Any]:
+        """What tells these images from others, ready for JSON."""
+        return {"names": list(self.names)}
 
     def labelled(self) -> ImageSet:
         """The images whose class is known.

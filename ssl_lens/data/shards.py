@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, islice
+from typing import Any
 
 import numpy as np
 
@@ -46,6 +47,10 @@ class ShardSet:
     @property
     def names(self) -> ShardNames:
         return ShardNames(self.shards)
+
+    def listing(self) -> dict[str, Any]:
+        """What tells these images from others, ready for JSON."""
+        return {"shards": {shard.name: shard.count for shard in self.shards}}
 
     def decoded(self, entry: Entry) -> np.ndarray:
         """The pixels of an entry, ready for use: float32 [C, H, W].

@@ -89,9 +89,7 @@ class Pretraining:
         size = self.preprocess.output_size(*shape[1:])
         choices += build.check_sizes(self.recipe, self.trainable.student.backbone, *size)
         if self.accelerator.is_main_process:
-            shards = {name: count for _, name, count in images.shards} if isinstance(images, ShardSet) else None
-            listed = {"names": list(self.names)} if shards is None else {"shards": shards}
-            self.folder.write_head(self.recipe, self.preprocess.config(), {"shape": list(shape), **listed})
+            self.folder.write_head(self.recipe, self.preprocess.config(), {"shape": list(shape)} | images.listing())
             for choice in choices:
                 logger.info(choice)
         self.start = self._resume()
