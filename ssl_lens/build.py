@@ -28,7 +28,7 @@ from ssl_lens.views.photometry import Effect, Photometry
 if TYPE_CHECKING:  # an exported backbone is rebuilt here with torch and timm alone
     from ssl_lens.data.images import ImageSet
     from ssl_lens.data.packed_images import Images
-    from ssl_lens.data.shards import ShardSet
+    from ssl_lens.data.shards.shard_set import ShardSet
     from ssl_lens.recipe import Recipe
     from ssl_lens.sections import Simulate
 
@@ -45,7 +45,7 @@ def image_set(recipe: Recipe, *, quarantine: Path | None = None) -> ImageSet | S
     Raises: InputError if the folder or shards cannot be used, or every image is excluded.
     """
     from ssl_lens.data.images import load_images
-    from ssl_lens.data.shard_list import are_shards
+    from ssl_lens.data.shards.shard_list import are_shards
     from ssl_lens.data.splits import divide, own_division, read_names
 
     data = recipe.data
@@ -86,7 +86,7 @@ def simulated_set(simulate: Simulate) -> Path:
 
 
 def _shard_set(recipe: Recipe) -> ShardSet:
-    from ssl_lens.data.shards import find_shards
+    from ssl_lens.data.shards.shard_set import find_shards
 
     data = recipe.data
     if data.exclude is not None:
@@ -100,7 +100,7 @@ def _shard_set(recipe: Recipe) -> ShardSet:
 
 def images_to_fit(images: ImageSet | ShardSet) -> Images:
     """Raw images [N, C, H, W] that stand for the set: all that lie in an array, some of those in shards."""
-    from ssl_lens.data.shards import ShardSet
+    from ssl_lens.data.shards.shard_set import ShardSet
 
     return images.sample(MOST_TO_FIT) if isinstance(images, ShardSet) else images.images
 

@@ -18,8 +18,8 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from ssl_lens.data.formats.sample import UnreadableImage
 from ssl_lens.data.formats.tar_file import Entry
-from ssl_lens.data.shard_order import Part, Split
-from ssl_lens.data.shards import ShardSet, image_name, read_entries, refuse_many_bad
+from ssl_lens.data.shards.shard_order import Part, Split
+from ssl_lens.data.shards.shard_set import ShardSet, image_name, read_entries, refuse_many_bad
 from ssl_lens.engine.batches import check_batch_size
 from ssl_lens.errors import InputError
 

@@ -19,7 +19,7 @@ from torch import nn
 from ssl_lens import build
 from ssl_lens.data.images import ImageSet
 from ssl_lens.data.preprocess import pixel_range
-from ssl_lens.data.shards import ShardSet
+from ssl_lens.data.shards.shard_set import ShardSet
 from ssl_lens.engine import checkpoint
 from ssl_lens.engine.batches import Batches
 from ssl_lens.engine.checkpoint import Trainable

@@ -11,10 +11,10 @@ import pytest
 import torch
 from shard_files import image, member, npy, write_shards, write_tar
 
-from ssl_lens.data import shards as shards_module
 from ssl_lens.data.formats import tar_file
 from ssl_lens.data.pixels import PixelPolicy
-from ssl_lens.data.shards import ShardSet, find_shards
+from ssl_lens.data.shards import shard_set as shards_module
+from ssl_lens.data.shards.shard_set import ShardSet, find_shards
 from ssl_lens.engine.stream import Stream
 from ssl_lens.errors import InputError
 

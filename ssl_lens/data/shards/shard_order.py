@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ssl_lens.data.shard_list import Shard
+from ssl_lens.data.shards.shard_list import Shard
 
 
 class Part(NamedTuple):

@@ -15,8 +15,8 @@ from ssl_lens.data.formats.reading import MEMBER_SUFFIXES, images_in
 from ssl_lens.data.formats.sample import UnreadableImage
 from ssl_lens.data.formats.tar_file import Entry
 from ssl_lens.data.pixels import PixelPolicy, usable
-from ssl_lens.data.shard_file import ShardFile, shown
-from ssl_lens.data.shard_list import SIZES, Shard, list_shards, whole_tar
+from ssl_lens.data.shards.shard_file import ShardFile, shown
+from ssl_lens.data.shards.shard_list import SIZES, Shard, list_shards, whole_tar
 from ssl_lens.errors import InputError
 
 logger = logging.getLogger(__name__)

@@ -7,8 +7,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from ssl_lens.data import shard_file
-from ssl_lens.data.shard_file import ShardFile, shown
+from ssl_lens.data.shards import shard_file
+from ssl_lens.data.shards.shard_file import ShardFile, shown
 from ssl_lens.errors import InputError
 
 DATA = np.random.default_rng(0).bytes(300_000)

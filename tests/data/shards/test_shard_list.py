@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from shard_files import image, member, npy, write_shards, write_tar
 
-from ssl_lens.data import shard_list
-from ssl_lens.data.shard_list import are_shards, list_shards
+from ssl_lens.data.shards import shard_list
+from ssl_lens.data.shards.shard_list import are_shards, list_shards
 from ssl_lens.errors import InputError
 
 

@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from ssl_lens.data.shard_list import Shard
-from ssl_lens.data.shard_order import Split, shuffled
+from ssl_lens.data.shards.shard_list import Shard
+from ssl_lens.data.shards.shard_order import Split, shuffled
 
 COUNTS = (7, 1, 13, 5, 11, 27, 8)  # 72 images
 SHARDS = tuple(Shard(f"{i}.tar", f"{i}.tar", count) for i, count in enumerate(COUNTS))

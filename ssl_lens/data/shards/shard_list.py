@@ -21,7 +21,7 @@ from ssl_lens.data.formats.reading import MEMBER_SUFFIXES
 from ssl_lens.data.formats.sample import UnreadableImage
 from ssl_lens.data.formats.tar_file import Entry
 from ssl_lens.data.packing import cache_folder
-from ssl_lens.data.shard_file import ShardFile, filesystem, shown
+from ssl_lens.data.shards.shard_file import ShardFile, filesystem, shown
 from ssl_lens.errors import InputError
 
 logger = logging.getLogger(__name__)

@@ -1,0 +1,1 @@
+"""Sets of tar shards, streamed: `shard_set` is what others import."""
