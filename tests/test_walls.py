@@ -38,6 +38,25 @@ def test_e2cnn_is_imported_in_one_file() -> None:
     assert importers("e2cnn") == {"ssl_lens/models/steerable.py"}
 
 
+@pytest.mark.parametrize(
+    ("library", "file"),
+    [
+        ("pyarrow", "ssl_lens/data/tables.py"),
+        ("fsspec", "ssl_lens/data/shards/shard_file.py"),
+        ("h5py", "ssl_lens/data/formats/hdf5_file.py"),
+        ("tifffile", "ssl_lens/data/formats/tiff_file.py"),
+    ],
+)
+def test_a_format_is_known_to_one_file(library: str, file: str) -> None:
+    assert importers(library) == {file}
+
+
+def test_no_pickle_is_ever_executed() -> None:
+    """Files are read without it; the inert reader takes a pickle's opcodes apart by itself."""
+    assert importers("pickle") == importers("joblib.load") == importers("dill") == set()
+    assert not [file for file in FILES if "allow_pickle=True" in (ROOT / file).read_text(encoding="utf-8")]
+
+
 def test_accelerate_stays_with_what_trains() -> None:
     allowed = {"ssl_lens/engine/trainer.py", "ssl_lens/engine/reporter.py", "ssl_lens/evaluation/finetune.py"}
     assert importers("accelerate") <= allowed
