@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import get_args
 
@@ -94,6 +95,6 @@ def _check(options: argparse.Namespace) -> int:
             f"{unknown[0]}; give the split file of this set"
         )
     print("\n".join(lines(report)))
-    for written in write_check(report, options.out or Path("checks", path.resolve().stem)):
+    for written in write_check(report, options.out or Path("checks", Path(os.path.abspath(path)).stem)):
         print(written)
     return 0 if report.accepted else 1
