@@ -38,6 +38,8 @@ SMALLER = (
     ("data.workers=4", "data.workers=0"),  # processes: test_stream.py
     ("eval/knn.py RUN", "eval/knn.py RUN --labels-per-class 2 --seeds 1"),
     ("eval/linear_probe.py RUN", "eval/linear_probe.py RUN --labels-per-class 2 --seeds 1"),
+    ("benchmarks/data.py", "benchmarks/data.py --repeats 1 --gigabytes 0.2"),
+    ("benchmarks/simulate.py", "benchmarks/simulate.py --repeats 1"),
     ("eval/finetune.py RUN", "eval/finetune.py RUN --labels 3 --seeds 1 --epochs 1"),
 )
 TINY_RECIPE = f"""{
@@ -99,7 +101,7 @@ KNOWN = {
     "python benchmarks/data.py --out OUT": Known((), ("OUT/data.json", "OUT/memory.json")),
     "python benchmarks/simulate.py --out OUT": Known((), ("OUT/simulate.json",)),
 }
-_SLOW = pytest.mark.slow  # benchmarks measure for minutes, and one writes 10 GB
+_SLOW = pytest.mark.slow  # each benchmark measures for minutes, though its sets are small here
 
 
 @pytest.fixture(scope="module")
