@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import get_args
 
@@ -11,6 +12,7 @@ from ssl_lens.data.checking import check_images
 from ssl_lens.data.images import pack_images
 from ssl_lens.data.layouts import LayoutName
 from ssl_lens.data.pixels import PixelPolicy, Sizes
+from ssl_lens.data.shard_list import are_shards
 from ssl_lens.data.splits import read_names
 from ssl_lens.errors import InputError
 
@@ -43,7 +45,7 @@ def add_data_commands(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_set(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", metavar="DIR", type=Path, help="folder of images, table (.csv, .parquet) or pack")
+    parser.add_argument("path", metavar="DIR", help="folder of images, table (.csv, .parquet) or pack")
     parser.add_argument("--layout", choices=get_args(LayoutName), default="auto", help="what the folders mean")
     parser.add_argument("--table", metavar="FILE", type=Path, help="labels and numbers of the images in DIR")
     parser.add_argument("--mask-value", metavar="X", type=float, help="pixels of this value are filled, as NaN is")
@@ -55,7 +57,7 @@ def _add_set(parser: argparse.ArgumentParser) -> None:
         help="more: unusable (%(default)s)",
     )
     parser.add_argument("--sizes", choices=get_args(Sizes), default="refuse", help="images of unequal size")
-    parser.add_argument("--size", metavar="PX", type=int, help="side to crop or pad to; default: of the extreme one")
+    parser.add_argument("--size", metavar="PX", type=int, help="side to crop or pad to; default: the set's extremes")
 
 
 def _policy(options: argparse.Namespace) -> PixelPolicy:
@@ -63,24 +65,39 @@ def _policy(options: argparse.Namespace) -> PixelPolicy:
     return PixelPolicy(options.mask_value, options.max_masked, options.sizes, size)
 
 
+def _path(options: argparse.Namespace) -> Path:
+    if are_shards(options.path):
+        raise InputError(f"{options.path} is a pattern, URL or tar of shards; give a local folder that holds the tars")
+    return Path(options.path)
+
+
 def _pack(options: argparse.Namespace) -> None:
-    images = pack_images(options.path, options.out, policy=_policy(options), layout=options.layout, table=options.table)
+    path = _path(options)
+    images = pack_images(path, options.out, policy=_policy(options), layout=options.layout, table=options.table)
     print(f"{options.out}: {len(images)} images, {images.images.nbytes / 1e6:.1f} MB")
 
 
 def _check(options: argparse.Namespace) -> int:
-    out = options.out or Path("checks", options.path.resolve().stem)
-    if out.resolve().is_relative_to(options.path.resolve()):
-        raise InputError(f"{out} lies in {options.path}, to whose images it would add; give another folder with --out")
+    path = _path(options)
+    out = options.out or Path("checks", Path(os.path.abspath(path)).stem)
+    if out.resolve().is_relative_to(path.resolve()):
+        raise InputError(f"{out} lies in {path}, to whose images it would add; give another folder with --out")
+    held_out = frozenset(() if options.split is None else read_names(options.split))
     report = check_images(
-        options.path,
+        path,
         policy=_policy(options),
         layout=options.layout,
         table=options.table,
-        held_out=frozenset(() if options.split is None else read_names(options.split)),
+        held_out=held_out,
         against=options.against,
     )
+    unknown = sorted(held_out.difference(report.names, (name for name, _ in report.unusable)))
+    if unknown:
+        raise InputError(
+            f"--split {options.split}: {len(unknown)} of {len(held_out)} names are not in {path}, such as "
+            f"{unknown[0]}; give the split file of this set"
+        )
     print("\n".join(lines(report)))
-    for path in write_check(report, out):
-        print(path)
+    for written in write_check(report, out):
+        print(written)
     return 0 if report.accepted else 1

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from typing import get_args
 
+import documents
 import pytest
 import torch
 
@@ -14,18 +15,17 @@ from ssl_lens.sections import NetworkName
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = re.findall(r"^ {4}(\S.*?)(?: {2,}#.*)?$", README, flags=re.MULTILINE)
+COMMANDS = documents.commands(README)
 
 
 def test_every_key_is_one_of_the_recipe() -> None:
-    keys = set(re.findall(r"\b(?:data|views|model|loss|optim|run)\.[a-z][a-z_.]*[a-z]", README))
-    keys = {key for key in keys if not key.endswith((".py", ".yaml", ".png"))}
+    keys = documents.keys(README)
     assert len(keys) > 10
     assert keys <= set(VALID_KEYS)
 
 
 def test_every_file_exists() -> None:
-    files = set(re.findall(r"\b(?:recipes|eval|benchmarks|docs)/[\w./]+\.(?:py|yaml|txt|md)\b", README))
+    files = documents.files(README)
     assert len(files) > 3
     assert [file for file in files if not (ROOT / file).is_file()] == []
     named = set(re.findall(r"^\| `(\w+)` \|", README, flags=re.MULTILINE))

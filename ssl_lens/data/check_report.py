@@ -25,7 +25,8 @@ def lines(report: Report) -> Iterator[str]:
     yield f"flagged pixels: {report.flagged[0]} in {report.flagged[1]} images"
     for value, count in report.suspects.items():
         yield f"  {count} images have several pixels of exactly {value:g}, far above others: --mask-value {value:g}?"
-    yield f"{'band':>4} {'lowest':>11} {'highest':>11} {'mean':>11} {'std':>11}"
+    if report.bands:
+        yield f"{'band':>4} {'lowest':>11} {'highest':>11} {'mean':>11} {'std':>11}"
     for i, band in enumerate(report.bands):
         yield f"{i:>4} " + " ".join(f"{value:>11.4g}" for value in band)
     parts = sorted(
@@ -43,7 +44,12 @@ def lines(report: Report) -> Iterator[str]:
     yield f"leaks from tests: {len(report.leaks)}"
     yield from (f"  {name} = {other}" for name, other in report.leaks[:_LISTED])
     yield from (f"refused: {problem}" for problem in report.problems)
-    yield "training would " + ("refuse this set" if report.problems else "accept this set")
+    if report.problems:
+        yield "training would refuse this set"
+    elif report.leaks:
+        yield "training would accept this set, with images that are for tests among those to train on"
+    else:
+        yield "training would accept this set"
 
 
 def write_check(report: Report, folder: Path) -> list[Path]:

@@ -26,6 +26,7 @@ TRAIN = "train"  # the part of a set that is for training; others are held out
 _PART = "(?P<part>train|val|valid|validation|test)"
 _CLASSES = r"(?P<label>[^/]+)/.+"  # CLASS/...
 _PARTS = rf"{_PART}/(?P<label>[^/]+)/.+"  # train/CLASS/..., val/CLASS/...
+_PARTS_MIXED = rf"{_PART}/(?:(?P<label>[^/]+)/.+|[^/]+)"  # the same, and train/FILE: no class is known
 _PREFIXES = rf"{_PART}_(?P<label>[^/]+)/.+"  # train_CLASS/..., test_CLASS/...
 _SETS = (
     r"(?:[^/]*?(?:_(?P<part>test))?/)?(?P<label>axion|cdm|no_sub)/[^/]+"  # Model_I/CLASS/..., Model_I_test/CLASS/...
@@ -75,8 +76,8 @@ def arranged(names: Sequence[str], layout: LayoutName) -> tuple[tuple[str | None
     """Class and part of each image, by its name; all None where the folders tell nothing.
 
     `folders` takes the first-level folders as classes, if every image lies in one. `auto` first looks for the folders
-    train, val, test around the classes, for these as the classes' prefixes, and for sets beside their tests
-    (`Model_I/`, `Model_I_test/`).
+    train, val, test around the classes or the files, for these as the classes' prefixes, and for sets beside their
+    tests (`Model_I/`, `Model_I_test/`).
 
     Raises: InputError for an image that is not where the named layout has them.
     """
@@ -89,7 +90,7 @@ def arranged(names: Sequence[str], layout: LayoutName) -> tuple[tuple[str | None
                 "these, or layout=auto"
             )
         return _groups(found, "label"), _parts(found)
-    candidates = (_CLASSES,) if layout == "folders" else (_PARTS, _PREFIXES, _SETS, _CLASSES)
+    candidates = (_CLASSES,) if layout == "folders" else (_PARTS_MIXED, _PREFIXES, _SETS, _CLASSES)
     for pattern in candidates:
         found = [re.fullmatch(pattern, name) for name in names]
         if None not in found and (pattern != _SETS or any(_groups(found, "part"))):

@@ -180,6 +180,31 @@ def test_pictures_do_not_become_images(root, capsys, monkeypatch):
     assert not (root / "checks").exists()
 
 
+def test_names_for_tests_must_be_of_the_set(root, tmp_path, capsys):
+    names = tmp_path / "names.txt"
+    names.write_text("train/a/0.npy\nc/9.npy\n")
+    arguments = ["data", "check", str(root), "--split", str(names), "--out", str(tmp_path / "out")]
+    assert cli.main(arguments) == 2
+    assert "1 of 2 names are not in" in capsys.readouterr().err
+    names.write_text("train/a/0.npy\n")
+    assert cli.main(arguments) == 0
+    assert "    0 a        0        2" in capsys.readouterr().out
+
+
+def test_a_leak_is_in_the_last_word(root, tmp_path, capsys):
+    np.save(root / "train" / "a" / "1.npy", np.load(root / "test" / "b" / "0.npy"))
+    assert cli.main(["data", "check", str(root), "--out", str(tmp_path / "out")]) == 1
+    out = capsys.readouterr().out
+    assert "leaks from tests: 1\n  train/a/1.npy = test/b/0.npy\n" in out
+    assert "accept this set, with images that are for tests among those to train on\n" in out
+
+
+def test_shards_are_no_folder(capsys):
+    for address in ("lenses/{0..9}.tar", "https://host/lenses.tar"):
+        assert cli.main(["data", "check", address]) == 2
+        assert f"error: {address} is a pattern, URL or tar of shards" in capsys.readouterr().err
+
+
 def test_pack_by_command(root, tmp_path, capsys):
     assert cli.main(["data", "pack", str(root), str(tmp_path / "pack")]) == 0
     assert capsys.readouterr().out == f"{tmp_path}/pack: 6 images, 0.0 MB\n"
