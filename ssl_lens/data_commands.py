@@ -12,7 +12,7 @@ from ssl_lens.data.checking import check_images
 from ssl_lens.data.images import pack_images
 from ssl_lens.data.layouts import LayoutName
 from ssl_lens.data.pixels import PixelPolicy, Sizes
-from ssl_lens.data.shard_list import are_shards
+from ssl_lens.data.shards.shard_list import are_shards
 from ssl_lens.data.splits import read_names
 from ssl_lens.errors import InputError
 
