@@ -106,7 +106,7 @@ def images_to_fit(images: ImageSet | ShardSet) -> Images:
 
 
 def labelled_set(recipe: Recipe, size: tuple[int, int]) -> ImageSet | None:
-    """The labelled images of the online probe (`data.probe`), or None.
+    """The labelled images of the online probe (`data.probe`) that are not held out for tests, or None.
 
     Args:
         size: height and width in pixels of the unlabelled images, which these are cropped or padded to.
@@ -114,6 +114,7 @@ def labelled_set(recipe: Recipe, size: tuple[int, int]) -> ImageSet | None:
     Raises: InputError if the folder has no class folders.
     """
     from ssl_lens.data.images import load_images
+    from ssl_lens.data.splits import own_division
 
     if recipe.data.probe is None:
         return None
@@ -123,6 +124,8 @@ def labelled_set(recipe: Recipe, size: tuple[int, int]) -> ImageSet | None:
     images = load_images(Path(recipe.data.probe), policy=policy, layout=recipe.data.layout)
     if images.labels is None:
         raise InputError(f"data.probe={recipe.data.probe} has no labels; give a folder with one folder per class")
+    if images.held_out is not None:  # who chooses by the probe has seen its images
+        images, _ = own_division(images, None)
     return images.labelled()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import sys
 from collections.abc import Callable
 
@@ -18,7 +19,12 @@ def one_line_errors(main: Callable[..., int | None]) -> Callable[..., int]:
     @functools.wraps(main)
     def wrapped(*arguments: object) -> int:
         try:
-            return main(*arguments) or 0
+            status = main(*arguments) or 0
+            sys.stdout.flush()
+            return status
+        except BrokenPipeError:  # whoever reads has enough, as `| head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 128 + signal.SIGPIPE
         except InputError as error:
             if os.environ.get("RANK", "0") == "0":
                 print(f"error: {error}", file=sys.stderr)

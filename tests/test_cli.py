@@ -130,6 +130,28 @@ def test_a_script_runs_its_command_and_passes_the_status_on(tmp_path):
         assert f"sys.exit({script}())" in text
 
 
+def test_a_reader_that_has_enough_ends_it_quietly(tmp_path):
+    for i in range(200):
+        (tmp_path / f"class_{i:03d}").mkdir()
+        np.save(tmp_path / f"class_{i:03d}" / "x.npy", np.random.default_rng(i).normal(size=(8, 8)))
+    command = [
+        sys.executable,
+        "-u",
+        "-m",
+        "ssl_lens.cli",
+        "data",
+        "check",
+        str(tmp_path),
+        "--out",
+        str(tmp_path.parent / "o"),
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    assert "Traceback" not in process.stderr.read()
+    process.stderr.close()
+    assert process.wait() == 141
+
+
 def test_only_our_own_progress_is_shown(caplog):
     """Other packages log at level INFO too, ONNX's optimiser by the hundred."""
     show_progress()
