@@ -23,7 +23,7 @@ def add_data_commands(commands: argparse._SubParsersAction) -> None:
     )
     pack = data.add_parser("pack", help="make one array of a set of images, with labels, numbers and hashes")
     _add_set(pack)
-    pack.add_argument("out", metavar="OUT", type=Path, help="a new folder, for data.path and --data")
+    pack.add_argument("out", metavar="OUT", type=_path, help="a new folder, for data.path and --data")
     pack.set_defaults(run_command=_pack)
 
     check = data.add_parser(
@@ -42,7 +42,7 @@ def add_data_commands(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_set(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", metavar="DIR", type=Path, help="folder of images, table (.csv, .parquet) or pack")
+    parser.add_argument("path", metavar="DIR", type=_path, help="folder of images, table (.csv, .parquet) or pack")
     parser.add_argument("--layout", choices=get_args(LayoutName), default="auto", help="what the folders mean")
     parser.add_argument("--table", metavar="FILE", type=Path, help="labels and numbers of the images in DIR")
     parser.add_argument("--mask-value", metavar="X", type=float, help="pixels of this value are filled, as NaN is")
@@ -55,6 +55,12 @@ def _add_set(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--sizes", choices=get_args(Sizes), default="refuse", help="images of unequal size")
     parser.add_argument("--size", metavar="PX", type=int, help="side to crop or pad to; default: of the extreme one")
+
+
+def _path(text: str) -> Path:
+    if not text:  # such as a variable of the shell that is not set; `Path` would take the working folder
+        raise argparse.ArgumentTypeError("is empty; give a path")
+    return Path(text)
 
 
 def _policy(options: argparse.Namespace) -> PixelPolicy:
