@@ -36,7 +36,7 @@ def add_data_commands(commands: argparse._SubParsersAction) -> None:
     check.add_argument("--split", metavar="FILE", type=Path, help="names of the images that are for tests")
     check.add_argument("--against", metavar="DIR", type=Path, help="another set, which should share no image with this")
     check.add_argument(
-        "--out", metavar="FOLDER", type=Path, help="for contact sheet, histograms and JSON; default: checks/NAME"
+        "--out", metavar="FOLDER", type=_path, help="for contact sheet, histograms and JSON; default: checks/NAME"
     )
     check.set_defaults(run_command=_check)
 
@@ -60,6 +60,8 @@ def _add_set(parser: argparse.ArgumentParser) -> None:
 def _path(text: str) -> Path:
     if not text:  # such as a variable of the shell that is not set; `Path` would take the working folder
         raise argparse.ArgumentTypeError("is empty; give a path")
+    if any("\ud800" <= letter <= "\udfff" for letter in text):  # bytes that could not be printed
+        raise argparse.ArgumentTypeError("is no UTF-8; rename it")
     return Path(text)
 
 

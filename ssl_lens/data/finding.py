@@ -138,7 +138,7 @@ def _check_folder(root: Path) -> None:
 
 
 def _check_no_loop(folder: Path) -> None:
-    if folder.is_symlink() and folder.resolve() in (around.resolve() for around in folder.parents):
+    if os.path.islink(folder) and folder.resolve() in (around.resolve() for around in folder.parents):
         raise InputError(f"{folder} is a link to a folder around it; remove the link")
 
 

@@ -138,7 +138,7 @@ def _manifest(folder: Path) -> dict:
 
 
 def _first_hash(folder: Path) -> str:
-    with (folder / HASHES).open(encoding="ascii", errors="replace") as file:
+    with (folder / HASHES).open(encoding="utf-8", errors="replace") as file:
         return file.read(64)
 
 

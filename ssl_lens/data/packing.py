@@ -86,7 +86,7 @@ def make_pack(found: Found, folder: Path, complete: Callable[[Table], Table] = l
 
 def _fingerprint(found: Found) -> str:
     """Of everything that decides the pixels."""
-    digest = hashlib.sha256(f"{FORMAT} {_READING_VERSION} {found.root.resolve()} {found.policy.key()}".encode())
+    digest = hashlib.sha256(os.fsencode(f"{FORMAT} {_READING_VERSION} {found.root.resolve()} {found.policy.key()}"))
     for name in sorted(found.listed or ()):
         digest.update(f"\0\0\0{name}".encode())
     for source in found.sources:
@@ -98,7 +98,7 @@ def _fingerprint(found: Found) -> str:
             digest.update(f"\0{name}".encode())
             with contextlib.suppress(OSError):  # a file that is not there is left out when it is read
                 status = (found.root / name).stat()
-                digest.update(f" {status.st_size} {status.st_mtime_ns}".encode())
+                digest.update(f" {status.st_size} {status.st_mtime_ns} {status.st_mode}".encode())
     return digest.hexdigest()[:24]
 
 

@@ -99,7 +99,8 @@ def _expanded(pattern: str) -> list[str]:
     missing = [url for url in urls if "://" not in url and not os.path.isfile(url)]
     if missing:
         raise InputError(
-            f"data.path={pattern}: {len(missing)} of {len(urls)} shards do not exist, such as {missing[0]}"
+            f"data.path={pattern}: {len(missing)} of {len(urls)} shards do not exist, or may not be looked at, such as "
+            f"{missing[0]}; correct the pattern"
         )
     return urls
 

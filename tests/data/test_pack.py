@@ -1,9 +1,12 @@
 import hashlib
 import json
 import logging
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from shard_files import member, npy, write_tar
 
 from ssl_lens import cli
 from ssl_lens.data import images as images_module
@@ -140,6 +143,63 @@ def test_a_pack_is_whole_or_absent(root, tmp_path, monkeypatch):
         pack_images(tmp_path / "pack", tmp_path / "again", **_PLAIN)
     assert is_pack(tmp_path / "pack")
     assert not is_pack(root)
+
+
+def test_two_processes_pack_to_the_same_place_at_once(root, tmp_path, monkeypatch):
+    """The other is always done while this one is at it."""
+    make_pack, others = images_module.make_pack, []
+
+    def overtaken(found, folder, complete):
+        if not others:
+            others.append(None)
+            others[0] = pack_images(root, tmp_path / "pack", **_PLAIN)
+        make_pack(found, folder, complete)
+
+    monkeypatch.setattr(images_module, "make_pack", overtaken)
+    with pytest.raises(InputError, match="pack was made by another process meanwhile; use that, or give a new folder"):
+        pack_images(root, tmp_path / "pack", **_PLAIN)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pack", "set"]
+    assert len(load_images(tmp_path / "pack")) == 4
+    assert list(damages(tmp_path / "pack")) == []
+
+
+def test_two_commands_with_the_same_place(root, tmp_path):
+    command = [sys.executable, "-m", "ssl_lens.cli", "data", "pack", str(root), str(tmp_path / "pack")]
+    processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    errors = [process.communicate(timeout=60)[1] for process in processes]
+    assert sorted(process.returncode for process in processes) == [0, 2]
+    assert sum("error: " in error for error in errors) == 1
+    assert any("exists already; give" in error or "by another process meanwhile" in error for error in errors)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pack", "set"]
+    assert list(damages(tmp_path / "pack")) == []
+
+
+def test_numbers_that_would_be_taken_for_something_else_are_refused(tmp_path):
+    for name in ("name", "class", "part", "split"):
+        _write_tar_with(tmp_path / "set" / "a.tar", name)
+        with pytest.raises(InputError, match=f"the number {name} of the images is called as a column of the table"):
+            load_images(tmp_path / "set", cache=tmp_path / "cache")
+    for name in ("a\nb", "\ud800", "a\tb"):
+        _write_tar_with(tmp_path / "set" / "a.tar", name)
+        with pytest.raises(InputError, match="has a number called '.*'; needed are printable characters") as error:
+            load_images(tmp_path / "set", cache=tmp_path / "cache")
+        assert "\n" not in str(error.value)
+    for name in ('a"b,c', "", "#", " x ", "é"):
+        _write_tar_with(tmp_path / "set" / "a.tar", name)
+        for _ in range(2):
+            assert load_images(tmp_path / "set", cache=tmp_path / "cache").targets == {name: [3.5]}
+
+
+def _write_tar_with(path, number):
+    write_tar(
+        path, [member("a.npy", npy(_RNG.normal(size=(8, 8)))), member("a.json", json.dumps({number: 3.5}).encode())]
+    )
+
+
+def test_a_label_of_two_lines_is_kept(root, tmp_path):
+    (tmp_path / "t.csv").write_text('file,label\ntrain/a/0.npy,"x\ny"\ntest/b/3.npy,"a ""b"", c"\n')
+    made = pack_images(root, tmp_path / "pack", policy=PixelPolicy(), layout="auto", table=tmp_path / "t.csv")
+    assert made.classes == ('a "b", c', "x\ny")
 
 
 def test_a_table_is_a_set(root, tmp_path, caplog):
