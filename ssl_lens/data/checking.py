@@ -200,7 +200,7 @@ def _suspects(image: np.ndarray) -> set[float]:
     for band in image:
         highest = band.max()
         others = np.abs(band[band != highest])
-        if others.size <= band.size - 2 and others.size and highest > _FAR * others.max():
+        if others.size <= band.size - 2 and others.size and float(highest) > _FAR * float(others.max()):
             found.add(float(highest))
     return found
 
