@@ -162,3 +162,12 @@ def test_a_parquet_bomb(tmp_path):
     assert (tmp_path / "t.parquet").stat().st_size < 100_000
     with pytest.raises(InputError, match="Parquet declares 160000000 bytes in .* stored ones; at most"):
         read_table(tmp_path / "t.parquet")
+
+
+def test_texts_of_several_lines_survive_in_long_tables(tmp_path):
+    """Long tables are read in blocks, whose borders fall into texts."""
+    names = [f"{i:06d}.npy" for i in range(60_000)]
+    labels = ["a\nb\n" * 4, 'c"\n,d' * 4] * 30_000
+    write_table(_table(names, labels), tmp_path / "t.csv")
+    assert (tmp_path / "t.csv").stat().st_size > 2 << 20
+    assert read_table(tmp_path / "t.csv").labels == tuple(labels)
