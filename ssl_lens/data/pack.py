@@ -28,7 +28,7 @@ FORMAT = "ssl_lens pack 3"
 
 @dataclass(frozen=True)
 class Pack:
-    """A pack, opened; no pixel is read before it is used.
+    """A pack, opened; of its pixels only the first image is read before they are used.
 
     Attributes:
         images: [N, C, H, W], float32; None if no image of the set is usable.
