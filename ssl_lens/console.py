@@ -1,6 +1,22 @@
-"""What the commands say while they run."""
+"""What the commands take from the console, and what they say while they run."""
 
+import argparse
 import logging
+from pathlib import Path
+
+
+def text_argument(text: str) -> str:
+    """A path or address as it was given; refused are none at all, and bytes that could not be printed."""
+    if not text:  # such as a variable of the shell that is not set; `Path` would take the working folder
+        raise argparse.ArgumentTypeError("is empty; give a path")
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise argparse.ArgumentTypeError("is no UTF-8; rename it")
+    return text
+
+
+def path_argument(text: str) -> Path:
+    """The same, as a path."""
+    return Path(text_argument(text))
 
 
 def show_progress() -> None:

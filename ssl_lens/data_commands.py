@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import get_args
 
+from ssl_lens.console import path_argument, text_argument
 from ssl_lens.data.check_report import lines, write_check
 from ssl_lens.data.checking import check_images
 from ssl_lens.data.images import pack_images
@@ -26,7 +27,7 @@ def add_data_commands(commands: argparse._SubParsersAction) -> None:
     )
     pack = data.add_parser("pack", help="make one array of a set of images, with labels, numbers and hashes")
     _add_set(pack)
-    pack.add_argument("out", metavar="OUT", type=Path, help="a new folder, for data.path and --data")
+    pack.add_argument("out", metavar="OUT", type=path_argument, help="a new folder, for data.path and --data")
     pack.set_defaults(run_command=_pack)
 
     check = data.add_parser(
@@ -39,13 +40,18 @@ def add_data_commands(commands: argparse._SubParsersAction) -> None:
     check.add_argument("--split", metavar="FILE", type=Path, help="names of the images that are for tests")
     check.add_argument("--against", metavar="DIR", type=Path, help="another set, which should share no image with this")
     check.add_argument(
-        "--out", metavar="FOLDER", type=Path, help="for contact sheet, histograms and JSON; default: checks/NAME"
+        "--out",
+        metavar="FOLDER",
+        type=path_argument,
+        help="for contact sheet, histograms and JSON; default: checks/NAME",
     )
     check.set_defaults(run_command=_check)
 
 
 def _add_set(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", metavar="DIR", help="folder of images, table (.csv, .parquet) or pack")
+    parser.add_argument(
+        "path", metavar="DIR", type=text_argument, help="folder of images, table (.csv, .parquet) or pack"
+    )
     parser.add_argument("--layout", choices=get_args(LayoutName), default="auto", help="what the folders mean")
     parser.add_argument("--table", metavar="FILE", type=Path, help="labels and numbers of the images in DIR")
     parser.add_argument("--mask-value", metavar="X", type=float, help="pixels of this value are filled, as NaN is")

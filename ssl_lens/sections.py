@@ -99,7 +99,7 @@ class Data(Section):
     `shuffle_buffer` ones. layout: what the folders mean.
     """
 
-    path: str | None = None
+    path: Annotated[str, Field(min_length=1)] | None = None
     layout: LayoutName = "auto"
     exclude: str | None = None
     probe: str | None = None

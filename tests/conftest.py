@@ -1,6 +1,9 @@
 """Fixtures shared by the whole suite."""
 
+import ctypes
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,3 +28,27 @@ def golden() -> Path:
 def lens_data() -> Path:
     """Folder with real and peer-made lens images (`SSL_LENS_DATA`)."""
     return _folder_from("SSL_LENS_DATA")
+
+
+@pytest.fixture
+def no_override() -> Iterator[None]:
+    """Permissions of files bind the test, even where it runs as root.
+
+    Root stays root, lest Python could no longer import, and only gives up for a while to read and write what
+    permissions deny: the Linux capabilities DAC_OVERRIDE and DAC_READ_SEARCH, of this thread and of those it starts.
+    """
+    if os.geteuid() != 0:
+        yield
+        return
+    if sys.platform != "linux":
+        pytest.skip("root reads everything")
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # version 3, this thread
+    sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; twice
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.capget(header, sets) == 0
+    held = sets[0]
+    sets[0] = held & ~0b110
+    assert libc.capset(header, sets) == 0
+    yield
+    sets[0] = held
+    assert libc.capset(header, sets) == 0

@@ -134,17 +134,7 @@ def test_a_reader_that_has_enough_ends_it_quietly(tmp_path):
     for i in range(200):
         (tmp_path / f"class_{i:03d}").mkdir()
         np.save(tmp_path / f"class_{i:03d}" / "x.npy", np.random.default_rng(i).normal(size=(8, 8)))
-    command = [
-        sys.executable,
-        "-u",
-        "-m",
-        "ssl_lens.cli",
-        "data",
-        "check",
-        str(tmp_path),
-        "--out",
-        str(tmp_path.parent / "o"),
-    ]
+    command = [sys.executable, "-u", "-m", "ssl_lens.cli", "data", "check", tmp_path, "--out", tmp_path.parent / "out"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdout.close()
     assert "Traceback" not in process.stderr.read()

@@ -67,6 +67,7 @@ def test_yaml_written_is_read_back_equal(file: Path) -> None:
         ("optim.warmup_epochs=100", "warmup_epochs=100 is not below epochs=100"),
         ("loss={view_weight: 0, region_weight: 0}", "loss: view_weight and region_weight are both 0"),
         ("model.stem_stride=2", "model: stem_stride=2 is no option of swin_tiny, only of resnet18, resnet34, resnet50"),
+        ('data.path=""', "data.path"),
         ("optim.lr", "override 'optim.lr' is not key=value"),
         ("optim.lr=[1", "override optim.lr=[1, line 1: expected ',' or ']'"),
     ],

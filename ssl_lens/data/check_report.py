@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from matplotlib.figure import Figure
 
 from ssl_lens.data.checking import NO_CLASS, SHOWN_PER_CLASS, Report
 from ssl_lens.data.layouts import TRAIN
+from ssl_lens.data.whole import whole_file
+from ssl_lens.errors import InputError
 
 _LISTED = 5  # examples on the console; the JSON file has all
 _BINS = 60
@@ -53,9 +56,30 @@ def lines(report: Report) -> Iterator[str]:
 
 
 def write_check(report: Report, folder: Path) -> list[Path]:
-    """Writes check.json, contact_sheet.png and histograms.png."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / name for name in ("check.json", "contact_sheet.png", "histograms.png")]
+    """Writes check.json, contact_sheet.png and histograms.png into a folder, all of them or none.
+
+    Raises: InputError if they cannot be written.
+    """
+    writers: dict[str, Callable[[Report, Path], None]] = {"check.json": _write_json}
+    if report.shown:
+        writers["contact_sheet.png"] = _draw_contact_sheet
+        if report.bands:
+            writers["histograms.png"] = _draw_histograms
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as written:
+            for name, write in writers.items():
+                write(report, written.enter_context(whole_file(folder / name)))
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # if nothing else is in it
+        raise InputError(
+            f"cannot write the report to {folder}: {error.strerror or error}; set --out to a folder with room"
+        ) from error
+    return [folder / name for name in writers]
+
+
+def _write_json(report: Report, path: Path) -> None:
     record = {
         "path": str(report.path),
         "accepted": report.accepted,
@@ -72,14 +96,7 @@ def write_check(report: Report, folder: Path) -> list[Path]:
         "leaks": report.leaks,
         "problems": report.problems,
     }
-    paths[0].write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    if not report.shown:
-        return paths[:1]
-    _draw_contact_sheet(report, paths[1])
-    if not report.bands:
-        return paths[:2]
-    _draw_histograms(report, paths[2])
-    return paths
+    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def _draw_contact_sheet(report: Report, path: Path) -> None:
@@ -94,12 +111,12 @@ def _draw_contact_sheet(report: Report, path: Path) -> None:
         row[0].set_title(name, loc="left", fontsize=9)
     colours = ", bands 0, 1, 2 as blue, green, red" if len(report.bands) >= 3 else ""
     figure.suptitle(f"{report.path.name}: asinh of each image's own scatter{colours}", fontsize=9)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, format="png")
 
 
 def _visible(image: np.ndarray) -> np.ndarray:
     """[H, W] or [H, W, 3] between 0 and 1."""
-    bands = image[2::-1] if len(image) >= 3 else image[:1]
+    bands = (image[2::-1] if len(image) >= 3 else image[:1]).astype(np.float64)  # the square of 1e30 is no float32
     middle = np.median(bands, axis=(1, 2), keepdims=True)
     scatter = 1.4826 * np.median(np.abs(bands - middle), axis=(1, 2), keepdims=True)
     stretched = np.arcsinh((bands - middle) / np.where(scatter > 0, 3 * scatter, max(float(bands.std()), 1e-30)))
@@ -114,15 +131,15 @@ def _draw_histograms(report: Report, path: Path) -> None:
     left, right = figure.subplots(1, 2)
     images = [image for group in report.shown.values() for image in group]
     for band in range(len(report.bands)):
-        pixels = np.concatenate([image[band].ravel() for image in images])
-        low, high = np.percentile(pixels, (0.1, 99.9))
-        left.hist(np.clip(pixels, low, high), _BINS, histtype="step", log=True, label=f"band {band}")
+        pixels = np.concatenate([image[band].ravel() for image in images]).astype(np.float64)
+        edges = _edges(pixels, 0.1, _BINS)
+        left.hist(np.clip(pixels, edges[0], edges[-1]), edges, histtype="step", log=True, label=f"band {band}")
     left.set(xlabel="pixel, in the file's unit (0.1 % clipped at each end)", ylabel="pixels of the images shown")
     if len(report.bands) > 1:
         left.legend()
     fluxes = report.fluxes.mean(axis=1)
     bins = max(8, min(_BINS, len(fluxes) // 10))
-    edges = np.histogram_bin_edges(np.clip(fluxes, *np.percentile(fluxes, (0.5, 99.5))), bins)
+    edges = _edges(fluxes, 0.5, bins)
     for name in report.shown:
         chosen = fluxes[np.array(report.labels) == name]
         right.hist(np.clip(chosen, edges[0], edges[-1]), edges, histtype="step", density=True, label=name)
@@ -131,4 +148,11 @@ def _draw_histograms(report: Report, path: Path) -> None:
     )
     right.title.set_fontsize(9)
     right.legend(fontsize=8)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, format="png")
+
+
+def _edges(values: np.ndarray, outside: float, bins: int) -> np.ndarray:
+    """Of bins over all values but `outside` percent at each end [bins + 1]; wide enough to tell apart."""
+    low, high = np.percentile(values, (outside, 100 - outside))
+    least = 1e-6 * max(abs(low), abs(high), 1e-30)
+    return np.linspace(low, high, bins + 1) if high - low > least else np.linspace(low - least, high + least, bins + 1)

@@ -144,7 +144,8 @@ def check_images(
 
     Raises: InputError if there is nothing to read.
     """
-    found = None if is_pack(path) else find_images(path, policy, layout, table)
+    pack = open_pack(path) if is_pack(path) else None
+    found = find_images(path, policy, layout, table) if pack is None else None
     tally, problems, shown = _Tally(), [], _Shown(found)
     try:
         for name, read in _images(path, found):
@@ -154,7 +155,7 @@ def check_images(
         problems.append(str(error))
     known = tally.table()
     try:
-        known = described(known, found.table, layout) if found else open_pack(path).table
+        known = described(known, found.table, layout) if found else pack.table
     except InputError as error:
         problems.append(str(error))
     parts = tuple(
@@ -199,7 +200,7 @@ def _suspects(image: np.ndarray) -> set[float]:
     for band in image:
         highest = band.max()
         others = np.abs(band[band != highest])
-        if others.size <= band.size - 2 and others.size and highest > _FAR * others.max():
+        if others.size <= band.size - 2 and others.size and float(highest) > _FAR * float(others.max()):
             found.add(float(highest))
     return found
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +19,10 @@ from ssl_lens.data.tables import Table, joined, own_table, read_table
 from ssl_lens.errors import InputError
 
 logger = logging.getLogger(__name__)
+
+SIMULATION = "simulation.json"  # in a folder of simulated lenses, from their first image on
+# Line ends and their like, bytes that are no text, and what a split file takes for a comment.
+_NO_NAME = re.compile(r"^[\s#]|[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -52,13 +58,15 @@ def find_images(path: Path, policy: PixelPolicy, layout: LayoutName, table: Path
     Args:
         table: of labels and numbers; None for that in the folder, or for `path` if it is a table.
 
-    Raises: InputError if there is nothing, or the table or the name of the layout cannot be used.
+    Raises: InputError if there is nothing, the table or the name of the layout cannot be used, or a file has a name
+        that cannot be a line of a text file.
     """
     known = named_layout(layout)
     if known is not None and policy.sizes == "refuse":
         policy = dataclasses.replace(policy, sizes=known.sizes)
-    if path.suffix in TABLE_SUFFIXES and not path.is_dir():
+    if path.suffix in TABLE_SUFFIXES and not os.path.isdir(path):
         listed = read_table(path)
+        _check_names(listed.names)
         sources = _listed_sources(path.parent, listed)
         more = listed if table is None else read_table(table)
         return Found(path, path.parent, sources, frozenset(listed.names), policy, layout, more)
@@ -88,19 +96,15 @@ def described(known: Table, table: Table | None, layout: LayoutName) -> Table:
 
 
 def _listed_sources(root: Path, table: Table) -> tuple[Source, ...]:
-    files = sorted({name if (root / name).is_file() else file_of(name) for name in table.names})
-    if all((root / file).is_file() for file in files):
+    files = sorted({name if os.path.isfile(root / name) else file_of(name) for name in table.names})
+    if all(os.path.isfile(root / file) for file in files):
         return tuple(Source(file, (file,)) for file in files)
     in_bands = {source.name: source for source in find_sources(_image_files(root)) if source.bands}
     return tuple(in_bands.get(file, Source(file, (file,))) for file in files)
 
 
 def _image_files(root: Path) -> list[str]:
-    if not root.is_dir():
-        found = "is a file" if root.is_file() else "does not exist"
-        raise InputError(
-            f"image folder {root} {found}; set data.path to a folder of images or a {' or '.join(TABLE_SUFFIXES)} table"
-        )
+    _check_folder(root)
 
     def refuse(error: OSError) -> None:
         raise InputError(f"folder {error.filename} cannot be read: {error.strerror}; make it readable") from error
@@ -108,6 +112,8 @@ def _image_files(root: Path) -> list[str]:
     names, others = [], 0
     for folder, inner_folders, files in os.walk(root, followlinks=True, onerror=refuse):
         inner_folders[:] = [inner for inner in inner_folders if not inner.startswith(".")]
+        for inner in inner_folders:
+            _check_no_loop(Path(folder, inner))
         images = [Path(folder, file).relative_to(root).as_posix() for file in files if is_image(file)]
         names += images
         others += len(files) - len(images)
@@ -117,4 +123,30 @@ def _image_files(root: Path) -> list[str]:
         )
     if others:
         logger.info("%s: %d files that are no images ignored", root, others)
+    _check_names(names)
     return sorted(names)
+
+
+def _check_folder(root: Path) -> None:
+    if not os.path.isdir(root):
+        found = "is a file" if os.path.isfile(root) else "does not exist, or may not be looked at"
+        raise InputError(
+            f"image folder {root} {found}; set data.path to a folder of images or a {' or '.join(TABLE_SUFFIXES)} table"
+        )
+    if os.path.isfile(root / SIMULATION) and own_table(root) is None:
+        raise InputError(f"the simulation in {root} is not finished; give its command again, which continues it")
+
+
+def _check_no_loop(folder: Path) -> None:
+    if os.path.islink(folder) and folder.resolve() in (around.resolve() for around in folder.parents):
+        raise InputError(f"{folder} is a link to a folder around it; remove the link")
+
+
+def _check_names(names: Iterable[str]) -> None:
+    """Names of images become lines of tables and of split files."""
+    for name in names:
+        if _NO_NAME.search(name):
+            shown = ascii(name)
+            raise InputError(
+                f"file name {shown} has a line end, a tab, bytes that are no UTF-8, or a space or # in front; rename it"
+            )

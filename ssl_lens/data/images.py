@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import tempfile
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +20,7 @@ from ssl_lens.data.packed_images import Images, subset
 from ssl_lens.data.packing import cache_folder, make_pack, packed
 from ssl_lens.data.pixels import PixelPolicy
 from ssl_lens.data.tables import Table, read_table
+from ssl_lens.data.whole import whole_file, whole_folder
 from ssl_lens.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -136,21 +137,22 @@ def pack_images(path: Path, out: Path, *, policy: PixelPolicy, layout: LayoutNam
 
     Raises: InputError as `load_images`, or if `out` exists or cannot be written.
     """
-    if out.exists():
+    if os.path.lexists(out):
         raise InputError(f"{out} exists already; give a new folder")
     if is_pack(path):
         raise InputError(f"{path} is a pack already; give it as data.path={path}")
     found = find_images(path, policy, layout, table)
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=".packing-") as temporary:
-            made = Path(temporary, "pack")
+        with whole_folder(out) as made:
             make_pack(found, made, complete=lambda known: described(known, found.table, layout))
             pack = open_pack(made)
             _image_set(path, pack, pack.table, layout, None, out.with_name(f"{out.name}.quarantine.tsv"))
-            made.rename(out)
     except OSError as error:
-        raise InputError(f"cannot pack {path} into {out}: {error.strerror}; choose a folder with room") from error
+        if os.path.lexists(out):
+            raise InputError(f"{out} was made by another process meanwhile; use that, or give a new folder") from error
+        raise InputError(
+            f"cannot pack {path} into {out}: {error.strerror or error}; choose a folder with room"
+        ) from error
     return load_images(out, policy=found.policy, layout=layout)
 
 
@@ -160,8 +162,7 @@ def _image_set(
     """The images of a pack, checked and told of in the log."""
     if pack.quarantined:
         if quarantine is not None:
-            quarantine.parent.mkdir(parents=True, exist_ok=True)
-            quarantine.write_text("".join(f"{name}\t{reason}\n" for name, reason in pack.quarantined), encoding="utf-8")
+            _write_quarantine(quarantine, pack.quarantined)
         logger.warning(check_quarantined(path, pack.quarantined, len(pack.table.names), quarantine))
     if pack.flagged[0]:
         logger.info("%s: %d flagged pixels of %d images filled with their channel's median", path, *pack.flagged)
@@ -191,13 +192,24 @@ def _image_set(
     )
 
 
+def _write_quarantine(file: Path, quarantined: Sequence[tuple[str, str]]) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(file) as temporary:
+            temporary.write_text("".join(f"{name}\t{reason}\n" for name, reason in quarantined), encoding="utf-8")
+    except OSError as error:
+        raise InputError(
+            f"cannot list {len(quarantined)} unusable images in {file}: {error.strerror}; choose a folder with room"
+        ) from error
+
+
 def _check_policy(path: Path, pack: Pack, policy: PixelPolicy) -> None:
     if policy.mask_value not in (None, pack.policy.mask_value):
         raise InputError(
             f"{path} was packed with mask_value={pack.policy.mask_value}, but mask_value={policy.mask_value:g} is "
             f"needed; pack the images again with --mask-value {policy.mask_value:g}"
         )
-    if policy.size not in (None, pack.images.shape[2:]):
+    if pack.images is not None and policy.size not in (None, pack.images.shape[2:]):
         raise InputError(
             f"{path} was packed to {pack.images.shape[2]}x{pack.images.shape[3]} px, needed are "
             f"{policy.size[0]}x{policy.size[1]}; pack the images again with --size"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ FORMAT = "ssl_lens pack 3"
 
 @dataclass(frozen=True)
 class Pack:
-    """A pack, opened; no pixel is read before it is used.
+    """A pack, opened; of its pixels only the first image is read before they are used.
 
     Attributes:
         images: [N, C, H, W], float32; None if no image of the set is usable.
@@ -45,8 +46,9 @@ class Pack:
 
 
 def is_pack(folder: Path) -> bool:
-    """Whether a folder is a pack, rather than a folder of images."""
-    return (folder / MANIFEST).is_file() and (folder / IMAGES).is_file()
+    """Whether a folder is a pack, or what is left of one, rather than a folder of images."""
+    there = {name for name in (IMAGES, HASHES, MANIFEST) if os.path.isfile(folder / name)}
+    return HASHES in there or {IMAGES, MANIFEST} <= there
 
 
 def open_pack(folder: Path) -> Pack:
@@ -55,22 +57,23 @@ def open_pack(folder: Path) -> Pack:
     Raises: InputError if it is of another version, or its files are damaged or do not belong together.
     """
     manifest = _manifest(folder)
-    if manifest["images"] == 0:
-        images, table = None, Table((), (), (), {})
-    else:
-        images, table = PackedImages(folder / IMAGES), read_table(folder / TABLE)
-        if not manifest["images"] == len(images) == len(table.names):
-            raise InputError(
-                f"{folder} has {len(images)} images, {len(table.names)} lines in {TABLE} and {manifest['images']} in "
-                f"{MANIFEST}, not as many; pack the images again"
-            )
-    return Pack(
-        images,
-        table,
-        tuple((name, reason) for name, reason in manifest["quarantined"]),
-        (manifest["flagged_pixels"], manifest["flagged_images"]),
-        PixelPolicy.from_record(manifest["policy"]),
-    )
+    try:
+        quarantined = tuple((str(name), str(reason)) for name, reason in manifest["quarantined"])
+        flagged = (int(manifest["flagged_pixels"]), int(manifest["flagged_images"]))
+        policy, count, shape = PixelPolicy.from_record(manifest["policy"]), manifest["images"], tuple(manifest["shape"])
+        if count == 0:
+            return Pack(None, Table((), (), (), {}), quarantined, flagged, policy)
+        other = [name for name in (TABLE, HASHES) if _file_hash(folder / name) != manifest["sha256"][name]]
+        first = _first_hash(folder)
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        reason = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else f"{MANIFEST}: {error!r}"
+        raise InputError(f"{folder} is no whole pack ({reason}); pack the images again") from None
+    images = PackedImages(folder / IMAGES)
+    if other or images.shape != (count, *shape) or image_hash(images[0]).hex() != first:
+        raise InputError(
+            f"{folder}: {', '.join(other) or IMAGES} is not as it was packed, or of another pack; pack the images again"
+        )
+    return Pack(images, read_table(folder / TABLE), quarantined, flagged, policy)
 
 
 def describe_pack(
@@ -108,11 +111,13 @@ def image_hash(image: np.ndarray) -> bytes:
 
 
 def damages(folder: Path) -> Iterator[str]:
-    """What in a pack is no longer as it was packed: names of files and of images."""
-    for name, digest in _manifest(folder)["sha256"].items():
-        if _file_hash(folder / name) != digest:
-            yield name
-    images = PackedImages(folder / IMAGES)
+    """Names of the images in a pack whose pixels are no longer as they were packed.
+
+    Raises: InputError as `open_pack`.
+    """
+    images = open_pack(folder).images
+    if images is None:
+        return
     with (folder / HASHES).open(encoding="utf-8") as file:
         for i, line in enumerate(file):
             digest, name = line.rstrip("\n").split("  ", 1)
@@ -130,6 +135,11 @@ def _manifest(folder: Path) -> dict:
             raise
         raise InputError(f"{folder / MANIFEST} is no manifest of a pack ({error!r}); pack the images again") from None
     return manifest
+
+
+def _first_hash(folder: Path) -> str:
+    with (folder / HASHES).open(encoding="utf-8", errors="replace") as file:
+        return file.read(64)
 
 
 def _file_hash(path: Path) -> str:

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import math
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ from ssl_lens.data.pack import FORMAT, IMAGES, Pack, describe_pack, image_hash, 
 from ssl_lens.data.pixels import common_size, fit_size
 from ssl_lens.data.reading import read_all
 from ssl_lens.data.tables import Table
+from ssl_lens.data.whole import whole_folder
 from ssl_lens.errors import InputError
 
 _READING_VERSION = 3  # to be raised when reading or `pixels` change, so that old packs are not reused
@@ -49,20 +49,21 @@ def packed(found: Found, cache: Path) -> Pack:
         InputError: images of several shapes that the policy does not make one, or no room in `cache`.
     """
     folder = cache / f"packed-{_fingerprint(found)}"
-    if not folder.is_dir():
-        try:
-            make_pack(found, folder)
-        except OSError as error:
+    try:
+        if not folder.is_dir():
+            with whole_folder(folder) as made:
+                make_pack(found, made)
+    except OSError as error:
+        if not os.path.isdir(folder):  # else another process packed the same set meanwhile
             raise InputError(
-                f"cannot pack {found.path} into {cache}: {error.strerror}; set SSL_LENS_CACHE to a folder with room"
+                f"cannot pack {found.path} into {cache}: {error.strerror or error}; "
+                "set SSL_LENS_CACHE to a folder with room"
             ) from error
     return open_pack(folder)
 
 
 def make_pack(found: Found, folder: Path, complete: Callable[[Table], Table] = lambda known: known) -> None:
-    """Packs images into a new folder, which is whole or absent.
-
-    Where another process made the same folder meanwhile, that one stays.
+    """Packs images into an empty folder.
 
     Args:
         complete: adds what is known of the images beside their files.
@@ -70,31 +71,22 @@ def make_pack(found: Found, folder: Path, complete: Callable[[Table], Table] = l
         InputError: images of several shapes that the policy does not make one.
         OSError: no room.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="packing-") as temporary:
-        made = Path(temporary, "pack")
-        made.mkdir()
-        written = _write_images(found, made / IMAGES)
-        describe_pack(
-            made,
-            complete(written.table),
-            written.hashes,
-            shape=written.shape,
-            source=found.path.resolve(),
-            quarantined=written.quarantined,
-            flagged=written.flagged,
-            policy=found.policy,
-        )
-        try:
-            made.rename(folder)  # one step, so that a pack is whole or absent
-        except OSError:
-            if not folder.is_dir():  # else another process packed the same set meanwhile
-                raise
+    written = _write_images(found, folder / IMAGES)
+    describe_pack(
+        folder,
+        complete(written.table),
+        written.hashes,
+        shape=written.shape,
+        source=found.path.resolve(),
+        quarantined=written.quarantined,
+        flagged=written.flagged,
+        policy=found.policy,
+    )
 
 
 def _fingerprint(found: Found) -> str:
     """Of everything that decides the pixels."""
-    digest = hashlib.sha256(f"{FORMAT} {_READING_VERSION} {found.root.resolve()} {found.policy.key()}".encode())
+    digest = hashlib.sha256(os.fsencode(f"{FORMAT} {_READING_VERSION} {found.root.resolve()} {found.policy.key()}"))
     for name in sorted(found.listed or ()):
         digest.update(f"\0\0\0{name}".encode())
     for source in found.sources:
@@ -106,7 +98,7 @@ def _fingerprint(found: Found) -> str:
             digest.update(f"\0{name}".encode())
             with contextlib.suppress(OSError):  # a file that is not there is left out when it is read
                 status = (found.root / name).stat()
-                digest.update(f" {status.st_size} {status.st_mtime_ns}".encode())
+                digest.update(f" {status.st_size} {status.st_mtime_ns} {status.st_mode}".encode())
     return digest.hexdigest()[:24]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import dataclasses
 import functools
@@ -11,13 +10,13 @@ import logging
 import math
 import multiprocessing
 import os
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
+from ssl_lens.data.finding import SIMULATION
 from ssl_lens.data.packing import cache_folder
 from ssl_lens.data.simulation.cosmology import einstein_arcsec2_per_msun, einstein_radius_arcsec
 from ssl_lens.data.simulation.galaxies import load_galaxies
@@ -26,6 +25,7 @@ from ssl_lens.data.simulation.lens import CLASSES, Lens, draw_lens
 from ssl_lens.data.simulation.parameters import Model, Parameters
 from ssl_lens.data.simulation.substructure import mean_subhalo_mass_msun
 from ssl_lens.data.simulation.telescope import Telescope
+from ssl_lens.data.whole import whole_file
 from ssl_lens.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -181,17 +181,17 @@ def _rings(ranges: Parameters) -> tuple[float, float]:
 
 def _claim(out: Path, settings: _Settings) -> bool:
     """Makes `out` the folder of this set; False if the set is whole already."""
-    ours, record = settings.record(), out / "simulation.json"
+    ours, record = settings.record(), out / SIMULATION
     out.mkdir(parents=True, exist_ok=True)
     if record.exists():
-        theirs = json.loads(record.read_text())
+        theirs = _read_record(record)
         other = [f"{name}={theirs.get(name)}, not {value}" for name, value in ours.items() if theirs.get(name) != value]
         if other:
             raise InputError(f"{out} holds a simulation with {'; '.join(other)}; choose another folder")
     elif any(not path.name.startswith(".") for path in out.iterdir()):
         raise InputError(f"{out} holds files that are no simulation; choose an empty folder")
     else:
-        with _whole_or_absent(record) as temporary:
+        with whole_file(record) as temporary:
             temporary.write_text(json.dumps(ours, indent=1))
     for kind in CLASSES:
         (out / kind).mkdir(exist_ok=True)
@@ -199,6 +199,16 @@ def _claim(out: Path, settings: _Settings) -> bool:
         logger.info("using the simulated lenses in %s", out)
         return False
     return True
+
+
+def _read_record(path: Path) -> dict[str, object]:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is damaged ({error}); choose another folder") from None
+    if not isinstance(record, dict):
+        raise InputError(f"{path} is no record of a simulation; choose another folder")
+    return record
 
 
 def _simulate(out: Path, settings: _Settings, todo: list[tuple[str, int]], workers: int) -> None:
@@ -223,7 +233,7 @@ def _simulate_chunk(out: Path, settings: _Settings, images: list[tuple[str, int]
     for kind, i in images:
         lens, rng = _draw(settings, kind, i)
         image = observe(lens, rng)
-        with _whole_or_absent(_image_path(out, kind, i)) as temporary, temporary.open("wb") as file:
+        with whole_file(_image_path(out, kind, i)) as temporary, temporary.open("wb") as file:
             np.save(file, image)
     return len(images)
 
@@ -239,7 +249,7 @@ def _write_parameters(out: Path, settings: _Settings) -> None:
     """Writes what was drawn for every image; drawn again, which is cheap, so that a continued set has all rows."""
     no_number = ("source_image", "point_masses", "arcsec2_per_msun")
     drawn = [field.name for field in dataclasses.fields(Lens) if field.name not in no_number]
-    with _whole_or_absent(out / "parameters.csv") as temporary, temporary.open("w", newline="") as file:
+    with whole_file(out / "parameters.csv") as temporary, temporary.open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(["name", "class", *drawn, *_DERIVED, "substructure_count", "source_image"])
         for kind in CLASSES:
@@ -253,14 +263,3 @@ def _write_parameters(out: Path, settings: _Settings) -> None:
 
 def _image_path(out: Path, kind: str, i: int) -> Path:
     return out / kind / f"{kind}_{i:06d}.npy"
-
-
-@contextlib.contextmanager
-def _whole_or_absent(path: Path) -> Iterator[Path]:
-    """A hidden file to write in the place of `path`, which it becomes at the end."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

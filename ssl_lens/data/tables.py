@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,13 +14,16 @@ import pyarrow.csv
 import pyarrow.parquet
 from pyarrow import compute
 
+from ssl_lens.data.formats.limits import check_expansion
 from ssl_lens.data.formats.reading import file_of
+from ssl_lens.data.formats.sample import UnreadableImage
 from ssl_lens.errors import InputError
 
 logger = logging.getLogger(__name__)
 
 SUFFIXES = (".csv", ".parquet")
 NAMES = tuple(stem + suffix for stem in ("targets", "parameters") for suffix in SUFFIXES)  # of a folder's own table
+_CSV = pyarrow.csv.ParseOptions(newlines_in_values=True)
 LABEL_COLUMNS, PART_COLUMNS = ("label", "class"), ("part", "split")
 
 
@@ -41,7 +45,7 @@ class Table(NamedTuple):
 
 def own_table(folder: Path) -> Path | None:
     """The table in a folder of images, if it has one."""
-    return next((folder / name for name in NAMES if (folder / name).is_file()), None)
+    return next((folder / name for name in NAMES if os.path.isfile(folder / name)), None)
 
 
 def read_table(path: Path) -> Table:
@@ -53,13 +57,14 @@ def read_table(path: Path) -> Table:
     Raises: InputError if the table cannot be read, names an image twice or not at all, or a number is infinite.
     """
     try:
-        table = pyarrow.parquet.read_table(path) if path.suffix == ".parquet" else _read_csv(path)
-    except (OSError, pyarrow.ArrowException, UnicodeDecodeError) as error:
+        table = _read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
+        if len(set(table.column_names)) != len(table.column_names):
+            raise InputError(f"table {path} has two columns of one name ({', '.join(table.column_names)}); rename one")
+        names = table.column(0).cast(pyarrow.string()).to_pylist() if table.num_columns else []
+        texts = [_texts(table, columns, len(names)) for columns in (LABEL_COLUMNS, PART_COLUMNS)]
+    except (OSError, pyarrow.ArrowException, UnicodeError, UnreadableImage) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"table {path} cannot be read ({reason}); give CSV with a header, or Parquet") from None
-    if len(set(table.column_names)) != len(table.column_names):
-        raise InputError(f"table {path} has two columns of one name ({', '.join(table.column_names)}); rename one")
-    names = table.column(0).cast(pyarrow.string()).to_pylist() if table.num_columns else []
     if not names or None in names or "" in names:
         raise InputError(f"table {path} has no image's path in some line; its first column must be the paths")
     if len(set(names)) != len(names):
@@ -70,13 +75,17 @@ def read_table(path: Path) -> Table:
     for column in columns:
         if column not in LABEL_COLUMNS + PART_COLUMNS and _is_number(table.schema.field(column).type):
             targets[column] = _numbers(path, names, column, table.column(column))
-    return Table(
-        tuple(names), _texts(table, LABEL_COLUMNS, len(names)), _texts(table, PART_COLUMNS, len(names)), targets
-    )
+    return Table(tuple(names), *texts, targets)
 
 
 def write_table(table: Table, path: Path) -> None:
-    """Writes a table as CSV; labels, parts and targets that no image has are left out."""
+    """Writes a table as CSV; labels, parts and targets that no image has are left out.
+
+    Raises: InputError if a number is called as one of the columns that are no numbers.
+    """
+    taken = sorted({"name", *LABEL_COLUMNS, *PART_COLUMNS} & table.targets.keys())
+    if taken:
+        raise InputError(f"the number {taken[0]} of the images is called as a column of the table; rename it")
     columns: dict[str, pyarrow.Array] = {"name": pyarrow.array(table.names, pyarrow.string())}
     for name, values in (("label", table.labels), ("part", table.parts)):
         if any(value is not None for value in values):
@@ -104,13 +113,23 @@ def joined(names: Sequence[str], table: Table) -> Table:
     return Table(tuple(names), labels, parts, targets)
 
 
+def _read_parquet(path: Path) -> pyarrow.Table:
+    with pyarrow.parquet.ParquetFile(path) as file:
+        told = file.metadata
+        unpacked = sum(told.row_group(i).total_byte_size for i in range(told.num_row_groups))
+        cells = 8 * told.num_rows * told.num_columns  # a column that repeats one value is stored in a few bytes
+        check_expansion(max(unpacked, cells), path.stat().st_size, "Parquet")
+        return file.read()
+
+
 def _read_csv(path: Path) -> pyarrow.Table:
-    with pyarrow.csv.open_csv(path) as file:
+    with pyarrow.csv.open_csv(path, parse_options=_CSV) as file:
         head = file.schema.names
     texts = {name: pyarrow.string() for name in (head[0], *LABEL_COLUMNS, *PART_COLUMNS)}  # not numbers, as in `007`
     missing = ["", "nan", "NaN", "NAN", "null", "NULL", "None", "N/A", "NA"]
     return pyarrow.csv.read_csv(
         path,
+        parse_options=_CSV,
         convert_options=pyarrow.csv.ConvertOptions(
             column_types=texts, null_values=missing, strings_can_be_null=False, true_values=[], false_values=[]
         ),

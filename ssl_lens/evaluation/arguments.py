@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import get_args
 
+from ssl_lens.console import path_argument
 from ssl_lens.data.layouts import LayoutName
 from ssl_lens.errors import InputError
 from ssl_lens.evaluation.augment import Augmentation
@@ -105,7 +106,11 @@ def _add_regression(parser: argparse.ArgumentParser) -> None:
 
 def _add_common(parser: argparse.ArgumentParser, *, pooling: Pooling) -> None:
     parser.add_argument(
-        "--data", metavar="DIR", type=Path, required=True, help="images in one folder per class, a table or a pack"
+        "--data",
+        metavar="DIR",
+        type=path_argument,
+        required=True,
+        help="images in one folder per class, a table or a pack",
     )
     parser.add_argument("--layout", choices=get_args(LayoutName), default="auto", help="what the folders mean")
     parser.add_argument(

@@ -163,6 +163,21 @@ def test_files_and_pictures(root, tmp_path):
             assert np.asarray(picture.convert("L")).std() > 5
 
 
+@pytest.mark.parametrize("scale", [1e-38, 1e-12, 1e30, 1e37])
+def test_any_brightness_is_drawn(tmp_path, scale):
+    """Also where one image is all there is, or all but one pixel are equal: bins need a width."""
+    for i, count in enumerate((1, 2)):
+        folder = tmp_path / f"set{i}"
+        folder.mkdir()
+        for j in range(count):
+            image = np.full((8, 8), scale, np.float32)
+            image[j] = 2 * scale
+            np.save(folder / f"{j}.npy", image if i else image * _RNG.normal(size=(8, 8)).astype(np.float32))
+        report = check_images(folder, **_PLAIN)
+        assert report.accepted
+        assert len(write_check(report, tmp_path / f"out{i}")) == 3
+
+
 def test_nothing_to_check(tmp_path, capsys):
     assert cli.main(["data", "check", str(tmp_path / "none")]) == 2
     assert capsys.readouterr().err.startswith(f"error: image folder {tmp_path}/none does not exist")

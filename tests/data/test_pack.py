@@ -1,10 +1,14 @@
 import hashlib
 import json
 import logging
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from shard_files import member, npy, write_tar
 
+from ssl_lens import cli
 from ssl_lens.data import images as images_module
 from ssl_lens.data.images import UNLABELLED, load_images, pack_images
 from ssl_lens.data.pack import damages, is_pack
@@ -53,29 +57,51 @@ def test_the_manifest_holds_hashes_that_tell_damage(root, tmp_path):
     with (pack / "images.npy").open("r+b") as file:
         file.seek(-1, 2)
         file.write(b"\x01")
-    with (pack / "images.csv").open("a") as file:
-        file.write("\n")
-    assert list(damages(pack)) == ["images.csv", "train/b/1.npy"]
+    assert list(damages(pack)) == ["train/b/1.npy"]
 
 
-def test_damaged_packs_are_refused_in_one_line(root, tmp_path):
-    pack = tmp_path / "pack"
-    pack_images(root, pack, **_PLAIN)
-    whole = {name: (pack / name).read_bytes() for name in ("images.npy", "images.csv", "manifest.json")}
-    for name, content, message in (
-        ("images.npy", whole["images.npy"][:-4], "no whole array"),
-        ("images.csv", whole["images.csv"].rsplit(b"\n", 2)[0], "4 images, 3 lines in images.csv and 4"),
-        ("images.csv", b"", "cannot be read"),
-        ("manifest.json", b"{", "is no manifest of a pack"),
-        ("manifest.json", b"[]", "is no manifest of a pack"),
-        ("manifest.json", whole["manifest.json"].replace(b"pack 3", b"pack 2"), "of format 'ssl_lens pack 2', not"),
-    ):
-        (pack / name).write_bytes(content)
-        with pytest.raises(InputError, match=message) as raised:
-            load_images(pack)
-        assert "\n" not in str(raised.value)
-        (pack / name).write_bytes(whole[name])
-    assert len(load_images(pack)) == 4
+def _refused(pack, message):
+    with pytest.raises(InputError, match=message) as raised:
+        load_images(pack)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["images.npy", "images.csv", "images.sha256", "manifest.json"])
+def test_no_file_of_a_pack_may_be_cut_missing_or_of_another(root, tmp_path, name):
+    """Another pack: of the same names, classes and shapes, but other pixels and numbers."""
+    pack_images(root, tmp_path / "pack", **_PLAIN)
+    for i, file in enumerate(sorted(root.rglob("*.npy"))):
+        np.save(file, np.load(file) - i - 1)
+    (root / "targets.csv").write_text("file,z\ntrain/a/0.npy,0.5\ntest/b/3.npy,1e-24\n")
+    pack_images(root, tmp_path / "other", **_PLAIN)
+    path = tmp_path / "pack" / name
+    whole = path.read_bytes()
+    for content in (whole[:-1], whole[: len(whole) // 2], whole[:1], b"", (tmp_path / "other" / name).read_bytes()):
+        if name == "manifest.json" and content == whole[:-1]:
+            continue  # its last byte is a line end
+        path.write_bytes(content)
+        _refused(tmp_path / "pack", "pack the images again")
+        assert cli.main(["data", "check", str(tmp_path / "pack"), "--out", str(tmp_path / "out")]) == 2
+    path.unlink()
+    _refused(tmp_path / "pack", "No such file or directory.*; pack the images again")
+    path.write_bytes(whole)
+    assert len(load_images(tmp_path / "pack")) == 4
+
+
+def test_manifests_that_are_none_are_refused_in_one_line(root, tmp_path):
+    pack_images(root, tmp_path / "pack", **_PLAIN)
+    manifest = json.loads((tmp_path / "pack" / "manifest.json").read_text())
+    for text in ("[]", "null", "1", '"ssl_lens"', "\xff", "{" * 10):
+        (tmp_path / "pack" / "manifest.json").write_text(text)
+        _refused(tmp_path / "pack", "is no manifest of a pack")
+    (tmp_path / "pack" / "manifest.json").write_text(json.dumps(manifest | {"format": "ssl_lens pack 2"}))
+    _refused(tmp_path / "pack", "of format 'ssl_lens pack 2', not")
+    for key in manifest.keys() - {"format", "source"}:
+        for wrong in (None, "x", [["a"]]):
+            (tmp_path / "pack" / "manifest.json").write_text(json.dumps(manifest | {key: wrong}))
+            _refused(tmp_path / "pack", "pack the images again")
+        (tmp_path / "pack" / "manifest.json").write_text(json.dumps({k: manifest[k] for k in manifest.keys() - {key}}))
+        _refused(tmp_path / "pack", "pack the images again")
 
 
 def test_a_pack_of_another_policy_is_refused(root, tmp_path):
@@ -117,6 +143,70 @@ def test_a_pack_is_whole_or_absent(root, tmp_path, monkeypatch):
         pack_images(tmp_path / "pack", tmp_path / "again", **_PLAIN)
     assert is_pack(tmp_path / "pack")
     assert not is_pack(root)
+
+
+def test_two_processes_pack_to_the_same_place_at_once(root, tmp_path, monkeypatch):
+    """The other is always done while this one is at it."""
+    make_pack, others = images_module.make_pack, []
+
+    def overtaken(found, folder, complete):
+        if not others:
+            others.append(None)
+            others[0] = pack_images(root, tmp_path / "pack", **_PLAIN)
+        make_pack(found, folder, complete)
+
+    monkeypatch.setattr(images_module, "make_pack", overtaken)
+    with pytest.raises(InputError, match="pack was made by another process meanwhile; use that, or give a new folder"):
+        pack_images(root, tmp_path / "pack", **_PLAIN)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pack", "set"]
+    assert len(load_images(tmp_path / "pack")) == 4
+    assert list(damages(tmp_path / "pack")) == []
+
+
+def test_two_processes_at_any_time_leave_one_whole_pack(root, tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from ssl_lens.data.images import pack_images\n"
+        "from ssl_lens.data.pixels import PixelPolicy; from ssl_lens.errors import one_line_errors\n"
+        "root, out = map(Path, sys.argv[1:])\n"
+        "pack = lambda: pack_images(root, out, policy=PixelPolicy(), layout='auto', table=None) and None\n"
+        "sys.exit(one_line_errors(pack)())"
+    )
+    command = [sys.executable, "-c", code, str(root), str(tmp_path / "pack")]
+    processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    errors = [process.communicate(timeout=60)[1] for process in processes]
+    assert sorted(process.returncode for process in processes) == [0, 2]
+    (error,) = "".join(errors).splitlines()
+    assert "exists already; give" in error or "by another process meanwhile" in error
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pack", "set"]
+    assert list(damages(tmp_path / "pack")) == []
+
+
+def test_numbers_that_would_be_taken_for_something_else_are_refused(tmp_path):
+    for name in ("name", "class", "part", "split"):
+        _write_tar_with(tmp_path / "set" / "a.tar", name)
+        with pytest.raises(InputError, match=f"the number {name} of the images is called as a column of the table"):
+            load_images(tmp_path / "set", cache=tmp_path / "cache")
+    for name in ("a\nb", "\ud800", "a\tb"):
+        _write_tar_with(tmp_path / "set" / "a.tar", name)
+        with pytest.raises(InputError, match="has a number called '.*'; needed are printable characters") as error:
+            load_images(tmp_path / "set", cache=tmp_path / "cache")
+        assert "\n" not in str(error.value)
+    for name in ('a"b,c', "", "#", " x ", "é"):
+        _write_tar_with(tmp_path / "set" / "a.tar", name)
+        for _ in range(2):
+            assert load_images(tmp_path / "set", cache=tmp_path / "cache").targets == {name: [3.5]}
+
+
+def _write_tar_with(path, number):
+    write_tar(
+        path, [member("a.npy", npy(_RNG.normal(size=(8, 8)))), member("a.json", json.dumps({number: 3.5}).encode())]
+    )
+
+
+def test_a_label_of_two_lines_is_kept(root, tmp_path):
+    (tmp_path / "t.csv").write_text('file,label\ntrain/a/0.npy,"x\ny"\ntest/b/3.npy,"a ""b"", c"\n')
+    made = pack_images(root, tmp_path / "pack", policy=PixelPolicy(), layout="auto", table=tmp_path / "t.csv")
+    assert made.classes == ('a "b", c', "x\ny")
 
 
 def test_a_table_is_a_set(root, tmp_path, caplog):

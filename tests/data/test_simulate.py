@@ -20,6 +20,7 @@ from ssl_lens.data.simulate import default_set, simulate_lenses
 from ssl_lens.data.simulation.parameters import Parameters, parse_parameters
 from ssl_lens.data.simulation.telescope import Telescope
 from ssl_lens.data.tables import own_table, read_table
+from ssl_lens.data.whole import whole_file
 from ssl_lens.errors import InputError
 
 _SMALL = {"count_per_class": 4, "image_size": 32, "pixel_scale_arcsec": 0.2, "seed": 7}
@@ -179,7 +180,7 @@ if __name__ == "__main__":
 
 def test_a_disk_that_fills_up_at_the_table(small, tmp_path, monkeypatch):
     def fills_up(out, settings):
-        with simulate._whole_or_absent(out / "parameters.csv") as temporary:
+        with whole_file(out / "parameters.csv") as temporary:
             temporary.write_text("name,class")
             raise OSError(28, "No space left on device")
 

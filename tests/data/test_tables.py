@@ -108,3 +108,66 @@ def test_the_table_of_simulated_lenses(tmp_path):
     assert np.isfinite(table.targets["axion_mass_ev"]).tolist() == [True] * 2 + [False] * 4
     (folder / "targets.parquet").touch()
     assert own_table(folder).name == "targets.parquet"
+
+
+def _columns(**columns):
+    return pyarrow.table({"file": ["a.npy", "b.npy"]} | columns)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pyarrow.array([["a"], ["b"]]),
+        pyarrow.array([{"a": 1}, {"a": 2}]),
+        pyarrow.array([b"\xff", b"\xfe"]),
+    ],
+)
+def test_names_and_labels_that_are_no_texts(tmp_path, values):
+    for table in (_columns(label=values), _columns(split=values), _columns(file=values)):
+        pyarrow.parquet.write_table(table, tmp_path / "t.parquet")
+        with pytest.raises(
+            InputError, match="t.parquet cannot be read .*; give CSV with a header, or Parquet"
+        ) as error:
+            read_table(tmp_path / "t.parquet")
+        assert "\n" not in str(error.value)
+    pyarrow.parquet.write_table(_columns(other=values), tmp_path / "t.parquet")
+    assert read_table(tmp_path / "t.parquet").targets == {}
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_truncated_tables_are_one_line_or_shorter(tmp_path, suffix):
+    """A CSV file that is cut at a line end looks whole; the manifest of a pack tells."""
+    path = tmp_path / f"t{suffix}"
+    columns = _columns(z=[0.25, 1e-24])
+    pyarrow.parquet.write_table(columns, path) if suffix == ".parquet" else pyarrow.csv.write_csv(columns, path)
+    data = path.read_bytes()
+    refused = 0
+    for length in {*range(0, len(data), max(len(data) // 100, 1)), len(data) - 1}:
+        path.write_bytes(data[:length])
+        try:
+            table = read_table(path)
+        except InputError as error:
+            refused += "\n" not in str(error)
+        else:
+            assert suffix == ".csv"
+            assert all("a.npy".startswith(name) or "b.npy".startswith(name) for name in table.names)
+    assert refused > (100 if suffix == ".parquet" else 3)
+
+
+def test_a_parquet_bomb(tmp_path):
+    count = 20_000_000
+    kind = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
+    same = pyarrow.DictionaryArray.from_arrays(pyarrow.array(np.zeros(count, np.int32)), pyarrow.array(["a.npy"]))
+    pyarrow.parquet.write_table(pyarrow.table({"file": same.cast(kind)}), tmp_path / "t.parquet")
+    assert (tmp_path / "t.parquet").stat().st_size < 100_000
+    with pytest.raises(InputError, match="Parquet declares 160000000 bytes in .* stored ones; at most"):
+        read_table(tmp_path / "t.parquet")
+
+
+def test_texts_of_several_lines_survive_in_long_tables(tmp_path):
+    """Long tables are read in blocks, whose borders fall into texts."""
+    names = [f"{i:06d}.npy" for i in range(60_000)]
+    labels = ["a\nb\n" * 4, 'c"\n,d' * 4] * 30_000
+    write_table(_table(names, labels), tmp_path / "t.csv")
+    assert (tmp_path / "t.csv").stat().st_size > 2 << 20
+    assert read_table(tmp_path / "t.csv").labels == tuple(labels)

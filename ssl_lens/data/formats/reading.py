@@ -50,6 +50,8 @@ def read_images(path: Path) -> Iterator[Sample | Damaged]:
         UnreadableImage: damaged or unreadable file, no numeric image in it, a shape that is no image, or far more
             declared than stored; also after some images, where the damage lies behind them.
     """
+    if not os.path.isfile(path) and os.path.exists(path):
+        raise UnreadableImage("no regular file")  # a pipe would be waited for
     try:
         file = path.open("rb")
     except OSError as error:

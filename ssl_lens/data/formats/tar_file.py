@@ -208,7 +208,11 @@ def _label_and_targets(texts: dict[str, bytes]) -> tuple[str | None, dict[str, f
         label = str(label)
         if not label or not label.isprintable() or len(label) > _LONGEST_LABEL:
             raise UnreadableImage(f"label {label!r:.50} is not 1 to {_LONGEST_LABEL} printable characters")
-    return label, {name: float(value) for name, value in values.items() if _is_number(value)}
+    numbers = {name: float(value) for name, value in values.items() if _is_number(value)}
+    unnamed = next((name for name in numbers if not name.isprintable()), None)
+    if unnamed is not None:
+        raise UnreadableImage(f".json has a number called {ascii(unnamed):.50}; needed are printable characters")
+    return label, numbers
 
 
 def _is_number(value: object) -> bool:

@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -22,6 +21,7 @@ from ssl_lens.data.formats.sample import UnreadableImage
 from ssl_lens.data.formats.tar_file import Entry
 from ssl_lens.data.packing import cache_folder
 from ssl_lens.data.shards.shard_file import ShardFile, filesystem, shown
+from ssl_lens.data.whole import whole_file
 from ssl_lens.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class Shard(NamedTuple):
 
 def are_shards(path: str) -> bool:
     """Whether `data.path` means shards to be streamed and not a folder: a pattern, a URL or a tar file."""
-    if Path(path).is_dir():
+    if os.path.isdir(path):
         return False
     return "{" in path or "://" in path or path.startswith("pipe:") or path.lower().endswith((".tar", *_COMPRESSED))
 
@@ -96,10 +96,11 @@ def _expanded(pattern: str) -> list[str]:
     if other is not None:
         what = "is compressed; unpack it to a .tar" if shown(other).lower().endswith(_COMPRESSED) else "is no .tar"
         raise InputError(f"data.path={pattern}: {shown(other)} {what}; give a folder of images or .tar shards")
-    missing = [url for url in urls if "://" not in url and not Path(url).is_file()]
+    missing = [url for url in urls if "://" not in url and not os.path.isfile(url)]
     if missing:
         raise InputError(
-            f"data.path={pattern}: {len(missing)} of {len(urls)} shards do not exist, such as {missing[0]}"
+            f"data.path={pattern}: {len(missing)} of {len(urls)} shards do not exist, or may not be looked at, such as "
+            f"{missing[0]}; correct the pattern"
         )
     return urls
 
@@ -177,8 +178,7 @@ def _count(url: str) -> int:
 def _keep(file: Path, counts: dict[str, int]) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=file.parent, encoding="utf-8", delete=False) as temporary:
-            json.dump(counts, temporary)
-        Path(temporary.name).replace(file)  # one step, so that it is whole or absent
+        with whole_file(file) as temporary:
+            temporary.write_text(json.dumps(counts), encoding="utf-8")
     except OSError as error:
         logger.warning("the counts of the shards are not kept: %s; set SSL_LENS_CACHE", error.strerror)

@@ -8,6 +8,7 @@ from shard_files import image, member, npy, write_shards, write_tar
 
 from ssl_lens.data.shards import shard_list
 from ssl_lens.data.shards.shard_list import are_shards, list_shards
+from ssl_lens.data.shards.shard_set import read_entries
 from ssl_lens.errors import InputError
 
 
@@ -58,9 +59,46 @@ def test_names_tell_folders_apart(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"\xff",
+        b"[]",
+        b"3",
+        b"null",
+        b'{"0.tar": true}',
+        b'{"0.tar": 1.5}',
+        b'{"0.tar": -1}',
+        b'{"0.tar": "1"}',
+    ]
+    + [b'{"0.tar": NaN}', b"[" * 100_000],
+)
+def test_wrong_counts_beside_the_shards_are_one_line(tmp_path, content):
+    pattern = write_shards(tmp_path / "set", (3, 1))
+    (tmp_path / "set" / "sizes.json").write_bytes(content)
+    with pytest.raises(InputError, match=r"sizes.json (is no JSON|is no object of shards|cannot be read)") as error:
+        list_shards(pattern)
+    assert "\n" not in str(error.value)
+
+
+def test_counts_that_are_not_true(tmp_path):
+    """More than there are is found out where the shard ends; fewer are a choice of the user."""
+    write_shards(tmp_path / "set", (3,))
+    places = {}
+    for count in (2, 4):
+        (tmp_path / "set" / "sizes.json").write_text(json.dumps({"0.tar": count}))
+        (shard,) = list_shards(str(tmp_path / "set" / "0.tar"))
+        places[count] = (place for place, _ in read_entries(shard, 0, shard.count, lambda place: True))
+    assert list(places[2]) == [0, 1]
+    with pytest.raises(InputError, match="holds 3 images but should hold 4; correct sizes.json or the shard"):
+        list(places[4])
+
+
+@pytest.mark.parametrize(
     ("pattern", "message"),
     [
-        ("{root}/set/{{0..4}}.tar", "3 of 5 shards do not exist, such as .*/2.tar"),
+        ("{root}/set/{{0..4}}.tar", "3 of 5 shards do not exist, or may .* such as .*/2.tar"),
         ("{root}/none.tar", "1 of 1 shards do not exist"),
         ("{root}/set/{{0,0}}.tar", "names a shard twice; narrow the pattern"),
         ("{root}/set/{{0..1.tar", "has a brace without its other one"),

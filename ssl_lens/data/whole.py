@@ -1,0 +1,63 @@
+"""Files and folders that are whole or absent, whatever stops the process that writes them."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+_PREFIX = ".making-"  # hidden, so that no search for images finds it
+_IN_USE = "in_use"
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A hidden file to write in the place of `path`, which it becomes at the end.
+
+    Raises: OSError if it cannot.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        with contextlib.suppress(OSError):  # the first error is the one to tell
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A hidden folder beside `path` to fill, which becomes `path` at the end.
+
+    What killed processes left beside `path` is removed first. A folder in use is locked, and the system opens the lock
+    of a process however it ends; where the file system has no locks, leftovers stay.
+
+    Raises: OSError if it cannot, or there is a folder with files by now, which is left as it is.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(path.parent)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=_PREFIX) as temporary, _locked(Path(temporary)):
+        made = Path(temporary, "made")
+        made.mkdir()
+        yield made
+        made.rename(path)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    with (folder / "lock").open("w") as lock:
+        with contextlib.suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            (folder / "lock").rename(folder / _IN_USE)  # the name that others look for is never there without its lock
+        yield
+
+
+def _remove_abandoned(parent: Path) -> None:
+    for folder in parent.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError), (folder / _IN_USE).open("r+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # an error while its process lives
+            shutil.rmtree(folder, ignore_errors=True)
