@@ -15,12 +15,12 @@ import numpy as np
 from ssl_lens.data.finding import Found, described, find_images
 from ssl_lens.data.formats.reading import file_of
 from ssl_lens.data.formats.sample import Sample
-from ssl_lens.data.images import check_quarantined, check_shape
+from ssl_lens.data.images import check_policy, check_quarantined, check_shape
 from ssl_lens.data.layouts import TRAIN, LayoutName
 from ssl_lens.data.pack import damages, is_pack, open_pack
 from ssl_lens.data.pixels import PixelPolicy, common_size
 from ssl_lens.data.reading import Read, read_all
-from ssl_lens.data.tables import Table
+from ssl_lens.data.tables import Table, read_table
 from ssl_lens.errors import InputError
 
 SHOWN_PER_CLASS, SHOWN_CLASSES = 8, 12
@@ -155,7 +155,11 @@ def check_images(
         problems.append(str(error))
     known = tally.table()
     try:
-        known = described(known, found.table, layout) if found else pack.table
+        if found is not None:
+            known = described(known, found.table, layout)
+        else:
+            check_policy(path, pack, policy)
+            known = pack.table if table is None else described(pack.table, read_table(table), layout)
     except InputError as error:
         problems.append(str(error))
     parts = tuple(

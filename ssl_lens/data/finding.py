@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ssl_lens.data.bands import Source, find_sources
 from ssl_lens.data.formats.reading import SUFFIXES, file_of, is_image
-from ssl_lens.data.layouts import LayoutName, arranged, named_layout
+from ssl_lens.data.layouts import TRAIN, LayoutName, arranged, named_layout
 from ssl_lens.data.pixels import PixelPolicy
 from ssl_lens.data.tables import SUFFIXES as TABLE_SUFFIXES
 from ssl_lens.data.tables import Table, joined, own_table, read_table
@@ -72,7 +72,12 @@ def find_images(path: Path, policy: PixelPolicy, layout: LayoutName, table: Path
         return Found(path, path.parent, sources, frozenset(listed.names), policy, layout, more)
     sources = tuple(find_sources(_image_files(path)))
     table = table or own_table(path)
-    return Found(path, path, sources, None, policy, layout, None if table is None else read_table(table))
+    known_of = None if table is None else read_table(table)
+    if known_of is not None:
+        idle = {file_of(name) for name in known_of.names} - {source.name for source in sources}
+        if idle:
+            logger.info("%s names %d files that are no images of %s", table, len(idle), path)
+    return Found(path, path, sources, None, policy, layout, known_of)
 
 
 def described(known: Table, table: Table | None, layout: LayoutName) -> Table:
@@ -90,9 +95,15 @@ def described(known: Table, table: Table | None, layout: LayoutName) -> Table:
     return Table(
         known.names,
         next((column for column in (given.labels, known.labels) if any(column)), labels),
-        next((column for column in (given.parts, known.parts) if any(column)), parts),
+        tuple(map(_part, next((column for column in (given.parts, known.parts) if any(column)), parts))),
         {**known.targets, **given.targets},
     )
+
+
+def _part(part: str | None) -> str | None:
+    """The part as we call it: `Train` and `training` are train."""
+    part = None if part is None else part.lower()
+    return TRAIN if part == "training" else part
 
 
 def _listed_sources(root: Path, table: Table) -> tuple[Source, ...]:

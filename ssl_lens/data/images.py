@@ -18,7 +18,7 @@ from ssl_lens.data.layouts import TRAIN, LayoutName, named_layout
 from ssl_lens.data.pack import Pack, is_pack, open_pack
 from ssl_lens.data.packed_images import Images, subset
 from ssl_lens.data.packing import cache_folder, make_pack, packed
-from ssl_lens.data.pixels import PixelPolicy
+from ssl_lens.data.pixels import PixelPolicy, check_channels
 from ssl_lens.data.tables import Table, read_table
 from ssl_lens.data.whole import whole_file, whole_folder
 from ssl_lens.errors import InputError
@@ -123,7 +123,7 @@ def load_images(
     path = Path(path)
     if is_pack(path):
         pack = open_pack(path)
-        _check_policy(path, pack, policy)
+        check_policy(path, pack, policy)
         known = pack.table if table is None else described(pack.table, read_table(table), layout)
     else:
         found = find_images(path, policy, layout, table)
@@ -142,11 +142,13 @@ def pack_images(path: Path, out: Path, *, policy: PixelPolicy, layout: LayoutNam
     if is_pack(path):
         raise InputError(f"{path} is a pack already; give it as data.path={path}")
     found = find_images(path, policy, layout, table)
+    quarantine = out.with_name(f"{out.name}.quarantine.tsv")
     try:
+        quarantine.unlink(missing_ok=True)  # of an attempt before
         with whole_folder(out) as made:
             make_pack(found, made, complete=lambda known: described(known, found.table, layout))
             pack = open_pack(made)
-            _image_set(path, pack, pack.table, layout, None, out.with_name(f"{out.name}.quarantine.tsv"))
+            _image_set(path, pack, pack.table, layout, None, quarantine)
     except OSError as error:
         if os.path.lexists(out):
             raise InputError(f"{out} was made by another process meanwhile; use that, or give a new folder") from error
@@ -169,11 +171,7 @@ def _image_set(
     if pack.images is None:
         raise InputError(f"none of the images that {path} lists is in its files; correct the names")
     shape = pack.images.shape[1:]
-    if in_channels not in (None, shape[0]):
-        raise InputError(
-            f"{path} holds images of {shape[0]} channels but in_channels={in_channels}; "
-            f"set it to {shape[0]} or give other images"
-        )
+    check_channels(path, shape[0], in_channels)
     check_shape(path, shape, layout)
     labels, classes = _numbered(known.labels)
     held_out = np.array([part not in (None, TRAIN) for part in known.parts])
@@ -203,7 +201,7 @@ def _write_quarantine(file: Path, quarantined: Sequence[tuple[str, str]]) -> Non
         ) from error
 
 
-def _check_policy(path: Path, pack: Pack, policy: PixelPolicy) -> None:
+def check_policy(path: Path, pack: Pack, policy: PixelPolicy) -> None:
     if policy.mask_value not in (None, pack.policy.mask_value):
         raise InputError(
             f"{path} was packed with mask_value={pack.policy.mask_value}, but mask_value={policy.mask_value:g} is "

@@ -23,7 +23,7 @@ LayoutName: TypeAlias = Literal[
 ]
 TRAIN = "train"  # the part of a set that is for training; others are held out
 
-_PART = "(?P<part>train|val|valid|validation|test)"
+_PART = "(?P<part>(?i:train|training|val|valid|validation|test))"
 _CLASSES = r"(?P<label>[^/]+)/.+"  # CLASS/...
 _PARTS = rf"{_PART}/(?P<label>[^/]+)/.+"  # train/CLASS/..., val/CLASS/...
 _PARTS_MIXED = rf"{_PART}/(?:(?P<label>[^/]+)/.+|[^/]+)"  # the same, and train/FILE: no class is known

@@ -100,6 +100,15 @@ def fit_size(image: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.ascontiguousarray(image)
 
 
+def check_channels(path: Path | str, channels: int, needed: int | None) -> None:
+    """Raises InputError if the images of a set have not as many channels as are needed; None: any number."""
+    if needed not in (None, channels):
+        raise InputError(
+            f"{path} holds images of {channels} channels, needed are {needed}; give other images, or a network made "
+            f"for them (data.in_channels={channels})"
+        )
+
+
 def common_size(
     path: Path, shapes: Mapping[tuple[int, ...], int], examples: Mapping[tuple[int, ...], str], policy: PixelPolicy
 ) -> tuple[int, int]:

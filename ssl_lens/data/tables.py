@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,8 +17,6 @@ from ssl_lens.data.formats.limits import check_expansion
 from ssl_lens.data.formats.reading import file_of
 from ssl_lens.data.formats.sample import UnreadableImage
 from ssl_lens.errors import InputError
-
-logger = logging.getLogger(__name__)
 
 SUFFIXES = (".csv", ".parquet")
 NAMES = tuple(stem + suffix for stem in ("targets", "parameters") for suffix in SUFFIXES)  # of a folder's own table
@@ -98,14 +95,11 @@ def write_table(table: Table, path: Path) -> None:
 def joined(names: Sequence[str], table: Table) -> Table:
     """What `table` says of these images, in their order; nothing where it has no line.
 
-    An image `file.npy#000012` or `file.tar#KEY` has the line of its file if none is its own. Lines without an image are
-    told in the log.
+    An image `file.npy#000012` or `file.tar#KEY` has the line of its file if none is its own.
     """
     place = {name: i for i, name in enumerate(table.names)}
     files = [name if name in place else file_of(name) for name in names]
     lines = np.array([place.get(file, -1) for file in files], dtype=np.int64)
-    if idle := len(place.keys() - set(files)):
-        logger.info("%d of %d lines of the table belong to no image", idle, len(table.names))
     targets = {name: np.append(values, np.nan)[lines] for name, values in table.targets.items()}
     labels, parts = (
         tuple(None if line < 0 else column[line] for line in lines) for column in (table.labels, table.parts)

@@ -145,6 +145,13 @@ def test_a_pack_is_checked_too_and_damage_told(root, tmp_path):
     report = check_images(tmp_path / "pack", **_PLAIN)
     assert report.accepted
     assert report.classes == {"a": {"test": 1, "train": 1}, "b": {"test": 1, "train": 3}}
+    (tmp_path / "t.csv").write_text("file,label,z\ntrain/a/0.npy,c,2\n")
+    other = check_images(tmp_path / "pack", **_PLAIN | {"table": tmp_path / "t.csv"})
+    assert (other.targets, other.classes["c"]) == ({"z": (1, 2, 2)}, {"train": 1})
+    refused = check_images(tmp_path / "pack", **_PLAIN | {"policy": PixelPolicy(mask_value=9)})
+    assert [problem.split(" was ")[1] for problem in refused.problems] == [
+        "packed with mask_value=None, but mask_value=9 is needed; pack the images again with --mask-value 9"
+    ]
     with (tmp_path / "pack" / "images.npy").open("r+b") as file:
         file.seek(-3, 2)
         file.write(b"\x07")

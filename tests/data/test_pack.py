@@ -242,14 +242,18 @@ def test_what_a_table_lists_and_is_not_there(root, tmp_path):
         load_images(tmp_path / "t.csv", cache=tmp_path / "cache")
 
 
-def test_the_table_of_a_folder_gives_labels_and_targets(tmp_path):
+def test_the_table_of_a_folder_gives_labels_and_targets(tmp_path, caplog):
     (tmp_path / "set").mkdir()
     for i in range(3):
         np.save(tmp_path / "set" / f"{i}.npy", _RNG.normal(size=(8, 8)))
-    (tmp_path / "set" / "targets.csv").write_text("file,label,part\n0.npy,x,train\n1.npy,y,test\n2.npy,x,\n")
+    (tmp_path / "set" / "targets.csv").write_text(
+        "file,label,part\n0.npy,x,Training\n1.npy,y,Test\n2.npy,x,\n9.npy,,\n"
+    )
+    caplog.set_level(logging.INFO)
     loaded = load_images(tmp_path / "set", cache=tmp_path / "cache")
     assert (loaded.labels.tolist(), loaded.classes) == ([0, 1, 0], ("x", "y"))
     assert loaded.held_out.tolist() == [False, True, False]
+    assert f"targets.csv names 1 files that are no images of {tmp_path}/set" in caplog.text
     (tmp_path / "other.csv").write_text("file,z\n0.npy,1\n1.npy,2\n2.npy,3\n")
     loaded = load_images(tmp_path / "set", cache=tmp_path / "cache", table=tmp_path / "other.csv")
     assert loaded.labels is None

@@ -1,5 +1,3 @@
-import logging
-
 import numpy as np
 import pyarrow
 import pyarrow.parquet
@@ -62,13 +60,11 @@ def test_what_is_written_is_read_back(tmp_path):
         np.testing.assert_array_equal(read.targets[name], written.targets[name])
 
 
-def test_lines_are_joined_by_name_and_an_image_of_many_has_the_line_of_its_file(caplog):
-    caplog.set_level(logging.INFO)
+def test_lines_are_joined_by_name_and_an_image_of_many_has_the_line_of_its_file():
     table = _table(["s.npy", "s.npy#000001", "gone.npy"], labels=("a", "b", "c"), z=[1.0, 2.0, 3.0])
     both = joined(["x.npy", "s.npy#000000", "s.npy#000001"], table)
     assert both.labels == (None, "a", "b")
     np.testing.assert_array_equal(both.targets["z"], [np.nan, 1, 2])
-    assert caplog.messages == ["1 of 3 lines of the table belong to no image"]
     assert joined(["x.npy"], _table([], z=np.empty(0))).targets["z"].shape == (1,)
 
 

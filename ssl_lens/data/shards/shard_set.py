@@ -14,7 +14,7 @@ from ssl_lens.data.formats import tar_file
 from ssl_lens.data.formats.reading import MEMBER_SUFFIXES, images_in
 from ssl_lens.data.formats.sample import UnreadableImage
 from ssl_lens.data.formats.tar_file import Entry
-from ssl_lens.data.pixels import PixelPolicy, usable
+from ssl_lens.data.pixels import PixelPolicy, check_channels, usable
 from ssl_lens.data.shards.shard_file import ShardFile, shown
 from ssl_lens.data.shards.shard_list import SIZES, Shard, list_shards, whole_tar
 from ssl_lens.errors import InputError
@@ -134,11 +134,7 @@ def find_shards(pattern: str, *, policy: PixelPolicy, in_channels: int | None = 
         )
     shards = list_shards(pattern)
     shape = _first_shape(shards, policy)
-    if in_channels not in (None, shape[0]):
-        raise InputError(
-            f"{pattern} holds images of {shape[0]} channels but in_channels={in_channels}; "
-            f"set it to {shape[0]} or give other images"
-        )
+    check_channels(pattern, shape[0], in_channels)
     found = ShardSet(shards, shape, policy)
     logger.info("%s: %d images of shape %s in %d shards, streamed", pattern, len(found), shape, len(shards))
     return found

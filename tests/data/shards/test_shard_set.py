@@ -61,7 +61,7 @@ def test_pixels_and_sizes_follow_the_policy(tmp_path):
 @pytest.mark.parametrize(
     ("policy", "in_channels", "message"),
     [
-        (PixelPolicy(), 3, "holds images of 1 channels but in_channels=3; set it to 1"),
+        (PixelPolicy(), 3, "holds images of 1 channels, needed are 3; give other"),
         (PixelPolicy(sizes="crop"), None, "data.sizes=crop of streamed shards needs the size; set data.size"),
         (
             PixelPolicy(sizes="crop", size=(5, 5)),
