@@ -4,11 +4,14 @@
 
 The plain way is what a notebook does: numpy.load, PIL, tifffile.imread, astropy.io.fits.getdata, h5py, one file after
 the other. Ours checks sizes, masks and finds axes beside that. CPU seconds are counted, so that neighbours on the
-machine do not. The large set is written to FOLDER and removed; SSL_LENS_CACHE is not used.
+machine do not; streaming is timed by the clock, since its readers are other processes. The large set is written to
+FOLDER and removed; SSL_LENS_CACHE is not used.
 """
 
 from __future__ import annotations
 
+import io
+import itertools
 import json
 import shutil
 import subprocess
@@ -21,6 +24,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import tifffile
+import torch
 from astropy.io import fits
 from PIL import Image
 from side_by_side import Comparison, compare, parser, report, time_in_turn
@@ -29,10 +33,14 @@ from ssl_lens.data.formats.reading import read_images
 from ssl_lens.data.pack import IMAGES, describe_pack, image_hash
 from ssl_lens.data.packed_images import PackedImages
 from ssl_lens.data.pixels import PixelPolicy
+from ssl_lens.data.shards.shard_set import find_shards
 from ssl_lens.data.tables import Table
+from ssl_lens.engine.batches import Batches
+from ssl_lens.engine.stream import Stream
 
 FILES, SIDE = 200, 64  # per format
 PACKED, BATCH = 20_000, 256
+STREAMED, SHARDS = 8192, 8
 
 
 def write_and_plain() -> dict[str, tuple[Callable[[Path, np.ndarray], object], Callable[[Path], np.ndarray]]]:
@@ -123,6 +131,44 @@ def compare_packed(folder: Path, repeats: int) -> list[Comparison]:
         compare(f"pack, beside {way}", seconds["ours"], seconds[way], count=PACKED, unit="images", target_ratio=None)
         for way in ("memory", "memory map", ".npy files")
     ]
+
+
+def compare_streaming(folder: Path, repeats: int) -> list[Comparison]:
+    """An epoch of batches from local shards, beside one from a pack of the same images; by the clock on the wall."""
+    images = np.random.default_rng(0).normal(size=(STREAMED, 1, SIDE, SIDE)).astype(np.float32)
+    np.save(folder / "streamed.npy", images)
+    for shard, part in enumerate(np.split(images, SHARDS)):
+        with tarfile.open(folder / f"{shard}.tar", "w") as tar:
+            for i, image in enumerate(part):
+                data = io.BytesIO()
+                np.save(data, image)
+                member = tarfile.TarInfo(f"{i:06d}.npy")
+                member.size = data.tell()
+                data.seek(0)
+                tar.addfile(member, data)
+    share = {"accumulate": 1, "seed": 0, "rank": 0, "world_size": 1, "device": torch.device("cpu")}
+    packed = Batches(PackedImages(folder / "streamed.npy"), batch_size=BATCH, **share)
+    shards = find_shards(f"{folder}/{{0..{SHARDS - 1}}}.tar", policy=PixelPolicy())
+    epochs = itertools.count()
+
+    def epoch(batches: Batches | Stream) -> Callable[[], object]:
+        def read() -> None:
+            start = next(epochs) * batches.steps_per_epoch if isinstance(batches, Stream) else 0
+            for step in range(start, start + batches.steps_per_epoch):
+                batches.micro_batches(step)
+
+        return read
+
+    rows = []
+    for workers in (0, 1, 2):
+        quarantine = folder / "quarantine.tsv"
+        stream = Stream(shards, batch_size=BATCH, workers=workers, buffer=1000, quarantine=quarantine, **share)
+        epochs = itertools.count()
+        seconds = time_in_turn({"ours": epoch(stream), "pack": epoch(packed)}, repeats)
+        stream.close()
+        name = f"shards, {workers} workers, beside pack"
+        rows.append(compare(name, seconds["ours"], seconds["pack"], count=STREAMED, unit="images", target_ratio=None))
+    return rows
 
 
 def make_large_pack(folder: Path, gigabytes: float) -> int:
@@ -222,6 +268,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         rows = compare_formats(folder, given.repeats) + compare_packed(folder, given.repeats)
+        rows += compare_streaming(folder, given.repeats)
     finally:
         shutil.rmtree(folder)
     report(rows, given.out / "data.json")
