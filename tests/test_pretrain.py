@@ -108,7 +108,7 @@ def test_mixed_shapes(main: Callable[..., tuple[int, str]], images: Path) -> Non
 
 
 def test_a_wrong_number_of_channels(main: Callable[..., tuple[int, str]], images: Path) -> None:
-    refused(main(images, "data.in_channels=3"), "in_channels=3")
+    refused(main(images, "data.in_channels=3"), "needed are 3")
 
 
 def test_a_batch_larger_than_the_set(main: Callable[..., tuple[int, str]], images: Path) -> None:
