@@ -14,6 +14,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from ssl_lens.data.finding import Found
+from ssl_lens.data.layouts import arranged
 from ssl_lens.data.pack import FORMAT, IMAGES, Pack, describe_pack, image_hash, open_pack
 from ssl_lens.data.pixels import common_size, fit_size
 from ssl_lens.data.reading import read_all
@@ -68,9 +69,10 @@ def make_pack(found: Found, folder: Path, complete: Callable[[Table], Table] = l
     Args:
         complete: adds what is known of the images beside their files.
     Raises:
-        InputError: images of several shapes that the policy does not make one.
+        InputError: images of several shapes that the policy does not make one, or not where the layout has them.
         OSError: no room.
     """
+    arranged([source.name for source in found.sources], found.layout)  # a wrong one is told before all are read
     written = _write_images(found, folder / IMAGES)
     describe_pack(
         folder,

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from ssl_lens.data import packing
 from ssl_lens.data.images import load_images
 from ssl_lens.data.layouts import arranged
 from ssl_lens.errors import InputError
@@ -69,6 +70,14 @@ def test_real_gri_cutouts_of_unequal_size_are_cropped(tmp_path):
     assert load_images(tmp_path / "set", cache=tmp_path / "cache", layout="gri").images.shape == (3, 3, 39, 41)
     with pytest.raises(InputError, match="mixes image shapes"):
         load_images(tmp_path / "set", cache=tmp_path / "cache")
+
+
+def test_a_wrong_layout_is_told_before_the_images_are_read(tmp_path, monkeypatch):
+    (tmp_path / "set" / "a").mkdir(parents=True)
+    np.save(tmp_path / "set" / "a" / "0.npy", _RNG.normal(size=(8, 8)))
+    monkeypatch.setattr(packing, "read_all", None)
+    with pytest.raises(InputError, match="layout=lens_finding: a/0.npy is not laid out as"):
+        load_images(tmp_path / "set", cache=tmp_path / "cache", layout="lens_finding")
 
 
 def test_wrong_names():
