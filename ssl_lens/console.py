@@ -24,3 +24,4 @@ def show_progress() -> None:
     logging.basicConfig(format="%(message)s")
     logging.getLogger("ssl_lens").setLevel(logging.INFO)
     logging.getLogger("onnxscript").setLevel(logging.ERROR)  # counts the folds it skips
+    logging.getLogger("astropy").setLevel(logging.ERROR)  # what it warns of stands in the reason of an image left out
