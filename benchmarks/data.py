@@ -35,7 +35,7 @@ from ssl_lens.data.packed_images import PackedImages
 from ssl_lens.data.pixels import PixelPolicy
 from ssl_lens.data.shards.shard_set import find_shards
 from ssl_lens.data.tables import Table
-from ssl_lens.engine.batches import Batches
+from ssl_lens.engine.batches import Batches, Plan
 from ssl_lens.engine.stream import Stream
 
 FILES, SIDE = 200, 64  # per format
@@ -146,8 +146,8 @@ def compare_streaming(folder: Path, repeats: int) -> list[Comparison]:
                 member.size = data.tell()
                 data.seek(0)
                 tar.addfile(member, data)
-    share = {"accumulate": 1, "seed": 0, "rank": 0, "world_size": 1, "device": torch.device("cpu")}
-    packed = Batches(PackedImages(folder / "streamed.npy"), batch_size=BATCH, **share)
+    plan, device = Plan(BATCH, accumulate=1, seed=0, rank=0, world_size=1), torch.device("cpu")
+    packed = Batches(PackedImages(folder / "streamed.npy"), plan, device)
     shards = find_shards(f"{folder}/{{0..{SHARDS - 1}}}.tar", policy=PixelPolicy())
     epochs = itertools.count()
 
@@ -162,7 +162,7 @@ def compare_streaming(folder: Path, repeats: int) -> list[Comparison]:
     rows = []
     for workers in (0, 1, 2):
         quarantine = folder / "quarantine.tsv"
-        stream = Stream(shards, batch_size=BATCH, workers=workers, buffer=1000, quarantine=quarantine, **share)
+        stream = Stream(shards, plan, device, workers=workers, buffer=1000, quarantine=quarantine)
         epochs = itertools.count()
         seconds = time_in_turn({"ours": epoch(stream), "pack": epoch(packed)}, repeats)
         stream.close()

@@ -117,7 +117,7 @@ def measure(recipe: str, overrides: list[str], size: Size) -> dict[str, float]:
             torch.cuda.synchronize()
 
     views_s = statistics.median(time_in_turn({"views": make_views}, size.timed_steps)["views"])
-    batch_size = pretraining.batches.batch_size
+    batch_size = pretraining.recipe.optim.batch_size
     times = {"step_ms": 1000 * step_s, "images_per_s": batch_size / step_s, "views_ms": 1000 * views_s}
     return {"batch_size": batch_size, "timed_steps": len(ends) - 1, **times, **peak}
 

@@ -20,7 +20,7 @@ from ssl_lens.data.formats.sample import UnreadableImage
 from ssl_lens.data.formats.tar_file import Entry
 from ssl_lens.data.shards.shard_order import Part, Split
 from ssl_lens.data.shards.shard_set import ShardSet, image_name, read_entries, refuse_many_bad
-from ssl_lens.engine.batches import check_batch_size
+from ssl_lens.engine.batches import Plan
 from ssl_lens.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -52,7 +52,6 @@ class Stream:
     that is unusable is replaced by the next good one of its worker, and named in a warning and in `quarantine`.
 
     Args:
-        batch_size: images per step over all ranks and micro-batches.
         workers: reading processes of this rank; 0 reads in this one.
         buffer: images among which a worker draws the next one; they are held as they are stored.
         quarantine: tab-separated file to which images that are replaced are added (name, reason).
@@ -61,23 +60,14 @@ class Stream:
     """
 
     def __init__(
-        self,
-        shards: ShardSet,
-        *,
-        batch_size: int,
-        accumulate: int,
-        seed: int,
-        rank: int,
-        world_size: int,
-        device: torch.device,
-        workers: int,
-        buffer: int,
-        quarantine: Path,
+        self, shards: ShardSet, plan: Plan, device: torch.device, *, workers: int, buffer: int, quarantine: Path
     ) -> None:
-        check_batch_size(batch_size, len(shards), world_size, accumulate)
-        self.split = Split(shards.shards, seed, batch_size, accumulate, world_size, max(workers, 1), buffer)
+        plan.check(len(shards))
+        self.split = Split(
+            shards.shards, plan.seed, plan.batch_size, plan.accumulate, plan.world_size, max(workers, 1), buffer
+        )
         self.steps_per_epoch = self.split.steps_per_epoch
-        self._shards, self._rank, self._device, self._workers = shards, rank, device, workers
+        self._shards, self._rank, self._device, self._workers = shards, plan.rank, device, workers
         self._quarantine = quarantine
         self._named = _names_in(quarantine)
         self._loaded: Iterator[_MicroBatch | InputError] | None = None

@@ -21,7 +21,7 @@ from ssl_lens.data.images import ImageSet
 from ssl_lens.data.preprocess import pixel_range
 from ssl_lens.data.shards.shard_set import ShardSet
 from ssl_lens.engine import checkpoint
-from ssl_lens.engine.batches import Batches
+from ssl_lens.engine.batches import Batches, Plan
 from ssl_lens.engine.checkpoint import Trainable
 from ssl_lens.engine.finite import RunningStatistics, all_finite, any_rank
 from ssl_lens.engine.optim import adamw, clip_per_tensor, freeze_last_layer, set_hyperparameters
@@ -106,28 +106,23 @@ class Pretraining:
         )
 
     def _make_batches(self, recipe: Recipe, images: ImageSet | ShardSet) -> Batches | Stream:
-        optim, rank, ranks = recipe.optim, self.accelerator.process_index, self.accelerator.num_processes
-        if isinstance(images, ShardSet):
-            return Stream(
-                images,
-                batch_size=optim.batch_size,
-                accumulate=optim.accumulate,
-                seed=recipe.seed,
-                rank=rank,
-                world_size=ranks,
-                device=self.device,
-                workers=recipe.data.workers,
-                buffer=recipe.data.shuffle_buffer,
-                quarantine=self.folder.quarantine,
-            )
-        return Batches(
-            images.images,
-            batch_size=optim.batch_size,
-            accumulate=optim.accumulate,
-            seed=recipe.seed,
-            rank=rank,
-            world_size=ranks,
-            device=self.device,
+        plan = Plan(
+            recipe.optim.batch_size,
+            recipe.optim.accumulate,
+            recipe.seed,
+            self.accelerator.process_index,
+            self.accelerator.num_processes,
+        )
+        if not isinstance(images, ShardSet):
+            return Batches(images.images, plan, self.device)
+        data = recipe.data
+        return Stream(
+            images,
+            plan,
+            self.device,
+            workers=data.workers,
+            buffer=data.shuffle_buffer,
+            quarantine=self.folder.quarantine,
         )
 
     def _build(self) -> None:

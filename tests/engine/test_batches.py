@@ -4,22 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_lens.engine.batches import Batches
+from ssl_lens.engine.batches import Batches, Plan
 from ssl_lens.errors import InputError
 
 IMAGES = np.arange(10, dtype=np.float32).reshape(10, 1, 1, 1) * np.ones((10, 1, 2, 2), np.float32)
 
 
 def batches(rank: int = 0, world_size: int = 1, accumulate: int = 1, seed: int = 0, batch_size: int = 4) -> Batches:
-    return Batches(
-        IMAGES,
-        batch_size=batch_size,
-        accumulate=accumulate,
-        seed=seed,
-        rank=rank,
-        world_size=world_size,
-        device=torch.device("cpu"),
-    )
+    return Batches(IMAGES, Plan(batch_size, accumulate, seed, rank, world_size), torch.device("cpu"))
 
 
 def seen(source: Batches, step: int) -> list[int]:

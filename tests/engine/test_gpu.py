@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from ssl_lens.engine.batches import Batches
+from ssl_lens.engine.batches import Batches, Plan
 from ssl_lens.engine.optim import adamw
 from ssl_lens.engine.reporter import Reporter
 from ssl_lens.engine.trainer import InterruptedRun, Pretraining
@@ -101,7 +101,7 @@ def test_batches_are_those_of_the_cpu(monkeypatch: pytest.MonkeyPatch, resident:
     if not resident:
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (images.nbytes, images.nbytes))
     here, there = (
-        Batches(images, batch_size=4, accumulate=2, seed=0, rank=0, world_size=1, device=torch.device(device))
+        Batches(images, Plan(4, accumulate=2, seed=0, rank=0, world_size=1), torch.device(device))
         for device in ("cpu", "cuda")
     )
     assert isinstance(there.images, torch.Tensor) == resident

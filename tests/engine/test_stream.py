@@ -15,6 +15,7 @@ from ssl_lens.data.formats import tar_file
 from ssl_lens.data.pixels import PixelPolicy
 from ssl_lens.data.shards import shard_set as shards_module
 from ssl_lens.data.shards.shard_set import ShardSet, find_shards
+from ssl_lens.engine.batches import Plan
 from ssl_lens.engine.stream import Stream
 from ssl_lens.errors import InputError
 
@@ -33,12 +34,8 @@ def stream(tmp_path: Path) -> Callable[..., Stream]:
     ) -> Stream:
         return Stream(
             shards,
-            batch_size=batch,
-            accumulate=accumulate,
-            seed=3,
-            rank=rank,
-            world_size=world_size,
-            device=torch.device("cpu"),
+            Plan(batch, accumulate, seed=3, rank=rank, world_size=world_size),
+            torch.device("cpu"),
             workers=workers,
             buffer=4,
             quarantine=tmp_path / "run" / "quarantine.tsv",
