@@ -1,6 +1,7 @@
 """The walls between the rooms, read from the imports."""
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +12,13 @@ FILES = sorted(path.relative_to(ROOT) for folder in ("ssl_lens", "eval") for pat
 FILES += [Path("pretrain.py")]
 
 
-def imports(file: Path) -> Iterator[str]:
+@functools.cache
+def imports(file: Path) -> tuple[str, ...]:
     """Dotted names of all modules that a file imports, wherever in the file."""
+    return tuple(_imports(file))
+
+
+def _imports(file: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
