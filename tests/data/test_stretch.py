@@ -140,3 +140,17 @@ def test_config_rebuilds_the_same_numbers_through_json():
     assert torch.equal(rebuilt.scale, fitted.scale)
     assert rebuilt.config() == fitted.config()
     assert fitted.state_dict() == {}
+
+
+def test_noise_below_the_steps_of_a_picture_is_not_measured():
+    """In whole numbers with a quiet sky the median deviation is 0, 1/4 or 1/2 by chance: the plain scatter is not."""
+    rng = np.random.default_rng(5)
+    rows, columns = np.indices((64, 64)) - 31.5
+    ring = 200 * np.exp(-((np.hypot(rows, columns) - 9) ** 2) / 4)
+    quiet = np.round(ring + 1 + 0.4 * rng.normal(size=(120, 1, 64, 64))).clip(0, 255)
+    binned = quiet.reshape(120, 1, 32, 2, 32, 2).mean(axis=(3, 5))
+    scales = [fit_stretch("asinh", "per_band", part).config()["scale"][0] for part in np.split(binned, 4)]
+    np.testing.assert_allclose(scales, binned.std(), rtol=0.02)
+    noisy = np.round(100 + 5 * rng.normal(size=(60, 1, 32, 32)))  # here the steps are fine enough
+    (scale,) = fit_stretch("asinh", "per_band", noisy).config()["scale"]
+    assert scale == pytest.approx(1.4826 * 3)
