@@ -16,7 +16,6 @@ Bands: TypeAlias = Literal["per_band", "joint"]
 
 LOG_A = 1000.0  # of astropy's LogStretch by default
 PERCENTILES = (0.5, 99.5)
-_MOST_EQUAL = 0.2  # of the pixels
 ZSCALE_SAMPLES = 100_000  # pixels; IRAF's 1,000 are for one image, a set's limits should not scatter by a percent
 
 
@@ -80,8 +79,8 @@ def fit_stretch(kind: Kind, bands: Bands, pixels: np.ndarray) -> Stretch:
     """Fits a stretch to pixels [N, C, H, W], which it wants all at once for their medians and percentiles.
 
     asinh: scale is the robust scatter, 1.4826 times the median absolute deviation (about the noise where sky fills most
-    of the image, so sky stays linear and arcs are compressed); where more than a fifth of the pixels are equal, the
-    plain standard deviation. log and percentile: from the 0.5th to the 99.5th percentile. zscale: the limits of IRAF,
+    of the image, so sky stays linear and arcs are compressed); where more than half of the pixels are equal,
+    that of the others. log and percentile: from the 0.5th to the 99.5th percentile. zscale: the limits of IRAF,
     by astropy. Limits without width (more than 99 % of the pixels are equal) become the lowest and the highest pixel.
 
     Args:
@@ -132,12 +131,10 @@ def _fit(kind: Kind, pixels: np.ndarray) -> tuple[float, float]:
 
 
 def _robust_scatter(pixels: np.ndarray) -> float:
-    # Many equal pixels: a masked sky, or one whose noise is below the steps of an 8-bit picture. The median deviation
-    # then is some number of steps, another one in every sample.
-    _, counts = np.unique(pixels, return_counts=True)
-    if counts.max() > _MOST_EQUAL * len(pixels):
-        return float(pixels.std())
-    return float(1.4826 * np.median(np.abs(pixels - np.median(pixels))))
+    deviation = np.abs(pixels - np.median(pixels))
+    # More than half of the pixels equal: a masked sky, or one quieter than the steps of an 8-bit picture. The others
+    # tell how far noise reaches; the standard deviation would be that of the arcs, and leave them as they are.
+    return float(1.4826 * (np.median(deviation) or np.median(deviation[deviation > 0])))
 
 
 def _zscale_limits(pixels: np.ndarray) -> tuple[float, float]:

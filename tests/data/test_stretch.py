@@ -89,10 +89,10 @@ def test_limits_without_width_become_the_extremes(kind, sky):
     assert (fitted["low"][0], fitted["scale"][0]) == (pytest.approx(sky - 1), pytest.approx(5))
 
 
-def test_asinh_of_mostly_equal_pixels_has_their_standard_deviation():
+def test_asinh_of_mostly_equal_pixels_has_the_deviation_of_the_others():
     pixels = np.zeros((1, 1, 10, 10))
     pixels[0, 0, 0] = 10
-    assert fit_stretch("asinh", "per_band", pixels).config()["scale"] == [pytest.approx(3)]
+    assert fit_stretch("asinh", "per_band", pixels).config()["scale"] == [pytest.approx(14.826)]
 
 
 @pytest.mark.parametrize("kind", KINDS[1:])
@@ -142,15 +142,16 @@ def test_config_rebuilds_the_same_numbers_through_json():
     assert fitted.state_dict() == {}
 
 
-def test_noise_below_the_steps_of_a_picture_is_not_measured():
-    """In whole numbers with a quiet sky the median deviation is 0, 1/4 or 1/2 by chance: the plain scatter is not."""
+def test_a_quiet_sky_in_whole_numbers_still_compresses_arcs():
+    """Whether the median deviation of such a picture is 0 or a step hangs on the sample; the scale must not."""
     rng = np.random.default_rng(5)
     rows, columns = np.indices((64, 64)) - 31.5
     ring = 200 * np.exp(-((np.hypot(rows, columns) - 9) ** 2) / 4)
-    quiet = np.round(ring + 1 + 0.4 * rng.normal(size=(120, 1, 64, 64))).clip(0, 255)
-    binned = quiet.reshape(120, 1, 32, 2, 32, 2).mean(axis=(3, 5))
-    scales = [fit_stretch("asinh", "per_band", part).config()["scale"][0] for part in np.split(binned, 4)]
-    np.testing.assert_allclose(scales, binned.std(), rtol=0.02)
-    noisy = np.round(100 + 5 * rng.normal(size=(60, 1, 32, 32)))  # here the steps are fine enough
-    (scale,) = fit_stretch("asinh", "per_band", noisy).config()["scale"]
-    assert scale == pytest.approx(1.4826 * 3)
+    for noise in (0.4, 0.6, 1.0, 2.0):
+        picture = np.round(ring + 1 + noise * rng.normal(size=(30, 1, 64, 64))).clip(0, 255)
+        (scale,) = fit_stretch("asinh", "per_band", picture).config()["scale"]
+        assert 1 <= scale <= 4
+    masked = rng.normal(size=(30, 1, 64, 64))
+    masked[:, :, :40] = 0.0
+    (scale,) = fit_stretch("asinh", "per_band", masked).config()["scale"]
+    assert scale == pytest.approx(1, abs=0.02)
