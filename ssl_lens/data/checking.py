@@ -17,10 +17,10 @@ from ssl_lens.data.formats.reading import file_of
 from ssl_lens.data.formats.sample import Sample
 from ssl_lens.data.images import check_policy, check_quarantined, check_shape
 from ssl_lens.data.layouts import TRAIN, LayoutName
-from ssl_lens.data.pack import damages, is_pack, open_pack
+from ssl_lens.data.pack import Pack, damages, is_pack, open_pack
 from ssl_lens.data.pixels import PixelPolicy, common_size
 from ssl_lens.data.reading import Read, read_all
-from ssl_lens.data.tables import Table, read_table
+from ssl_lens.data.tables import GrowingTable, Table, read_table
 from ssl_lens.errors import InputError
 
 SHOWN_PER_CLASS, SHOWN_CLASSES = 8, 12
@@ -84,7 +84,7 @@ class Report:
 class _Tally:
     """What grows while images are read."""
 
-    names: list[str] = field(default_factory=list)
+    known: GrowingTable = field(default_factory=GrowingTable)
     unusable: list[tuple[str, str]] = field(default_factory=list)
     shapes: Counter[tuple[int, ...]] = field(default_factory=Counter)
     examples: dict[tuple[int, ...], str] = field(default_factory=dict)
@@ -92,8 +92,6 @@ class _Tally:
     flagged: list[int] = field(default_factory=list)
     suspects: Counter[float] = field(default_factory=Counter)
     moments: list[np.ndarray] = field(default_factory=list)  # of each image [C, 4]: lowest, highest, mean, variance
-    labels: list[str | None] = field(default_factory=list)
-    targets: dict[str, list[float]] = field(default_factory=dict)
     keys: list[bytes] = field(default_factory=list)
 
     def add(self, name: str, read: Read) -> None:
@@ -102,11 +100,7 @@ class _Tally:
             return
         image = read.sample.image
         pixels = image.reshape(len(image), -1).astype(np.float64)
-        for column in self.targets.keys() | read.sample.targets.keys():
-            values = self.targets.setdefault(column, [math.nan] * len(self.names))
-            values.append(read.sample.targets.get(column, math.nan))
-        self.names.append(name)
-        self.labels.append(read.sample.label)
+        self.known.add(name, read.sample.label, read.sample.targets)
         self.shapes[image.shape] += 1
         self.examples.setdefault(image.shape, name)
         self.stored[read.sample.stored.name] += 1
@@ -120,10 +114,6 @@ class _Tally:
         if len({len(moments) for moments in self.moments}) != 1:
             return np.zeros((0, 0, 4))
         return np.stack(self.moments)
-
-    def table(self) -> Table:
-        targets = {name: np.array(values) for name, values in self.targets.items()}
-        return Table(tuple(self.names), tuple(self.labels), (None,) * len(self.names), targets)
 
 
 def check_images(
@@ -148,12 +138,12 @@ def check_images(
     found = find_images(path, policy, layout, table) if pack is None else None
     tally, problems, shown = _Tally(), [], _Shown(found)
     try:
-        for name, read in _images(path, found):
+        for name, read in _images(found or pack):
             tally.add(name, read)
             shown.add(name, read)
     except InputError as error:  # of a size that the policy cannot make
         problems.append(str(error))
-    known = tally.table()
+    known = tally.known.table()
     try:
         if found is not None:
             known = described(known, found.table, layout)
@@ -247,15 +237,14 @@ class _Shown:
         return {label: self._kept[label] for label in sorted(self._kept)}
 
 
-def _images(path: Path, found: Found | None) -> Iterator[tuple[str, Read]]:
-    if found is not None:
-        yield from read_all(found)
+def _images(source: Found | Pack) -> Iterator[tuple[str, Read]]:
+    if isinstance(source, Found):
+        yield from read_all(source)
         return
-    pack = open_pack(path)
-    for name, reason in pack.quarantined:
+    for name, reason in source.quarantined:
         yield name, Read(None, None, 0, reason)
-    for i, (name, label) in enumerate(zip(pack.table.names, pack.table.labels, strict=True)):
-        image = pack.images[i]
+    for i, (name, label) in enumerate(zip(source.table.names, source.table.labels, strict=True)):
+        image = source.images[i]
         yield name, Read(Sample(image, image.dtype, label=label), None, 0, "")
 
 
@@ -263,8 +252,8 @@ def _problems(path: Path, found: Found | None, tally: _Tally, layout: LayoutName
     """What `load_images` would refuse."""
     try:
         if tally.unusable:
-            check_quarantined(path, tally.unusable, len(tally.names), None)
-        if not tally.names:
+            check_quarantined(path, tally.unusable, len(tally.known.names), None)
+        if not tally.known.names:
             yield f"{path} holds no usable image"
             return
         shape = next(iter(tally.shapes))
@@ -291,7 +280,7 @@ def _band(moments: np.ndarray) -> Band:
 
 def _duplicates(tally: _Tally) -> tuple[tuple[str, ...], ...]:
     groups: dict[bytes, list[str]] = defaultdict(list)
-    for name, key in zip(tally.names, tally.keys, strict=True):
+    for name, key in zip(tally.known.names, tally.keys, strict=True):
         groups[key].append(name)
     return tuple(tuple(group) for group in groups.values() if len(group) > 1)
 
@@ -300,16 +289,16 @@ def _leaks(
     tally: _Tally, parts: Sequence[str], against: Path | None, policy: PixelPolicy, layout: LayoutName
 ) -> tuple[tuple[str, str], ...]:
     tests: dict[bytes, str] = {}
-    for name, key, part in zip(tally.names, tally.keys, parts, strict=True):
+    for name, key, part in zip(tally.known.names, tally.keys, parts, strict=True):
         if part != TRAIN:
             tests.setdefault(key, name)
     if against is not None:
-        other = None if is_pack(against) else find_images(against, policy, layout, None)
-        for name, read in _images(against, other):
+        other = open_pack(against) if is_pack(against) else find_images(against, policy, layout, None)
+        for name, read in _images(other):
             if read.sample is not None:
                 tests.setdefault(orientation_free_key(read.sample.image), f"{against}/{name}")
     return tuple(
         (name, tests[key])
-        for name, key, part in zip(tally.names, tally.keys, parts, strict=True)
+        for name, key, part in zip(tally.known.names, tally.keys, parts, strict=True)
         if part == TRAIN and key in tests
     )

@@ -18,7 +18,7 @@ from ssl_lens.data.layouts import arranged
 from ssl_lens.data.pack import FORMAT, IMAGES, Pack, describe_pack, image_hash, open_pack
 from ssl_lens.data.pixels import common_size, fit_size
 from ssl_lens.data.reading import read_all
-from ssl_lens.data.tables import Table
+from ssl_lens.data.tables import GrowingTable, Table
 from ssl_lens.data.whole import whole_folder
 from ssl_lens.errors import InputError
 
@@ -106,8 +106,7 @@ def _fingerprint(found: Found) -> str:
 
 def _write_images(found: Found, path: Path) -> _Written:
     """Writes the usable images as one array."""
-    names, labels, hashes, shapes, quarantined = [], [], [], [], []
-    targets: dict[str, list[float]] = {}
+    known, hashes, shapes, quarantined = GrowingTable(), [], [], []
     examples: dict[tuple[int, ...], str] = {}
     interned: dict[tuple[int, ...], tuple[int, ...]] = {}
     flagged_pixels = flagged_images = 0
@@ -118,29 +117,23 @@ def _write_images(found: Found, path: Path) -> _Written:
                 quarantined.append((name, read.reason))
                 continue
             image = read.sample.image
-            if not names:
+            if not known.names:
                 _write_header(file, len(found.sources), image.shape)
             examples.setdefault(image.shape, name)
             if len(examples) == 1 or found.policy.sizes != "refuse":  # else refused below, once all shapes are known
                 file.write(image.data)
-            for column in targets.keys() | read.sample.targets.keys():
-                values = targets.setdefault(column, [math.nan] * len(names))
-                values.append(read.sample.targets.get(column, math.nan))
-            names.append(name)
-            labels.append(read.sample.label)
+            known.add(name, read.sample.label, read.sample.targets)
             hashes.append(image_hash(image))
             shapes.append(interned.setdefault(image.shape, image.shape))  # one object per shape, not per image
             flagged_pixels += read.flagged
             flagged_images += read.flagged > 0
         if len(examples) == 1:
-            _write_header(file, len(names), shapes[0])
+            _write_header(file, len(known.names), shapes[0])
     shape = shapes[0] if shapes else ()
     if len(examples) > 1:
         shape = (shape[0], *common_size(found.path, Counter(shapes), examples, found.policy))
         hashes = _make_one_size(path, shapes, shape)
-    columns = {column: np.array(targets[column]) for column in sorted(targets)}
-    table = Table(tuple(names), tuple(labels), (None,) * len(names), columns)
-    return _Written(table, hashes, shape, quarantined, (flagged_pixels, flagged_images))
+    return _Written(known.table(), hashes, shape, quarantined, (flagged_pixels, flagged_images))
 
 
 def _make_one_size(path: Path, shapes: list[tuple[int, ...]], shape: tuple[int, ...]) -> list[bytes]:

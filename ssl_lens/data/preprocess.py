@@ -161,8 +161,8 @@ def fit_preprocess(
         InputError: a channel that is constant over the whole set, or as `Preprocess` and `fit_stretch`.
     """
     plain = Preprocess.plain(images.shape[1], center_crop=center_crop, bin=bin)
-    chosen = _evenly_spaced(len(images), limit)
-    few = _evenly_spaced(len(images), min(limit, 256, max(16, _MEDIAN_PIXELS // images[0].size)))
+    chosen = evenly_spaced(len(images), limit)
+    few = evenly_spaced(len(images), min(limit, 256, max(16, _MEDIAN_PIXELS // images[0].size)))
     sample = np.asarray(images[few], np.float32)
     sky = [float(np.median(sample[:, channel])) for channel in range(images.shape[1])]
     fitted_stretch = fit_stretch(stretch, bands, plain(torch.from_numpy(sample)).numpy())
@@ -189,13 +189,14 @@ def fit_preprocess(
 def pixel_range(preprocess: Preprocess, images: np.ndarray, *, limit: int = 256) -> tuple[float, float]:
     """Lowest and highest pixel of at most `limit` evenly spaced images [N, C, H, W], once prepared."""
     device = preprocess.mean.device
-    chosen = _evenly_spaced(len(images), limit)
+    chosen = evenly_spaced(len(images), limit)
     parts = (preprocess(torch.from_numpy(images[index]).to(device)) for index in _chunks(chosen, images))
     ends = torch.stack([torch.stack(part.aminmax()) for part in parts])
     return ends[:, 0].min().item(), ends[:, 1].max().item()
 
 
-def _evenly_spaced(count: int, limit: int) -> np.ndarray:
+def evenly_spaced(count: int, limit: int) -> np.ndarray:
+    """At most `limit` of the indices from 0 to `count` - 1, int64."""
     return np.unique(np.linspace(0, count - 1, min(limit, count)).round().astype(np.int64))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -38,6 +39,26 @@ class Table(NamedTuple):
     labels: tuple[str | None, ...]
     parts: tuple[str | None, ...]
     targets: Mapping[str, np.ndarray]
+
+
+class GrowingTable:
+    """A table made line by line, of what the files themselves say."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self._labels: list[str | None] = []
+        self._targets: dict[str, list[float]] = {}
+
+    def add(self, name: str, label: str | None, targets: Mapping[str, float]) -> None:
+        for column in self._targets.keys() | targets.keys():
+            values = self._targets.setdefault(column, [math.nan] * len(self.names))
+            values.append(targets.get(column, math.nan))
+        self.names.append(name)
+        self._labels.append(label)
+
+    def table(self) -> Table:
+        targets = {column: np.array(self._targets[column]) for column in sorted(self._targets)}
+        return Table(tuple(self.names), tuple(self._labels), (None,) * len(self.names), targets)
 
 
 def own_table(folder: Path) -> Path | None:

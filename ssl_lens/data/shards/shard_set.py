@@ -15,6 +15,7 @@ from ssl_lens.data.formats.reading import MEMBER_SUFFIXES, images_in
 from ssl_lens.data.formats.sample import UnreadableImage
 from ssl_lens.data.formats.tar_file import Entry
 from ssl_lens.data.pixels import PixelPolicy, check_channels, usable
+from ssl_lens.data.preprocess import evenly_spaced
 from ssl_lens.data.shards.shard_file import ShardFile, shown
 from ssl_lens.data.shards.shard_list import SIZES, Shard, list_shards, whole_tar
 from ssl_lens.errors import InputError
@@ -176,13 +177,9 @@ def _first_shape(shards: Sequence[Shard], policy: PixelPolicy) -> tuple[int, int
 
 def _spread(shards: Sequence[Shard], wanted: int) -> Iterator[tuple[str, Entry]]:
     """Names and samples of at most about `wanted` images, spread over the set."""
-    chosen = [shards[i] for i in _evenly(len(shards), min(_SAMPLED_SHARDS, wanted))]
+    chosen = [shards[i] for i in evenly_spaced(len(shards), min(_SAMPLED_SHARDS, wanted))]
     for shard in chosen:
         count = min(shard.count, -(-wanted // len(chosen)))
-        places = set(range(count) if "://" in shard.url else _evenly(shard.count, count))
+        places = set(range(count) if "://" in shard.url else evenly_spaced(shard.count, count).tolist())
         for place, entry in read_entries(shard, 0, max(places) + 1, places.__contains__):
             yield image_name(shard, place), entry
-
-
-def _evenly(length: int, count: int) -> list[int]:
-    return np.unique(np.linspace(0, length - 1, min(count, length)).round().astype(np.int64)).tolist()
