@@ -141,7 +141,7 @@ def check_images(
         for name, read in _images(found or pack):
             tally.add(name, read)
             shown.add(name, read)
-    except InputError as error:  # of a size that the policy cannot make
+    except InputError as error:  # a pack that becomes shorter while it is read
         problems.append(str(error))
     known = tally.known.table()
     try:
