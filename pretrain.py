@@ -3,10 +3,10 @@
 import argparse
 import sys
 
-from ssl_lens.console import show_progress
+from ssl_lens.cli.console import show_progress
 from ssl_lens.engine.trainer import InterruptedRun, Pretraining
 from ssl_lens.errors import one_line_errors
-from ssl_lens.recipe import load_recipe
+from ssl_lens.recipe.recipe import load_recipe
 
 
 @one_line_errors

@@ -29,14 +29,14 @@ from astropy.io import fits
 from PIL import Image
 from side_by_side import Comparison, compare, parser, report, time_in_turn
 
-from ssl_lens.data.formats.reading import read_images
-from ssl_lens.data.pack import IMAGES, describe_pack, image_hash
-from ssl_lens.data.packed_images import PackedImages
-from ssl_lens.data.pixels import PixelPolicy
+from ssl_lens.data.batches import Batches, Plan
+from ssl_lens.data.folders.tables import Table
+from ssl_lens.data.formats.reader import read_images
+from ssl_lens.data.pack.pack import IMAGES, describe_pack, image_hash
+from ssl_lens.data.pack.packed_images import PackedImages
+from ssl_lens.data.pixels.policy import PixelPolicy
 from ssl_lens.data.shards.shard_set import find_shards
-from ssl_lens.data.tables import Table
-from ssl_lens.engine.batches import Batches, Plan
-from ssl_lens.engine.stream import Stream
+from ssl_lens.data.shards.stream import Stream
 
 FILES, SIDE = 200, 64  # per format
 PACKED, BATCH = 20_000, 256
@@ -220,7 +220,7 @@ def train(pack: Path, out: Path) -> None:
     import threading
 
     from ssl_lens.engine.trainer import InterruptedRun, Pretraining
-    from ssl_lens.recipe import load_recipe
+    from ssl_lens.recipe.recipe import load_recipe
 
     overrides = {
         "data.path": pack,

@@ -28,14 +28,14 @@ from typing import NamedTuple
 import torch
 from side_by_side import time_in_turn
 
-from ssl_lens import build
 from ssl_lens.data.images import load_images
 from ssl_lens.data.splits import write_names
 from ssl_lens.engine.reporter import Reporter
 from ssl_lens.engine.trainer import Pretraining
 from ssl_lens.errors import InputError, one_line_errors
 from ssl_lens.evaluation.protocol import divide_labelled
-from ssl_lens.recipe import load_recipe
+from ssl_lens.recipe import images as recipe_images
+from ssl_lens.recipe.recipe import load_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 PRETRAINED = "esvit_equiv"
@@ -134,7 +134,9 @@ class Session:
         self.run_folder, self.split, self.data = self.out / "pretraining", self.out / "split.txt", options.data
         if self.data is None:
             simulate = load_recipe(ROOT / f"recipes/{PRETRAINED}.yaml").data.simulate
-            self.data = build.simulated_set(simulate.model_copy(update={"count_per_class": size.simulated_per_class}))
+            self.data = recipe_images.simulated_set(
+                simulate.model_copy(update={"count_per_class": size.simulated_per_class})
+            )
         self.data = self.data.resolve()
         division = divide_labelled(load_images(self.data), self.data, None, labels_per_class=[None])
         self.out.mkdir(parents=True, exist_ok=True)

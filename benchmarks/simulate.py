@@ -26,11 +26,11 @@ from lenstronomy.LightModel.light_model import LightModel
 from lenstronomy.Util import image_util, util
 from side_by_side import Comparison, arguments, compare, report, time_in_turn
 
-from ssl_lens.data.simulate import simulate_lenses
-from ssl_lens.data.simulation.instrument import Instrument, instrument
-from ssl_lens.data.simulation.lens import CLASSES, Lens, draw_lens
-from ssl_lens.data.simulation.parameters import Model, Parameters
-from ssl_lens.data.simulation.telescope import Telescope
+from ssl_lens.simulation.instrument import Instrument, instrument
+from ssl_lens.simulation.lens import CLASSES, Lens, draw_lens
+from ssl_lens.simulation.parameters import Model, Parameters
+from ssl_lens.simulation.sets import simulate_lenses
+from ssl_lens.simulation.telescope import Telescope
 
 IMAGES = 4  # of a class per timed run
 Grid: TypeAlias = tuple[Model, int, float]

@@ -22,15 +22,15 @@ from PIL import Image
 from side_by_side import arguments, compare, report, time_in_turn
 from torch import nn
 
-from ssl_lens.engine.optim import adamw, clip_per_tensor, set_hyperparameters
-from ssl_lens.engine.schedules import Hyperparameters
-from ssl_lens.engine.student_teacher import make_teacher, update_teacher
+from ssl_lens.backbones.swin import Swin
 from ssl_lens.losses.center import Centering
-from ssl_lens.losses.criterion import Criterion
 from ssl_lens.losses.view import ViewLoss
-from ssl_lens.models.heads import ProjectionHead
-from ssl_lens.models.network import Network
-from ssl_lens.models.swin import Swin
+from ssl_lens.methods.criterion import Criterion
+from ssl_lens.methods.heads import ProjectionHead
+from ssl_lens.methods.network import Network
+from ssl_lens.methods.student_teacher import make_teacher, update_teacher
+from ssl_lens.optim import adamw, clip_per_tensor, set_hyperparameters
+from ssl_lens.schedules import Hyperparameters
 from ssl_lens.views.geometry import LensSafe
 from ssl_lens.views.multicrop import MultiCrop
 from ssl_lens.views.photometry import Photometry

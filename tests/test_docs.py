@@ -17,13 +17,13 @@ from shard_files import member, npy, write_tar
 from tiny_run import RECIPE, write_labelled_images, write_run
 
 import pretrain
-from ssl_lens import cli
-from ssl_lens.data.layouts import LayoutName, named_layout
-from ssl_lens.data.simulation.parameters import Parameters
+from ssl_lens.cli import main as cli
+from ssl_lens.data.folders.layouts import LayoutName, named_layout
 from ssl_lens.evaluation import command as frozen
 from ssl_lens.evaluation import finetune as finetuning
 from ssl_lens.evaluation.finetune_command import finetune
-from ssl_lens.recipe import VALID_KEYS
+from ssl_lens.recipe.recipe import VALID_KEYS
+from ssl_lens.simulation.parameters import Parameters
 
 ROOT = Path(__file__).parents[1]
 DOCS = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}

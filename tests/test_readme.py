@@ -8,10 +8,11 @@ import documents
 import pytest
 import torch
 
-from ssl_lens import build_backbone, cli
+from ssl_lens.backbones import catalog
+from ssl_lens.backbones.section import NetworkName
+from ssl_lens.cli import main as cli
 from ssl_lens.evaluation.arguments import finetune_parser, frozen_parser
-from ssl_lens.recipe import VALID_KEYS, load_recipe, recipe_of_network
-from ssl_lens.sections import NetworkName
+from ssl_lens.recipe.recipe import VALID_KEYS, load_recipe, recipe_of_network
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -37,7 +38,7 @@ def test_the_table_of_networks_has_them_all_with_their_parameters() -> None:
     assert [name for name, _ in rows] == list(get_args(NetworkName))
     counts = {name: int(count.replace(",", "")) for name, count in rows}
     for name in ("eqcvt", "eqcvt_invariant", "steerable_cnn_c4", "harmonic_net", "canonical_etn", "resnet18"):
-        backbone = build_backbone.backbone(recipe_of_network(name), 1)
+        backbone = catalog.backbone(recipe_of_network(name), 1)
         modules = torch.nn.ModuleList([backbone, backbone.head(2)])
         assert sum(parameter.numel() for parameter in modules.parameters()) == counts[name]
 
@@ -67,14 +68,14 @@ def test_pretraining_commands_name_a_recipe_and_its_keys(command: str) -> None:
 
 def test_the_python_example_gives_the_shapes_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On an export of the network that the README pretrains, with the weights it starts from."""
-    from ssl_lens import build
-    from ssl_lens.data.preprocess import Preprocess
-    from ssl_lens.export import FrozenBackbone
+    from ssl_lens.data.pixels.preprocess import Preprocess
+    from ssl_lens.recipe import compose
+    from ssl_lens.representation.export import FrozenBackbone
 
     (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     recipe = load_recipe(ROOT / "recipes" / "esvit_equiv.yaml")
-    frozen = FrozenBackbone(Preprocess.plain(1), build.backbone(recipe, 1))
-    monkeypatch.setattr("ssl_lens.export.load_backbone", lambda path: frozen)
+    frozen = FrozenBackbone(Preprocess.plain(1), compose.backbone(recipe, 1))
+    monkeypatch.setattr("ssl_lens.representation.export.load_backbone", lambda path: frozen)
     names: dict[str, object] = {}
     exec(compile(example, "README.md", "exec"), names)
     shapes = [torch.Size(map(int, shape.split(","))) for shape in re.findall(r"\[(\d+(?:, \d+)+)\]", example)]

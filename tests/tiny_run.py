@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ssl_lens import build
-from ssl_lens.engine import checkpoint
-from ssl_lens.engine.checkpoint import Trainable
-from ssl_lens.engine.optim import adamw
-from ssl_lens.engine.run_folder import RunFolder
-from ssl_lens.recipe import load_recipe, resolve_auto
+from ssl_lens.optim import adamw
+from ssl_lens.recipe import compose
+from ssl_lens.recipe import images as recipe_images
+from ssl_lens.recipe.recipe import load_recipe, resolve_auto
+from ssl_lens.runs import checkpoint
+from ssl_lens.runs.checkpoint import Trainable
+from ssl_lens.runs.folder import RunFolder
 
 RECIPE = """
 data: {center_crop: 32, stretch: asinh}
@@ -30,14 +31,14 @@ def write_run(root: Path, *overrides: str, channels: int = 1) -> Path:
     pixels = np.random.default_rng(0).gamma(2.0, 1e-12, (8, channels, 40, 40))
     pixels = (pixels * np.arange(1, channels + 1)[:, None, None]).astype(np.float32)
     folder = RunFolder(root)
-    preprocess = build.preprocess(recipe, pixels, build.pixel_policy(recipe))
+    preprocess = recipe_images.preprocess(recipe, pixels, recipe_images.pixel_policy(recipe))
     root.mkdir()
     folder.recipe.write_text(recipe.to_yaml())
     folder.preprocess.write_text(json.dumps(preprocess.config()))
     folder.images.write_text(json.dumps({"shape": [channels, 40, 40], "names": [f"{i}.npy" for i in range(8)]}))
     torch.manual_seed(0)
-    student, teacher = build.network(recipe), build.network(recipe)
-    trainable = Trainable(student, teacher, build.criterion(recipe), adamw(student), None)
+    student, teacher = compose.network(recipe), compose.network(recipe)
+    trainable = Trainable(student, teacher, compose.criterion(recipe), adamw(student), None)
     checkpoint.save(folder.checkpoints, trainable, step=3, keep=2)
     return root
 

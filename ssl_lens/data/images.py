@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from ssl_lens.data.finding import described, find_images
-from ssl_lens.data.layouts import TRAIN, LayoutName, named_layout
-from ssl_lens.data.pack import Pack, is_pack, open_pack
-from ssl_lens.data.packed_images import Images, subset
-from ssl_lens.data.packing import cache_folder, make_pack, packed
-from ssl_lens.data.pixels import PixelPolicy, check_channels
-from ssl_lens.data.tables import Table, read_table
-from ssl_lens.data.whole import whole_file, whole_folder
+from ssl_lens.data.folders.discovery import described, find_images
+from ssl_lens.data.folders.layouts import TRAIN, LayoutName, named_layout
+from ssl_lens.data.folders.tables import Table, read_table
+from ssl_lens.data.pack.pack import Pack, is_pack, open_pack
+from ssl_lens.data.pack.packed_images import Images, subset
+from ssl_lens.data.pack.packer import cache_folder, make_pack, packed
+from ssl_lens.data.pixels.policy import PixelPolicy, check_channels
 from ssl_lens.errors import InputError
+from ssl_lens.files import whole_file, whole_folder
 
 logger = logging.getLogger(__name__)
 

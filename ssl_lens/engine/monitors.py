@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from ssl_lens.data.images import ImageSet
 from ssl_lens.data.splits import stratified_split
-from ssl_lens.evaluation.features import extract
-from ssl_lens.evaluation.knn import knn_scores
-from ssl_lens.export import FrozenBackbone
+from ssl_lens.representation.export import FrozenBackbone
+from ssl_lens.representation.neighbours import knn_scores
+from ssl_lens.representation.pooling import extract
 
 PROBE_NEIGHBOURS = 20
 PROBE_TEST_FRACTION = 0.2

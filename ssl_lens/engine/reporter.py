@@ -14,11 +14,11 @@ from tqdm import tqdm
 from ssl_lens.data.images import ImageSet
 from ssl_lens.engine.curves import plot_curves
 from ssl_lens.engine.monitors import Advisor, FeatureWindow, OnlineProbe, feature_statistics, teacher_statistics
-from ssl_lens.engine.run_folder import RunFolder
-from ssl_lens.engine.schedules import Hyperparameters
-from ssl_lens.losses.criterion import Criterion, Losses
-from ssl_lens.models.network import Network, Output
-from ssl_lens.recipe import Recipe
+from ssl_lens.methods.criterion import Criterion, Losses
+from ssl_lens.methods.network import Network, Output
+from ssl_lens.recipe.recipe import Recipe
+from ssl_lens.runs.folder import RunFolder
+from ssl_lens.schedules import Hyperparameters
 
 logger = logging.getLogger(__name__)
 

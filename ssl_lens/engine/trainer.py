@@ -16,24 +16,25 @@ from accelerate.utils import gather_object
 from joblib import cpu_count
 from torch import nn
 
-from ssl_lens import build
+from ssl_lens.data.batches import Batches, Plan
 from ssl_lens.data.images import ImageSet
-from ssl_lens.data.preprocess import pixel_range
+from ssl_lens.data.pixels.preprocess import pixel_range
 from ssl_lens.data.shards.shard_set import ShardSet
-from ssl_lens.engine import checkpoint
-from ssl_lens.engine.batches import Batches, Plan
-from ssl_lens.engine.checkpoint import Trainable
+from ssl_lens.data.shards.stream import Stream
 from ssl_lens.engine.finite import RunningStatistics, all_finite, any_rank
-from ssl_lens.engine.optim import adamw, clip_per_tensor, freeze_last_layer, set_hyperparameters
 from ssl_lens.engine.reporter import Reporter
-from ssl_lens.engine.run_folder import RunFolder
-from ssl_lens.engine.schedules import Hyperparameters
-from ssl_lens.engine.stream import Stream
-from ssl_lens.engine.student_teacher import make_teacher, update_teacher
 from ssl_lens.errors import InputError
-from ssl_lens.losses.criterion import Losses
-from ssl_lens.models.network import Output
-from ssl_lens.recipe import Recipe, resolve_auto
+from ssl_lens.methods.criterion import Losses
+from ssl_lens.methods.network import Output
+from ssl_lens.methods.student_teacher import make_teacher, update_teacher
+from ssl_lens.optim import adamw, clip_per_tensor, freeze_last_layer, set_hyperparameters
+from ssl_lens.recipe import compose
+from ssl_lens.recipe import images as recipe_images
+from ssl_lens.recipe.recipe import Recipe, resolve_auto
+from ssl_lens.runs import checkpoint
+from ssl_lens.runs.checkpoint import Trainable
+from ssl_lens.runs.folder import RunFolder
+from ssl_lens.schedules import Hyperparameters
 from ssl_lens.views.multicrop import Views
 from ssl_lens.views.picture import save_views
 
@@ -75,11 +76,11 @@ class Pretraining:
         if self.device.type == "cpu":  # `accelerate launch` sets one thread, whatever the cores
             torch.set_num_threads(recipe.run.cpu_threads or max(1, cpu_count() // self.accelerator.num_processes))
         with self.accelerator.main_process_first():  # the others find the cache filled
-            images = build.image_set(recipe, quarantine=self.folder.quarantine)
-            raw = build.images_to_fit(images)
-            labelled = build.labelled_set(recipe, raw.shape[2:])
+            images = recipe_images.image_set(recipe, quarantine=self.folder.quarantine)
+            raw = recipe_images.images_to_fit(images)
+            labelled = recipe_images.labelled_set(recipe, raw.shape[2:])
         self.names = images.names
-        self.preprocess = build.preprocess(recipe, raw, images.policy).to(self.device)
+        self.preprocess = recipe_images.preprocess(recipe, raw, images.policy).to(self.device)
         self.pixel_range = pixel_range(self.preprocess, raw)
         shape = raw.shape[1:]
         del raw  # of shards, a copy
@@ -87,7 +88,7 @@ class Pretraining:
         self.recipe, choices = resolve_auto(recipe, n_images=len(images), in_channels=shape[0])
         self._build()
         size = self.preprocess.output_size(*shape[1:])
-        choices += build.check_sizes(self.recipe, self.trainable.student.backbone, *size)
+        choices += compose.check_sizes(self.recipe, self.trainable.student.backbone, *size)
         if self.accelerator.is_main_process:
             self.folder.write_head(self.recipe, self.preprocess.config(), {"shape": list(shape)} | images.listing())
             for choice in choices:
@@ -127,15 +128,15 @@ class Pretraining:
 
     def _build(self) -> None:
         torch.manual_seed(self.recipe.seed)
-        student = build.network(self.recipe).to(memory_format=torch.channels_last)  # convolutions: 15 % faster
+        student = compose.network(self.recipe).to(memory_format=torch.channels_last)  # convolutions: 15 % faster
         teacher = make_teacher(student)
         if self.accelerator.num_processes > 1 and self.device.type == "cuda":
             student = nn.SyncBatchNorm.convert_sync_batchnorm(student)
             teacher = nn.SyncBatchNorm.convert_sync_batchnorm(teacher)
         self.teacher = teacher.to(self.device)
-        self.criterion = build.criterion(self.recipe).to(self.device)
-        self.multicrop = build.multicrop(self.recipe, self.pixel_range)
-        self.schedules = build.schedules(self.recipe, self.batches.steps_per_epoch)
+        self.criterion = compose.criterion(self.recipe).to(self.device)
+        self.multicrop = compose.multicrop(self.recipe, self.pixel_range)
+        self.schedules = compose.schedules(self.recipe, self.batches.steps_per_epoch)
         optimizer = adamw(student.to(self.device))
         self.trainable = Trainable(student, self.teacher, self.criterion, optimizer, self.accelerator.scaler)
         self.student, self.optimizer = self.accelerator.prepare(student, optimizer)

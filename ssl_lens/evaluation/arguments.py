@@ -6,12 +6,12 @@ import argparse
 from pathlib import Path
 from typing import get_args
 
-from ssl_lens.console import path_argument
-from ssl_lens.data.layouts import LayoutName
+from ssl_lens.cli.console import path_argument
+from ssl_lens.data.folders.layouts import LayoutName
 from ssl_lens.errors import InputError
 from ssl_lens.evaluation.augment import Augmentation
-from ssl_lens.evaluation.features import Pooling
 from ssl_lens.evaluation.finetune import Settings
+from ssl_lens.representation.pooling import Pooling
 
 DEFAULTS = Settings()
 FEW_LABELS_PER_CLASS: list[int | None] = [10, 100, None]  # None: all

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ssl_lens.backbones.backbone import Backbone
 from ssl_lens.data.splits import stratified_split
 from ssl_lens.evaluation.finetune import Epoch, Examples, Predictor, Trainer, predictor
 from ssl_lens.evaluation.protocol import Prediction
 from ssl_lens.evaluation.rotation import quarter_turns, spread
-from ssl_lens.models.backbone import Backbone
 
 VALIDATION_FRACTION = 0.2
 MIN_VALIDATION_PER_CLASS = 10  # with fewer images the best epoch would be chosen by chance

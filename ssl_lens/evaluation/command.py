@@ -11,12 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from ssl_lens.console import show_progress
+from ssl_lens.cli.console import show_progress
 from ssl_lens.data.images import load_images
 from ssl_lens.errors import one_line_errors
 from ssl_lens.evaluation.arguments import frozen_parser, positive
-from ssl_lens.evaluation.features import extract, preprocessed, whitened
-from ssl_lens.evaluation.knn import knn_probabilities, knn_scores
 from ssl_lens.evaluation.linear_probe import linear_probabilities
 from ssl_lens.evaluation.protocol import (
     Division,
@@ -27,7 +25,9 @@ from ssl_lens.evaluation.protocol import (
     few_label_results,
 )
 from ssl_lens.evaluation.report import summarise, table, write_report
-from ssl_lens.export import FrozenBackbone, load_backbone, untrained_backbone
+from ssl_lens.representation.export import FrozenBackbone, load_backbone, untrained_backbone
+from ssl_lens.representation.neighbours import knn_probabilities, knn_scores
+from ssl_lens.representation.pooling import extract, preprocessed, whitened
 
 logger = logging.getLogger(__name__)
 

@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm import tqdm
 
-from ssl_lens.engine.optim import adamw
-from ssl_lens.engine.schedules import cosine
+from ssl_lens.backbones.backbone import Backbone
 from ssl_lens.errors import InputError
 from ssl_lens.evaluation.augment import Augmentation, augment
-from ssl_lens.evaluation.features import Pooling, pooled
 from ssl_lens.evaluation.rotation import EIGHTHS, turned
-from ssl_lens.models.backbone import Backbone
+from ssl_lens.optim import adamw
+from ssl_lens.representation.pooling import Pooling, pooled
+from ssl_lens.schedules import cosine
 
 AUTO_STEPS = 3000  # epochs=None: about this many steps ...
 AUTO_EPOCHS = (10, 100)  # ... within these numbers of epochs

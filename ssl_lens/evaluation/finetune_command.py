@@ -13,14 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssl_lens.console import show_progress
+from ssl_lens.cli.console import show_progress
 from ssl_lens.data.images import ImageSet, load_images
 from ssl_lens.errors import InputError, one_line_errors
 from ssl_lens.evaluation.arguments import check_finetune, finetune_parser
 from ssl_lens.evaluation.augment import check_augmentation
 from ssl_lens.evaluation.classification import classify, train_classifier
 from ssl_lens.evaluation.command import log_result, settings_of
-from ssl_lens.evaluation.features import preprocessed
 from ssl_lens.evaluation.finetune import Predictor, Settings, Trainer, training_processes
 from ssl_lens.evaluation.history import History
 from ssl_lens.evaluation.protocol import Division, Prediction, Result, divide_labelled, few_label_results
@@ -43,7 +42,8 @@ from ssl_lens.evaluation.regression_report import (
 from ssl_lens.evaluation.report import summarise, table, write_numbers, write_report
 from ssl_lens.evaluation.saved import BestNetwork, save_network
 from ssl_lens.evaluation.start import Start, from_backbone, from_recipe, pixel_policy, recipe_of
-from ssl_lens.recipe import Recipe
+from ssl_lens.recipe.recipe import Recipe
+from ssl_lens.representation.pooling import preprocessed
 
 logger = logging.getLogger(__name__)
 

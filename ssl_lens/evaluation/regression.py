@@ -13,13 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ssl_lens.backbones.backbone import Backbone
 from ssl_lens.data.images import ImageSet
 from ssl_lens.data.splits import own_division
 from ssl_lens.errors import InputError
 from ssl_lens.evaluation.finetune import Epoch, Examples, Predictor, Trainer, predictor
 from ssl_lens.evaluation.protocol import SPLIT_SEED, TEST_FRACTION
 from ssl_lens.evaluation.rotation import quarter_turns, spread
-from ssl_lens.models.backbone import Backbone
 
 logger = logging.getLogger(__name__)
 

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from ssl_lens.data.preprocess import Preprocess
-from ssl_lens.engine.checkpoint import load_into
+from ssl_lens.data.pixels.preprocess import Preprocess
 from ssl_lens.errors import InputError
 from ssl_lens.evaluation.finetune import Predictor, predictor
-from ssl_lens.export import FrozenBackbone, load_backbone, write_export
+from ssl_lens.representation.export import FrozenBackbone, load_backbone, write_export
+from ssl_lens.runs.checkpoint import load_into
 
 HEAD, OUTPUTS = "head.safetensors", "outputs.json"
 

@@ -9,15 +9,16 @@ from typing import NamedTuple, get_args
 
 import torch
 
-from ssl_lens import build, build_backbone
+from ssl_lens.backbones import catalog
+from ssl_lens.backbones.backbone import Backbone
+from ssl_lens.backbones.section import NetworkName
 from ssl_lens.data.images import ImageSet
-from ssl_lens.data.pixels import PixelPolicy
-from ssl_lens.data.preprocess import Preprocess
+from ssl_lens.data.pixels.policy import PixelPolicy
+from ssl_lens.data.pixels.preprocess import Preprocess
 from ssl_lens.errors import InputError
-from ssl_lens.export import load_backbone, load_preprocess, untrained_backbone
-from ssl_lens.models.backbone import Backbone
-from ssl_lens.recipe import Recipe, load_recipe, recipe_of_network, replace
-from ssl_lens.sections import NetworkName
+from ssl_lens.recipe import images as recipe_images
+from ssl_lens.recipe.recipe import Recipe, load_recipe, recipe_of_network, replace
+from ssl_lens.representation.export import load_backbone, load_preprocess, untrained_backbone
 
 logger = logging.getLogger(__name__)
 
@@ -52,19 +53,19 @@ def recipe_of(model: str, overrides: Sequence[str]) -> Recipe | None:
 
 def pixel_policy(model: str, recipe: Recipe | None) -> PixelPolicy:
     """How image files are to be read: as a recipe says, or without one as for the run or export `model`."""
-    return load_preprocess(model).policy if recipe is None else build.pixel_policy(recipe)
+    return load_preprocess(model).policy if recipe is None else recipe_images.pixel_policy(recipe)
 
 
 def from_recipe(recipe: Recipe, name: str, images: ImageSet) -> Start:
     """Fresh weights for every seed; the preprocessing is fitted to the training images."""
-    preprocess = build.preprocess(recipe, images.images, images.policy)
+    preprocess = recipe_images.preprocess(recipe, images.images, images.policy)
     height, width = preprocess.output_size(*images.images.shape[2:])
     if recipe.model.image_size == "auto" and height == width:
         recipe = replace(recipe, {"model.image_size": height})
 
     def fresh(seed: int) -> Backbone:
         torch.manual_seed(seed)
-        return build_backbone.backbone(recipe, images.images.shape[1])
+        return catalog.backbone(recipe, images.images.shape[1])
 
     return Start(preprocess, {f"{name} from scratch": fresh})
 
@@ -75,7 +76,7 @@ def from_backbone(folder: Path, *, scratch: bool) -> Start:
     Says so if the backbone's symmetry will be lost: an export has plain convolutions for steerable ones.
     """
     frozen = load_backbone(folder)
-    if (config := frozen.backbone.config()) != build_backbone.unfolded(config):
+    if (config := frozen.backbone.config()) != catalog.unfolded(config):
         logger.warning(
             "%s is an export with folded steerable filters, which need not stay steerable in training; "
             "give its run to keep the symmetry",

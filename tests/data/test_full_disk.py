@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from shard_files import write_shards
 
-from ssl_lens import cli
+from ssl_lens.cli import main as cli
 from ssl_lens.data.images import load_images
-from ssl_lens.data.pixels import PixelPolicy
+from ssl_lens.data.pixels.policy import PixelPolicy
 from ssl_lens.data.shards.shard_list import list_shards
 from ssl_lens.errors import InputError
 

@@ -6,9 +6,10 @@ import pytest
 from astropy.io import fits
 from PIL import Image
 
-from ssl_lens.data import packing, reading
 from ssl_lens.data.images import ImageSet, load_images
-from ssl_lens.data.packed_images import PackedImages
+from ssl_lens.data.pack import packer as packing
+from ssl_lens.data.pack import reader as reading
+from ssl_lens.data.pack.packed_images import PackedImages
 from ssl_lens.errors import InputError
 
 _RNG = np.random.default_rng(0)

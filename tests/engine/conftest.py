@@ -8,7 +8,7 @@ import pytest
 from accelerate.state import AcceleratorState
 
 from ssl_lens.engine.trainer import Pretraining
-from ssl_lens.recipe import Recipe, load_recipe
+from ssl_lens.recipe.recipe import Recipe, load_recipe
 
 TINY = """
 data: {path: %s}

@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import nn
 
-from ssl_lens.engine.batches import Batches, Plan
-from ssl_lens.engine.optim import adamw
+from ssl_lens.data.batches import Batches, Plan
 from ssl_lens.engine.reporter import Reporter
 from ssl_lens.engine.trainer import InterruptedRun, Pretraining
+from ssl_lens.optim import adamw
 
 pytestmark = [
     pytest.mark.gpu,

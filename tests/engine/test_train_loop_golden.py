@@ -6,16 +6,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from ssl_lens.engine.optim import adamw, clip_per_tensor, freeze_last_layer, set_hyperparameters
-from ssl_lens.engine.schedules import Schedules, scaled_lr
-from ssl_lens.engine.student_teacher import make_teacher, update_teacher
+from ssl_lens.backbones.backbone import Backbone
 from ssl_lens.losses.center import Centering
-from ssl_lens.losses.criterion import Criterion
 from ssl_lens.losses.region import RegionLoss
 from ssl_lens.losses.view import ViewLoss
-from ssl_lens.models.backbone import Backbone
-from ssl_lens.models.heads import ProjectionHead
-from ssl_lens.models.network import Network
+from ssl_lens.methods.criterion import Criterion
+from ssl_lens.methods.heads import ProjectionHead
+from ssl_lens.methods.network import Network
+from ssl_lens.methods.student_teacher import make_teacher, update_teacher
+from ssl_lens.optim import adamw, clip_per_tensor, freeze_last_layer, set_hyperparameters
+from ssl_lens.schedules import Schedules, scaled_lr
 
 
 class ToyBackbone(Backbone):

@@ -19,8 +19,8 @@ from torch import Tensor
 from ssl_lens.engine.reporter import Reporter
 from ssl_lens.engine.trainer import InterruptedRun, Pretraining
 from ssl_lens.errors import InputError
-from ssl_lens.export import untrained_backbone
-from ssl_lens.recipe import Recipe
+from ssl_lens.recipe.recipe import Recipe
+from ssl_lens.representation.export import untrained_backbone
 from ssl_lens.views.multicrop import Views
 
 RESNET = ("model.name=resnet_micro", *(f"model.{key}=null" for key in ("patch_size", "window_size", "drop_path")))
@@ -322,7 +322,7 @@ def test_two_processes_stream_disjoint_images(
         "import json, os, sys\n"
         "from pathlib import Path\n"
         "from ssl_lens.engine.trainer import Pretraining\n"
-        "from ssl_lens.recipe import load_recipe\n"
+        "from ssl_lens.recipe.recipe import load_recipe\n"
         "if __name__ == '__main__':\n"
         "    run = Pretraining(load_recipe(sys.argv[1], sys.argv[3:]))\n"
         "    seen, make = [], run._views\n"

@@ -5,15 +5,15 @@ import pytest
 import torch
 from tiny_run import write_labelled_images
 
+from ssl_lens.backbones.backbone import Backbone
+from ssl_lens.backbones.resnet import ResNet
+from ssl_lens.backbones.swin import Swin
 from ssl_lens.data.images import load_images
 from ssl_lens.errors import InputError
 from ssl_lens.evaluation import finetune
 from ssl_lens.evaluation.classification import classify, divide_fit, train_classifier
 from ssl_lens.evaluation.finetune import Epoch, Settings, predictor, training_processes
 from ssl_lens.evaluation.protocol import Prediction
-from ssl_lens.models.backbone import Backbone
-from ssl_lens.models.resnet import ResNet
-from ssl_lens.models.swin import Swin
 
 SETTINGS = Settings(epochs=6, batch_size=16, lr=2e-3)
 Data = tuple[torch.Tensor, np.ndarray, torch.Tensor, np.ndarray]

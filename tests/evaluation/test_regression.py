@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from ssl_lens.backbones.resnet import ResNet
 from ssl_lens.data.images import ImageSet
 from ssl_lens.errors import InputError
 from ssl_lens.evaluation.finetune import Settings, training_processes
@@ -24,7 +25,6 @@ from ssl_lens.evaluation.regression import (
     train_regressor,
 )
 from ssl_lens.evaluation.regression_report import draw_regression, regression_table, scores, summarise_scores
-from ssl_lens.models.resnet import ResNet
 
 
 def _blobs(count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from ssl_lens.backbones.resnet import ResNet
+from ssl_lens.backbones.steerable_cnn import SteerableCNN
 from ssl_lens.data.images import ImageSet
-from ssl_lens.data.preprocess import Preprocess
+from ssl_lens.data.pixels.preprocess import Preprocess
 from ssl_lens.errors import InputError
 from ssl_lens.evaluation.start import from_backbone, from_recipe, recipe_of
-from ssl_lens.export import FrozenBackbone, write_export
-from ssl_lens.models.resnet import ResNet
-from ssl_lens.models.steerable_cnn import SteerableCNN
-from ssl_lens.recipe import recipe_of_network
+from ssl_lens.recipe.recipe import recipe_of_network
+from ssl_lens.representation.export import FrozenBackbone, write_export
 
 
 @pytest.mark.parametrize(("backbone", "loses"), [(SteerableCNN(1, "C4", fields=(2, 2)), True), (ResNet(1, 4), False)])

@@ -9,9 +9,9 @@ import torch.multiprocessing as mp
 from rows import output_from_rows
 
 from ssl_lens.losses.center import Centering, SinkhornKnopp
-from ssl_lens.losses.criterion import Criterion
 from ssl_lens.losses.region import RegionLoss
 from ssl_lens.losses.view import ViewLoss
+from ssl_lens.methods.criterion import Criterion
 
 N_RANKS = 2
 ROWS_PER_RANK = (5, 3)

@@ -8,9 +8,9 @@ from typing import BinaryIO
 
 import h5py
 
+from ssl_lens.data.formats.array_names import the_image_array
 from ssl_lens.data.formats.layout import Pixels, samples_of
 from ssl_lens.data.formats.limits import check_expansion
-from ssl_lens.data.formats.named import the_image_array
 from ssl_lens.data.formats.sample import Sample, UnreadableImage
 
 SUFFIXES = (".h5", ".hdf5")

@@ -9,9 +9,9 @@ from typing import BinaryIO
 
 import numpy as np
 
+from ssl_lens.data.formats.array_names import the_image_array
 from ssl_lens.data.formats.layout import Pixels, samples_of
 from ssl_lens.data.formats.limits import check_complete, check_expansion
-from ssl_lens.data.formats.named import the_image_array
 from ssl_lens.data.formats.object_array import object_samples
 from ssl_lens.data.formats.sample import Sample, UnreadableImage
 

@@ -16,13 +16,13 @@ from braceexpand import UnbalancedBracesError, braceexpand
 from tqdm import tqdm
 
 from ssl_lens.data.formats import tar_file
-from ssl_lens.data.formats.reading import MEMBER_SUFFIXES
+from ssl_lens.data.formats.reader import MEMBER_SUFFIXES
 from ssl_lens.data.formats.sample import UnreadableImage
 from ssl_lens.data.formats.tar_file import Entry
-from ssl_lens.data.packing import cache_folder
+from ssl_lens.data.pack.packer import cache_folder
 from ssl_lens.data.shards.shard_file import ShardFile, filesystem, shown
-from ssl_lens.data.whole import whole_file
 from ssl_lens.errors import InputError
+from ssl_lens.files import whole_file
 
 logger = logging.getLogger(__name__)
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from ssl_lens.data.formats import tar_file
-from ssl_lens.data.formats.reading import MEMBER_SUFFIXES, images_in
+from ssl_lens.data.formats.reader import MEMBER_SUFFIXES, images_in
 from ssl_lens.data.formats.sample import UnreadableImage
 from ssl_lens.data.formats.tar_file import Entry
-from ssl_lens.data.pixels import PixelPolicy, check_channels, usable
-from ssl_lens.data.preprocess import evenly_spaced
+from ssl_lens.data.pixels.policy import PixelPolicy, check_channels, usable
+from ssl_lens.data.pixels.preprocess import evenly_spaced
 from ssl_lens.data.shards.shard_file import ShardFile, shown
 from ssl_lens.data.shards.shard_list import SIZES, Shard, list_shards, whole_tar
 from ssl_lens.errors import InputError

@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
-from ssl_lens.data.formats.reading import read_images
+from ssl_lens.data.formats.reader import read_images
 from ssl_lens.data.formats.sample import UnreadableImage
 
 _STACK = np.random.default_rng(0).normal(size=(20, 3, 16, 16)).astype(np.float32)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ssl_lens.data.formats.inert_pickle import PickledArray, read_pickle
-from ssl_lens.data.formats.reading import read_images
+from ssl_lens.data.formats.reader import read_images
 from ssl_lens.data.formats.sample import UnreadableImage
 
 _FLOATS = np.random.default_rng(0).normal(size=(3, 4))

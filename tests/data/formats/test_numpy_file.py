@@ -4,7 +4,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from ssl_lens.data.formats.reading import read_images
+from ssl_lens.data.formats.reader import read_images
 from ssl_lens.data.formats.sample import UnreadableImage
 
 _STACK = np.random.default_rng(0).normal(size=(5, 3, 20, 24)).astype(np.float32)

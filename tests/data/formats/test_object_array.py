@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from ssl_lens.data.formats.object_array import AXION_MASS
-from ssl_lens.data.formats.reading import read_images
+from ssl_lens.data.formats.reader import read_images
 from ssl_lens.data.formats.sample import UnreadableImage
 
 _IMAGE = np.random.default_rng(0).normal(size=(64, 64))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssl_lens.data.formats.reading import read_images
+from ssl_lens.data.formats.reader import read_images
 from ssl_lens.data.formats.sample import UnreadableImage
 
 _RGB = np.random.default_rng(0).integers(0, 250, size=(20, 24, 3)).astype(np.uint8)

@@ -15,7 +15,7 @@ from PIL import Image
 from shard_files import image, member, npy, write_tar
 
 from ssl_lens.data.formats import tar_file
-from ssl_lens.data.formats.reading import read_images
+from ssl_lens.data.formats.reader import read_images
 from ssl_lens.data.formats.sample import Damaged, UnreadableImage
 
 

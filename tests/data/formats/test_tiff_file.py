@@ -3,7 +3,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from ssl_lens.data.formats.reading import read_images
+from ssl_lens.data.formats.reader import read_images
 from ssl_lens.data.formats.sample import UnreadableImage
 
 _RNG = np.random.default_rng(0)

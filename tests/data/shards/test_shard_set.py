@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from shard_files import image, member, npy, write_shards, write_tar
 
-from ssl_lens.data.pixels import PixelPolicy
+from ssl_lens.data.pixels.policy import PixelPolicy
 from ssl_lens.data.shards import shard_set as shards_module
 from ssl_lens.data.shards.shard_set import find_shards
 from ssl_lens.errors import InputError

@@ -1,0 +1,141 @@
+"""BEiT on timm's parts: a vision transformer with relative positions, for the one image size it is built for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from timm.layers import PatchEmbed, trunc_normal_
+from timm.models import beit as timm_beit
+from torch import Tensor, nn
+
+from ssl_lens.backbones.backbone import Backbone, Features
+from ssl_lens.backbones.layers.attention import attend
+from ssl_lens.backbones.vit import LayerNorm, check_patches, initialize_linear, stage_tokens, tokens_to_map
+from ssl_lens.errors import InputError
+
+
+class Attention(timm_beit.Attention):
+    """timm's attention with a relative position bias, exportable to ONNX and differentiable twice."""
+
+    def forward(self, x: Tensor, shared_rel_pos_bias: Tensor | None = None) -> Tensor:
+        """Tokens [B, N, C] to the same shape."""
+        assert shared_rel_pos_bias is None, "every block has its own bias"
+        bias = torch.cat((self.q_bias, self.k_bias, self.v_bias))
+        qkv = F.linear(x, self.qkv.weight, bias).unflatten(2, (3, self.num_heads, -1))
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        return self.proj(attend(query, key, value, self._get_rel_pos_bias()))
+
+
+class BEiT(Backbone):
+    """BEiT: a transformer whose attention adds a learned bias per offset in the grid, and layer scale.
+
+    The view is the LayerNorm of the patch tokens' mean, as the authors classify; the regions are the patch tokens after
+    the same LayerNorm, so that their mean is not the view. The biases belong to one grid: other image sizes are
+    refused. Parameters are named as in timm's Beit, so its state dict loads (without the head).
+
+    Source: Bao et al. 2022; the defaults are BEiT-B/16 as fine-tuned, in timm's form. Differs: any one image size.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        embed_dim: int = 768,
+        depth: int = 12,
+        num_heads: int = 12,
+        patch_size: int = 16,
+        image_size: int | Sequence[int] = 224,
+        mlp_ratio: float = 4.0,
+        layer_scale: float = 0.1,
+        drop_path: float = 0.1,
+    ) -> None:
+        """Builds the network with random weights.
+
+        Args:
+            in_channels: channels of the images.
+            embed_dim: width of the tokens.
+            depth: number of blocks.
+            num_heads: attention heads of each block.
+            patch_size: side of a patch, px.
+            image_size: side of the images, or (height, width), px: the only size the network takes.
+            mlp_ratio: hidden over outer width of the MLPs.
+            layer_scale: first value of the learned factors on the residual paths.
+            drop_path: drop rate of the last block's residual paths, rising linearly from 0.
+
+        Raises: InputError if image_size is not a multiple of patch_size, or embed_dim not of num_heads.
+        """
+        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+        check_patches("BEiT", height, width, patch_size)
+        if embed_dim % num_heads:
+            raise InputError(f"embed_dim={embed_dim} is not a multiple of num_heads={num_heads}; change either")
+        super().__init__(in_channels, embed_dim, patch_size)
+        self._config = {
+            "in_channels": in_channels,
+            "embed_dim": embed_dim,
+            "depth": depth,
+            "num_heads": num_heads,
+            "patch_size": patch_size,
+            "image_size": image_size if isinstance(image_size, int) else list(image_size),
+            "mlp_ratio": mlp_ratio,
+            "layer_scale": layer_scale,
+            "drop_path": drop_path,
+        }
+        self.image_size = height, width
+        self.grid = height // patch_size, width // patch_size
+        self.patch_embed = PatchEmbed(None, patch_size, in_channels, embed_dim, strict_img_size=False)
+        self.cls_token = nn.Parameter(torch.empty(1, 1, embed_dim))
+        self.blocks = nn.ModuleList()
+        for rate in torch.linspace(0, drop_path, depth, device="cpu").tolist():
+            block = timm_beit.Block(
+                embed_dim,
+                num_heads,
+                mlp_ratio=mlp_ratio,
+                drop_path=rate,
+                init_values=layer_scale,
+                norm_layer=LayerNorm,
+            )
+            block.attn = Attention(embed_dim, num_heads, qkv_bias=True, window_size=self.grid)
+            self.blocks.append(block)
+        self.fc_norm = LayerNorm(embed_dim)
+        self._initialize()
+
+    @property
+    def accepted_sizes(self) -> str:
+        return f"{self.image_size[0]}x{self.image_size[1]} px, as built"
+
+    def map_size(self, height: int, width: int) -> tuple[int, int]:
+        if (height, width) != self.image_size:
+            raise InputError(
+                f"image size {height}x{width} px is refused: this BEiT was built for {self.image_size[0]}x"
+                f"{self.image_size[1]} px and takes no other size; build it for yours with model.image_size"
+            )
+        return self.grid
+
+    def forward(self, images: Tensor) -> Features:
+        patches = self._block_tokens(images)[-1][:, 1:]
+        return Features(view=self.fc_norm(patches.mean(dim=1)), regions=self.fc_norm(patches))
+
+    def stages(self, images: Tensor) -> list[Tensor]:
+        """Patch tokens after each quarter of the depth; all maps have one resolution."""
+        *earlier, last = stage_tokens(self._block_tokens(images))
+        return [tokens_to_map(tokens[:, 1:], self.grid) for tokens in (*earlier, self.fc_norm(last))]
+
+    def _block_tokens(self, images: Tensor) -> list[Tensor]:
+        """The class and patch tokens [B, 1 + N, D] after every block."""
+        self.check_images(images)
+        patches = self.patch_embed(images)
+        x = torch.cat((self.cls_token.expand(patches.shape[0], -1, -1), patches), dim=1)
+        outputs = []
+        for block in self.blocks:
+            x = block(x)
+            outputs.append(x)
+        return outputs
+
+    @torch.no_grad()
+    def _initialize(self) -> None:
+        self.apply(initialize_linear)
+        trunc_normal_(self.cls_token, std=0.02)
+        for i, block in enumerate(self.blocks):  # deeper blocks add less at first
+            for layer in (block.attn.proj, block.mlp.fc2):
+                layer.weight /= (2.0 * (i + 1)) ** 0.5

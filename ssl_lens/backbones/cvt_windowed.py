@@ -1,0 +1,223 @@
+"""Four-stage convolutional transformer with attention in windows, at any image size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from timm.layers import DropPath, Mlp, QuickGELU, trunc_normal_
+from torch import Tensor, nn
+
+from ssl_lens.backbones.backbone import Backbone
+from ssl_lens.backbones.cvt import ConvEmbed
+from ssl_lens.backbones.cvt_lens import ChannelNorm, depthwise_projection, stage_arguments
+from ssl_lens.backbones.layers.attention import attend
+from ssl_lens.backbones.layers.stages import check_heads, drop_rates
+from ssl_lens.backbones.layers.token_groups import even_groups
+from ssl_lens.errors import InputError
+
+
+class Windows(NamedTuple):
+    """How a map is cut into windows; all (vertical, horizontal)."""
+
+    count: tuple[int, int]
+    size: tuple[int, int]
+
+    @classmethod
+    def evenly_wide(cls, size: tuple[int, int], largest: int) -> Windows:
+        """As `even_groups` along each axis."""
+        sizes, counts = zip(*(even_groups(side, largest) for side in size), strict=True)
+        return cls(counts, sizes)
+
+    @classmethod
+    def square(cls, size: tuple[int, int], largest: int) -> Windows:
+        """The reference's: squares of `largest` pixels a side, or of the map's shorter side."""
+        side = min(largest, *size)
+        return cls((-(-size[0] // side), -(-size[1] // side)), (side, side))
+
+    def pad(self, x: Tensor, value: float = 0.0) -> Tensor:
+        """Maps [B, C, H, W], grown at the bottom and right to whole windows."""
+        bottom = self.count[0] * self.size[0] - x.shape[2]
+        right = self.count[1] * self.size[1] - x.shape[3]
+        return F.pad(x, (0, right, 0, bottom), value=value) if bottom or right else x
+
+    def cut(self, x: Tensor) -> Tensor:
+        """Padded maps [B, C, H, W] to the pixels of their windows [B * nW, C, N]."""
+        batch, channels = x.shape[:2]
+        x = x.view(batch, channels, self.count[0], self.size[0], self.count[1], self.size[1])
+        return x.permute(0, 2, 4, 1, 3, 5).reshape(-1, channels, self.size[0] * self.size[1])
+
+    def join(self, windows: Tensor) -> Tensor:
+        """Inverse of `cut`."""
+        channels = windows.shape[1]
+        x = windows.reshape(-1, *self.count, channels, *self.size).permute(0, 3, 1, 4, 2, 5)
+        return x.reshape(-1, channels, self.count[0] * self.size[0], self.count[1] * self.size[1])
+
+
+class WindowConvAttention(nn.Module):
+    """Attention within windows of maps [B, C, H, W]; a depthwise convolution across windows makes their queries."""
+
+    def __init__(self, dim: int, num_heads: int, see_padding: bool) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.see_padding = see_padding
+        self.qkv = depthwise_projection(dim, 3 * dim, stride=1, bias=True)
+        self.proj = nn.Conv2d(dim, dim, 1)
+
+    def forward(self, x: Tensor, windows: Windows) -> Tensor:
+        _, _, height, width = x.shape
+        qkv = self.qkv(windows.pad(x)) if self.see_padding else windows.pad(self.qkv(x))
+        query, key, value = windows.cut(qkv).unflatten(1, (3, self.num_heads, -1)).mT.unbind(1)
+        mask = None
+        if not self.see_padding and qkv.shape[2:] != (height, width):
+            mask = windows.cut(windows.pad(query.new_zeros(1, 1, height, width), value=-math.inf))
+            mask = mask[:, None].repeat(x.shape[0], 1, 1, 1)  # no window is all padding
+        query = query * self.num_heads**-0.5  # the scores are scaled by the whole width, not by that of a head
+        attended = attend(query, key, value, mask).mT
+        return self.proj(windows.join(attended)[:, :, :height, :width])
+
+
+class WindowBlock(nn.Module):
+    """Windowed attention and a pixelwise MLP, each behind a norm and a residual path."""
+
+    def __init__(self, dim: int, num_heads: int, mlp_ratio: float, drop_path: float, see_padding: bool) -> None:
+        super().__init__()
+        self.norm1 = ChannelNorm(dim)
+        self.attn = WindowConvAttention(dim, num_heads, see_padding)
+        self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
+        self.norm2 = ChannelNorm(dim)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio), act_layer=QuickGELU, use_conv=True)
+
+    def forward(self, x: Tensor, windows: Windows) -> Tensor:
+        x = x + self.drop_path(self.attn(self.norm1(x), windows))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+class WindowStage(nn.Module):
+    """A smaller map, then blocks that attend in the same windows."""
+
+    def __init__(self, embed: ConvEmbed, blocks: Sequence[WindowBlock], window_size: int, see_padding: bool) -> None:
+        super().__init__()
+        self.patch_embed = embed
+        self.blocks = nn.ModuleList(blocks)
+        self.window_size = window_size
+        self.see_padding = see_padding
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """The map after every block."""
+        x = self.patch_embed(x)
+        cut = Windows.square if self.see_padding else Windows.evenly_wide
+        windows = cut((x.shape[2], x.shape[3]), self.window_size)
+        maps = []
+        for block in self.blocks:
+            x = block(x, windows)
+            maps.append(x)
+        return maps
+
+
+class CvTWindowed(Backbone):
+    """Convolutional transformer with windowed attention and no class token; the defaults are EsViT's `cvt_tiny`.
+
+    The regions are the pixels of the last map after the final LayerNorm, the view is their mean. Windows do not shift:
+    depthwise convolutions carry information across their borders.
+
+    padding:
+        "clamp": windows evenly wide and no larger than the map; padding (less than one pixel per window) takes no part
+            in the attention or in batch-norm statistics.
+        "reference": square windows on maps padded with zeros, which are attended to and enter the statistics. Equal to
+            the reference for image sides that are multiples of 4 px.
+
+    Source: EsViT (Li et al. 2021), cvt_v4 without relative positions: QuickGELU, attention scaled by the whole width,
+    drop path linear over all blocks. Differs: "clamp" is ours; an image side that is no multiple of 4 px is padded with
+    zeros (the reference's stem drops up to 2 px of it).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        dims: Sequence[int] = (64, 192, 384, 768),
+        kernel_sizes: Sequence[int] = (7, 3, 3, 3),
+        strides: Sequence[int] = (4, 2, 2, 2),
+        num_heads: Sequence[int] = (1, 3, 6, 12),
+        depths: Sequence[int] = (2, 2, 6, 2),
+        window_size: int = 7,
+        mlp_ratio: float = 4.0,
+        drop_path: float = 0.1,
+        padding: Literal["clamp", "reference"] = "clamp",
+    ) -> None:
+        """Builds the network with random weights.
+
+        Args:
+            in_channels: channels of the images.
+            dims: width of each stage; the last one is `embed_dim`.
+            kernel_sizes: odd side of each stage's first convolution, px of its input.
+            strides: reduction of each stage.
+            num_heads: attention heads of each stage.
+            depths: blocks of each stage, 1 or more.
+            window_size: largest side of a window, pixels of the map.
+            mlp_ratio: hidden over outer width of the MLPs.
+            drop_path: drop rate of the last block's residual paths, rising linearly from 0.
+            padding: see the class.
+
+        Raises: InputError for arguments that `stage_arguments` or `check_heads` refuses, or for any other padding.
+        """
+        if padding not in ("clamp", "reference"):
+            raise InputError(f"padding={padding!r} of the CvT is not known; use 'clamp' or 'reference'")
+        stages = stage_arguments(dims, kernel_sizes, strides, num_heads, depths)
+        check_heads(dims, num_heads)
+        super().__init__(in_channels, dims[-1], math.prod(strides))
+        self._config = {
+            "in_channels": in_channels,
+            **stages,
+            "window_size": window_size,
+            "mlp_ratio": mlp_ratio,
+            "drop_path": drop_path,
+            "padding": padding,
+        }
+        see_padding = padding == "reference"
+        rates = drop_rates(drop_path, depths)
+        self.layers = nn.ModuleList()
+        for i, (dim, heads) in enumerate(zip(dims, num_heads, strict=True)):
+            embed = ConvEmbed(dims[i - 1] if i else in_channels, dim, kernel_sizes[i], strides[i])
+            blocks = [WindowBlock(dim, heads, mlp_ratio, rate, see_padding) for rate in rates[i]]
+            self.layers.append(WindowStage(embed, blocks, window_size, see_padding))
+        self.norm = ChannelNorm(self.embed_dim)
+        self.apply(_initialize)
+
+    def stages(self, images: Tensor) -> list[Tensor]:
+        maps = [stage_maps[-1] for stage_maps in self._block_maps(images)]
+        return [*maps[:-1], self.norm(maps[-1])]
+
+    def last_blocks(self, images: Tensor, count: int) -> Tensor:
+        """Pixel means of the last `count` blocks [B, sum of their widths], the features of EsViT's linear probe.
+
+        The final norm is applied to the blocks of the last stage only, as in the reference.
+        """
+        *earlier, last = self._block_maps(images)
+        maps = [block_map for stage_maps in earlier for block_map in stage_maps] + [self.norm(m) for m in last]
+        return torch.cat([block_map.mean(dim=(2, 3)) for block_map in maps[-count:]], dim=1)
+
+    def head(self, num_outputs: int) -> nn.Module:
+        head = nn.Linear(self.embed_dim, num_outputs)
+        _initialize(head)
+        return head
+
+    def _block_maps(self, images: Tensor) -> list[list[Tensor]]:
+        """The map [B, C, h, w] after every block of every stage."""
+        self.check_images(images)
+        x = images
+        maps = []
+        for stage in self.layers:
+            maps.append(stage(x))
+            x = maps[-1][-1]
+        return maps
+
+
+def _initialize(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear | nn.Conv2d):
+        trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -1,0 +1,1 @@
+"""Layers that turn with the image."""

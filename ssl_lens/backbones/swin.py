@@ -1,0 +1,258 @@
+"""Swin transformer on timm's parts, at any image size, with windows that fit small maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from timm.layers import DropPath, Mlp, PatchEmbed
+from timm.models import swin_transformer as timm_swin
+from torch import Tensor, nn
+
+from ssl_lens.backbones.backbone import Backbone
+from ssl_lens.backbones.layers.attention import attend
+from ssl_lens.backbones.layers.stages import doubling_dims, drop_rates
+from ssl_lens.backbones.layers.token_groups import even_groups
+from ssl_lens.backbones.vit import initialize_linear
+from ssl_lens.errors import InputError
+
+LayerNorm = partial(nn.LayerNorm, eps=1e-6)  # the reference's eps; timm's default is 1e-5
+REFERENCE_IMAGE_SIZE = 224  # px; the reference fixes its windows and shifts at construction, for this size
+
+
+class WindowGrid(NamedTuple):
+    """How a map is cut into windows; all in tokens, (vertical, horizontal)."""
+
+    window: tuple[int, int]
+    shift: tuple[int, int]
+    padded: tuple[int, int]
+
+
+class WindowAttention(timm_swin.WindowAttention):
+    """timm's window attention, for any window up to the size its bias table was built for."""
+
+    def position_bias(self, window: tuple[int, int]) -> Tensor:
+        """Relative position bias [heads, N, N] of a window of N = height * width tokens."""
+        rows, columns = self.window_size
+        height, width = window
+        index = self.relative_position_index.view(rows, columns, rows, columns)[:height, :width, :height, :width]
+        bias = self.relative_position_bias_table[index.reshape(-1)]
+        return bias.view(height * width, height * width, self.num_heads).permute(2, 0, 1)
+
+    def forward(self, x: Tensor, window: tuple[int, int], mask: Tensor | None) -> Tensor:
+        """Attention within each window: tokens [B * nW, N, C], additive mask [nW, 1, N, N] or None."""
+        query, key, value = self.qkv(x).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        bias = self.position_bias(window)[None]
+        if mask is not None:
+            bias = (bias + mask).repeat(x.shape[0] // mask.shape[0], 1, 1, 1)
+        return self.proj(attend(query, key, value, bias))
+
+
+class SwinBlock(nn.Module):
+    """Window attention and MLP, each behind a norm and a residual path; parameters are named as timm's."""
+
+    def __init__(self, dim: int, num_heads: int, window_size: int, mlp_ratio: float, drop_path: float) -> None:
+        super().__init__()
+        self.norm1 = LayerNorm(dim)
+        self.attn = WindowAttention(dim, num_heads, window_size=window_size)
+        self.drop_path1 = DropPath(drop_path) if drop_path > 0 else nn.Identity()
+        self.norm2 = LayerNorm(dim)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.drop_path2 = DropPath(drop_path) if drop_path > 0 else nn.Identity()
+
+    def forward(self, x: Tensor, grid: WindowGrid, mask: Tensor | None) -> Tensor:
+        """Maps [B, H, W, C] to the same shape; mask as in `WindowAttention`."""
+        x = x + self.drop_path1(self._attend(self.norm1(x), grid, mask))
+        return x + self.drop_path2(self.mlp(self.norm2(x)))
+
+    def _attend(self, x: Tensor, grid: WindowGrid, mask: Tensor | None) -> Tensor:
+        _, height, width, channels = x.shape
+        if grid.padded != (height, width):
+            x = F.pad(x, (0, 0, 0, grid.padded[1] - width, 0, grid.padded[0] - height))
+        if any(grid.shift):  # after the padding, as the reference; timm rolls first
+            x = x.roll((-grid.shift[0], -grid.shift[1]), dims=(1, 2))
+        windows = timm_swin.window_partition(x, grid.window).view(-1, grid.window[0] * grid.window[1], channels)
+        windows = self.attn(windows, grid.window, mask)
+        x = timm_swin.window_reverse(windows, grid.window, *grid.padded)
+        if any(grid.shift):
+            x = x.roll(grid.shift, dims=(1, 2))
+        return x[:, :height, :width]
+
+
+class SwinStage(nn.Module):
+    """Blocks at one resolution, every second one with shifted windows."""
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        window_size: int,
+        reference_side: int | None,
+        mlp_ratio: float,
+        drop_path: Sequence[float],
+        downsample: bool,
+    ) -> None:
+        """`reference_side` is the map's side in the reference's 224 px network; None clamps windows to the map."""
+        super().__init__()
+        self.clamp = reference_side is None
+        self.window_size = window_size if self.clamp else min(window_size, reference_side)
+        self.shift = 0 if not self.clamp and reference_side <= window_size else self.window_size // 2
+        self.downsample = timm_swin.PatchMerging(dim // 2, dim, norm_layer=LayerNorm) if downsample else nn.Identity()
+        self.blocks = nn.ModuleList(SwinBlock(dim, num_heads, self.window_size, mlp_ratio, rate) for rate in drop_path)
+
+    def window_and_shift(self, side: int) -> tuple[int, int]:
+        """Window and shift in tokens along an axis of `side` tokens."""
+        if not self.clamp:
+            return self.window_size, self.shift
+        window, count = even_groups(side, self.window_size)
+        return window, window // 2 if count > 1 else 0
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """The map [B, H, W, C] after every block."""
+        x = self.downsample(x)
+        size = x.shape[1], x.shape[2]
+        window, shift = zip(*(self.window_and_shift(side) for side in size), strict=True)
+        padded = tuple(side + -side % w for side, w in zip(size, window, strict=True))
+        content = size if self.clamp else padded  # the reference lets tokens attend to the padding
+        maps = []
+        grids = [WindowGrid(window, (0, 0), padded), WindowGrid(window, shift, padded)]
+        masks = [_attention_mask(grid, content, x) for grid in grids]
+        for i, block in enumerate(self.blocks):
+            x = block(x, grids[i % 2], masks[i % 2])
+            maps.append(x)
+        return maps
+
+
+class Swin(Backbone):
+    """Swin transformer: windowed attention on maps that halve from stage to stage.
+
+    The regions are the tokens of the last stage after the final LayerNorm, the view is their mean. Parameters are named
+    as in timm's SwinTransformer, so its state dict loads (without the head).
+
+    padding:
+        "clamp": windows no larger than the map and evenly wide, shifted only where there are several, padding (less
+            than one token per window) masked out. The choice for small images: a 1x1 map stays 1x1.
+        "reference": maps are padded with zeros to whole windows, then rolled; padding takes part in the attention;
+            windows and shifts are those of a 224 px network. Equal to the reference at every size.
+
+    Source: Liu et al. 2021, as in EsViT (Li et al. 2021): LayerNorm eps 1e-6, drop path linear over all blocks.
+    Differs: "clamp" is ours; 2 to 4 stages and non-square images are allowed.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        embed_dim: int = 96,
+        depths: Sequence[int] = (2, 2, 6, 2),
+        num_heads: Sequence[int] = (3, 6, 12, 24),
+        patch_size: int = 4,
+        window_size: int = 7,
+        mlp_ratio: float = 4.0,
+        drop_path: float = 0.1,
+        padding: Literal["clamp", "reference"] = "clamp",
+    ) -> None:
+        """Builds the network with random weights; the defaults are Swin-T.
+
+        Args:
+            in_channels: channels of the images.
+            embed_dim: channels of the first stage (`self.embed_dim` is the last one's).
+            depths: blocks of each stage; 2 to 4 stages.
+            num_heads: attention heads of each stage.
+            patch_size: side of a token of the first stage, px.
+            window_size: side of a window, tokens; the largest one with "clamp".
+            mlp_ratio: hidden over outer width of the MLPs.
+            drop_path: drop rate of the last block's residual paths, rising linearly from 0.
+            padding: see the class.
+
+        Raises: InputError if depths, num_heads and embed_dim do not fit together, or for any other padding.
+        """
+        if padding not in ("clamp", "reference"):
+            raise InputError(f"padding={padding!r} of the Swin is not known; use 'clamp' or 'reference'")
+        stage_count = len(depths)
+        if not 2 <= stage_count <= 4 or len(num_heads) != stage_count:
+            raise InputError(f"depths={list(depths)}, num_heads={list(num_heads)} do not fit; give both 2 to 4 stages")
+        dims = doubling_dims(embed_dim, depths, num_heads)
+        super().__init__(in_channels, dims[-1], patch_size * 2 ** (stage_count - 1))
+        self._config = {
+            "in_channels": in_channels,
+            "embed_dim": embed_dim,
+            "depths": list(depths),
+            "num_heads": list(num_heads),
+            "patch_size": patch_size,
+            "window_size": window_size,
+            "mlp_ratio": mlp_ratio,
+            "drop_path": drop_path,
+            "padding": padding,
+        }
+        self.patch_size = patch_size
+        self.patch_embed = PatchEmbed(
+            None, patch_size, in_channels, embed_dim, norm_layer=LayerNorm, output_fmt="NHWC", strict_img_size=False
+        )
+        rates = drop_rates(drop_path, depths)
+        self.layers = nn.ModuleList(
+            SwinStage(
+                dims[i],
+                num_heads[i],
+                window_size,
+                REFERENCE_IMAGE_SIZE // patch_size // 2**i if padding == "reference" else None,
+                mlp_ratio,
+                rates[i],
+                downsample=i > 0,
+            )
+            for i in range(stage_count)
+        )
+        self.norm = LayerNorm(self.embed_dim)
+        self.apply(initialize_linear)
+
+    @property
+    def accepted_sizes(self) -> str:
+        return "any" if self.patch_size == 1 else f"multiples of {self.patch_size} px"
+
+    def map_size(self, height: int, width: int) -> tuple[int, int]:
+        patch = self.patch_size
+        if height % patch or width % patch or not height or not width:
+            nearest = [max(patch, round(side / patch) * patch) for side in (height, width)]
+            raise InputError(
+                f"image size {height}x{width} px is not a multiple of patch_size={patch}; "
+                f"use {nearest[0]}x{nearest[1]} px or another patch_size"
+            )
+        return super().map_size(height, width)
+
+    def stages(self, images: Tensor) -> list[Tensor]:
+        maps = [stage_maps[-1] for stage_maps in self._block_maps(images)]
+        maps[-1] = self.norm(maps[-1])
+        return [stage_map.permute(0, 3, 1, 2) for stage_map in maps]
+
+    def last_blocks(self, images: Tensor, count: int) -> Tensor:
+        """Token means of the last `count` blocks [B, sum of their widths], the features of EsViT's linear probe.
+
+        The final norm is applied to the blocks of the last stage only, as in the reference.
+        """
+        *earlier, last = self._block_maps(images)
+        maps = [block_map for stage_maps in earlier for block_map in stage_maps] + [self.norm(m) for m in last]
+        return torch.cat([block_map.mean(dim=(1, 2)) for block_map in maps[-count:]], dim=1)
+
+    def _block_maps(self, images: Tensor) -> list[list[Tensor]]:
+        """The map [B, h, w, C] after every block of every stage."""
+        self.check_images(images)
+        x = self.patch_embed(images)
+        maps = []
+        for stage in self.layers:
+            maps.append(stage(x))
+            x = maps[-1][-1]
+        return maps
+
+
+def _attention_mask(grid: WindowGrid, content: tuple[int, int], like: Tensor) -> Tensor | None:
+    """Additive mask [nW, 1, N, N] that keeps rolled-in tokens and padding (beyond `content`) apart; None if idle."""
+    if not any(grid.shift) and grid.padded == content:
+        return None
+    origin = [torch.arange(side, device=like.device).roll(-s) for side, s in zip(grid.padded, grid.shift, strict=True)]
+    rows, columns = ((o < s) + 2 * (o >= c) for o, s, c in zip(origin, grid.shift, content, strict=True))
+    labels = (4 * rows[:, None] + columns)[None, :, :, None]
+    labels = timm_swin.window_partition(labels, grid.window).view(-1, 1, grid.window[0] * grid.window[1])
+    apart = labels[..., :, None] != labels[..., None, :]
+    return torch.zeros_like(apart, dtype=like.dtype).masked_fill(apart, -100.0)

@@ -1,0 +1,190 @@
+"""Vision transformer with a class token on timm's parts, at any multiple of its patch size."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from timm.layers import DropPath, Mlp, PatchEmbed, trunc_normal_
+from torch import Tensor, nn
+
+from ssl_lens.backbones.backbone import Backbone, Features
+from ssl_lens.backbones.layers.attention import attend
+from ssl_lens.errors import InputError
+
+LayerNorm = partial(nn.LayerNorm, eps=1e-6)
+STAGES = 4  # maps a network of one resolution gives for dense use
+
+
+class Attention(nn.Module):
+    """Attention of all tokens to all; parameters are named as timm's."""
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Tokens [B, N, C] to the same shape."""
+        query, key, value = self.qkv(x).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        return self.proj(attend(query, key, value))
+
+
+class Block(nn.Module):
+    """An attention and an MLP, each behind a norm and a residual path; parameters are named as timm's."""
+
+    def __init__(self, dim: int, attention: nn.Module, mlp_ratio: float, drop_path: float) -> None:
+        super().__init__()
+        self.norm1 = LayerNorm(dim)
+        self.attn = attention
+        self.drop_path1 = DropPath(drop_path) if drop_path > 0 else nn.Identity()
+        self.norm2 = LayerNorm(dim)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.drop_path2 = DropPath(drop_path) if drop_path > 0 else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Tokens [..., C], in whichever shape the attention takes, to the same shape."""
+        x = x + self.drop_path1(self.attn(self.norm1(x)))
+        return x + self.drop_path2(self.mlp(self.norm2(x)))
+
+
+class ViT(Backbone):
+    """Vision transformer: patches and a class token attend to each other at one resolution.
+
+    The view is the class token and the regions are the patch tokens, both after the final LayerNorm. The position
+    embedding is learned for `image_size` and interpolated to any other grid. Parameters are named as in timm's
+    VisionTransformer, so its state dict loads (without the head).
+
+    Source: Dosovitskiy et al. 2021; the defaults are ViT-S/16 as in DINO (Caron et al. 2021), with its initialisation.
+    Differs: the position embedding is interpolated to the grid itself and antialiased, as in timm; DINO's code gives
+    `interpolate` a scale of (side + 0.1) / 14 instead, which moves the samples by a fraction of a patch.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        embed_dim: int = 384,
+        depth: int = 12,
+        num_heads: int = 6,
+        patch_size: int = 16,
+        image_size: int = 224,
+        mlp_ratio: float = 4.0,
+        drop_path: float = 0.1,
+    ) -> None:
+        """Builds the network with random weights.
+
+        Args:
+            in_channels: channels of the images.
+            embed_dim: width of the tokens.
+            depth: number of blocks.
+            num_heads: attention heads of each block.
+            patch_size: side of a patch, px.
+            image_size: side of the square images whose position embedding is learned, px; other sizes interpolate it.
+            mlp_ratio: hidden over outer width of the MLPs.
+            drop_path: drop rate of the last block's residual paths, rising linearly from 0.
+
+        Raises: InputError if image_size is not a multiple of patch_size, or embed_dim not of num_heads.
+        """
+        check_patches("ViT", image_size, image_size, patch_size)
+        if embed_dim % num_heads:
+            raise InputError(f"embed_dim={embed_dim} is not a multiple of num_heads={num_heads}; change either")
+        super().__init__(in_channels, embed_dim, patch_size)
+        self._config = {
+            "in_channels": in_channels,
+            "embed_dim": embed_dim,
+            "depth": depth,
+            "num_heads": num_heads,
+            "patch_size": patch_size,
+            "image_size": image_size,
+            "mlp_ratio": mlp_ratio,
+            "drop_path": drop_path,
+        }
+        self.patch_size = patch_size
+        self.grid = image_size // patch_size
+        self.patch_embed = PatchEmbed(None, patch_size, in_channels, embed_dim, strict_img_size=False)
+        self.cls_token = nn.Parameter(torch.empty(1, 1, embed_dim))
+        self.pos_embed = nn.Parameter(torch.empty(1, 1 + self.grid**2, embed_dim))
+        rates = torch.linspace(0, drop_path, depth, device="cpu").tolist()
+        self.blocks = nn.ModuleList(
+            Block(embed_dim, Attention(embed_dim, num_heads), mlp_ratio, rate) for rate in rates
+        )
+        self.norm = LayerNorm(embed_dim)
+        self.apply(initialize_linear)
+        trunc_normal_(self.cls_token, std=0.02)
+        trunc_normal_(self.pos_embed, std=0.02)
+
+    @property
+    def accepted_sizes(self) -> str:
+        return "any" if self.patch_size == 1 else f"multiples of {self.patch_size} px"
+
+    def map_size(self, height: int, width: int) -> tuple[int, int]:
+        check_patches("ViT", height, width, self.patch_size)
+        return super().map_size(height, width)
+
+    def forward(self, images: Tensor) -> Features:
+        tokens = self.norm(self._block_tokens(images)[-1])
+        return Features(view=tokens[:, 0], regions=tokens[:, 1:])
+
+    def stages(self, images: Tensor) -> list[Tensor]:
+        """Patch tokens after each quarter of the depth; all maps have one resolution."""
+        *earlier, last = stage_tokens(self._block_tokens(images))
+        size = self.map_size(images.shape[2], images.shape[3])
+        return [tokens_to_map(tokens[:, 1:], size) for tokens in (*earlier, self.norm(last))]
+
+    def last_blocks(self, images: Tensor, count: int) -> Tensor:
+        """Class tokens of the last `count` blocks [B, count * D], each normed: the features of DINO's linear probe."""
+        return torch.cat([self.norm(tokens[:, 0]) for tokens in self._block_tokens(images)[-count:]], dim=1)
+
+    def _block_tokens(self, images: Tensor) -> list[Tensor]:
+        """The class and patch tokens [B, 1 + N, D] after every block."""
+        self.check_images(images)
+        patches = self.patch_embed(images)
+        x = torch.cat((self.cls_token.expand(patches.shape[0], -1, -1), patches), dim=1)
+        x = x + self._positions(self.map_size(images.shape[2], images.shape[3]))
+        outputs = []
+        for block in self.blocks:
+            x = block(x)
+            outputs.append(x)
+        return outputs
+
+    def _positions(self, size: tuple[int, int]) -> Tensor:
+        """The position embedding [1, 1 + h * w, D] of a grid of this size."""
+        if size == (self.grid, self.grid):
+            return self.pos_embed
+        learned = tokens_to_map(self.pos_embed[:, 1:], (self.grid, self.grid))
+        if learned.dtype in (torch.float16, torch.bfloat16):  # antialiasing knows only the wider types everywhere
+            learned = learned.float()
+        resized = F.interpolate(learned, size=size, mode="bicubic", antialias=True, align_corners=False)
+        resized = resized.flatten(2).transpose(1, 2).to(self.pos_embed.dtype)
+        return torch.cat((self.pos_embed[:, :1], resized), dim=1)
+
+
+def check_patches(network: str, height: int, width: int, patch_size: int) -> None:
+    """Raises InputError unless whole patches fill an image of this size in pixels."""
+    if height % patch_size or width % patch_size or not height or not width:
+        nearest = [max(patch_size, round(side / patch_size) * patch_size) for side in (height, width)]
+        raise InputError(
+            f"image size {height}x{width} px of the {network} is not a multiple of patch_size={patch_size}; "
+            f"use {nearest[0]}x{nearest[1]} px or another patch_size"
+        )
+
+
+def stage_tokens(outputs: list[Tensor]) -> list[Tensor]:
+    """The outputs of those blocks that end a quarter of the depth; of every block if there are fewer than four."""
+    count = min(STAGES, len(outputs))
+    return [outputs[len(outputs) * (i + 1) // count - 1] for i in range(count)]
+
+
+def tokens_to_map(tokens: Tensor, size: tuple[int, int]) -> Tensor:
+    """Tokens [B, h * w, D] as a map [B, D, h, w]."""
+    return tokens.transpose(1, 2).unflatten(2, size)
+
+
+def initialize_linear(module: nn.Module) -> None:
+    """Truncated normal weights of deviation 0.02 and no bias, for linear layers only."""
+    if isinstance(module, nn.Linear):
+        trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -1,0 +1,109 @@
+"""The commands `ssl-lens data pack` and `ssl-lens data check`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import get_args
+
+from ssl_lens.cli.console import path_argument, text_argument
+from ssl_lens.data.check.check import check_images
+from ssl_lens.data.check.report import lines, write_check
+from ssl_lens.data.folders.layouts import LayoutName
+from ssl_lens.data.images import pack_images
+from ssl_lens.data.pixels.policy import PixelPolicy, Sizes
+from ssl_lens.data.shards.shard_list import are_shards
+from ssl_lens.data.splits import read_names
+from ssl_lens.errors import InputError
+
+DEFAULTS = PixelPolicy()
+
+
+def add_data_commands(commands: argparse._SubParsersAction) -> None:
+    """Adds `data` and its two commands to the parser of `ssl-lens`."""
+    data = commands.add_parser("data", help="pack and check sets of images").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    pack = data.add_parser("pack", help="make one array of a set of images, with labels, numbers and hashes")
+    _add_set(pack)
+    pack.add_argument("out", metavar="OUT", type=path_argument, help="a new folder, for data.path and --data")
+    pack.set_defaults(run_command=_pack)
+
+    check = data.add_parser(
+        "check",
+        help="what is in a set, and whether training would take it",
+        description="Exit status: 0, training would take the set; 1, it would not, or images for tests are among "
+        "those to train on; 2, there is nothing to check.",
+    )
+    _add_set(check)
+    check.add_argument("--split", metavar="FILE", type=Path, help="names of the images that are for tests")
+    check.add_argument("--against", metavar="DIR", type=Path, help="another set, which should share no image with this")
+    check.add_argument(
+        "--out",
+        metavar="FOLDER",
+        type=path_argument,
+        help="for contact sheet, histograms and JSON; default: checks/NAME",
+    )
+    check.set_defaults(run_command=_check)
+
+
+def _add_set(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "path", metavar="DIR", type=text_argument, help="folder of images, table (.csv, .parquet) or pack"
+    )
+    parser.add_argument("--layout", choices=get_args(LayoutName), default="auto", help="what the folders mean")
+    parser.add_argument("--table", metavar="FILE", type=Path, help="labels and numbers of the images in DIR")
+    parser.add_argument("--mask-value", metavar="X", type=float, help="pixels of this value are filled, as NaN is")
+    parser.add_argument(
+        "--max-masked",
+        metavar="F",
+        type=float,
+        default=DEFAULTS.max_masked,
+        help="more: unusable (%(default)s)",
+    )
+    parser.add_argument("--sizes", choices=get_args(Sizes), default="refuse", help="images of unequal size")
+    parser.add_argument("--size", metavar="PX", type=int, help="side to crop or pad to; default: the set's extremes")
+
+
+def _policy(options: argparse.Namespace) -> PixelPolicy:
+    size = None if options.size is None else (options.size, options.size)
+    return PixelPolicy(options.mask_value, options.max_masked, options.sizes, size)
+
+
+def _path(options: argparse.Namespace) -> Path:
+    if are_shards(options.path):
+        raise InputError(f"{options.path} is a pattern, URL or tar of shards; give a local folder that holds the tars")
+    return Path(options.path)
+
+
+def _pack(options: argparse.Namespace) -> None:
+    path = _path(options)
+    images = pack_images(path, options.out, policy=_policy(options), layout=options.layout, table=options.table)
+    print(f"{options.out}: {len(images)} images, {images.images.nbytes / 1e6:.1f} MB")
+
+
+def _check(options: argparse.Namespace) -> int:
+    path = _path(options)
+    out = options.out or Path("checks", Path(os.path.abspath(path)).stem)
+    if out.resolve().is_relative_to(path.resolve()):
+        raise InputError(f"{out} lies in {path}, to whose images it would add; give another folder with --out")
+    held_out = frozenset(() if options.split is None else read_names(options.split))
+    report = check_images(
+        path,
+        policy=_policy(options),
+        layout=options.layout,
+        table=options.table,
+        held_out=held_out,
+        against=options.against,
+    )
+    unknown = sorted(held_out.difference(report.names, (name for name, _ in report.unusable)))
+    if unknown:
+        raise InputError(
+            f"--split {options.split}: {len(unknown)} of {len(held_out)} names are not in {path}, such as "
+            f"{unknown[0]}; give the split file of this set"
+        )
+    print("\n".join(lines(report)))
+    for written in write_check(report, out):
+        print(written)
+    return 0 if report.accepted else 1

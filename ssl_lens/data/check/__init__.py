@@ -1,0 +1,1 @@
+"""What is in a set, and whether training would take it."""

@@ -1,0 +1,1 @@
+"""Sets of images packed into one array."""

@@ -1,0 +1,147 @@
+"""A pack on disk: all images of a set as one array, a table of what is known of them, and a manifest.
+
+images.npy      float32 [N, C, H, W], little-endian, C order: `numpy.load(path, mmap_mode="r")` opens it
+images.csv      name, label, part and numbers of each image, in the array's order
+images.sha256   hash and name of each image: of its pixels as they lie in the array
+manifest.json   shape, source, pixel policy, images left out and why, hashes of the two files above
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ssl_lens.data.folders.tables import Table, read_table, write_table
+from ssl_lens.data.pack.packed_images import PackedImages
+from ssl_lens.data.pixels.policy import PixelPolicy
+from ssl_lens.errors import InputError
+
+IMAGES, TABLE, HASHES, MANIFEST = "images.npy", "images.csv", "images.sha256", "manifest.json"
+FORMAT = "ssl_lens pack 3"
+
+
+@dataclass(frozen=True)
+class Pack:
+    """A pack, opened; of its pixels only the first image is read before they are used.
+
+    Attributes:
+        images: [N, C, H, W], float32; None if no image of the set is usable.
+        table: what is known of each.
+        quarantined: name and reason of each image left out.
+        flagged: pixels filled, and images that had any.
+        policy: by which the images were packed.
+    """
+
+    images: PackedImages | None
+    table: Table
+    quarantined: tuple[tuple[str, str], ...]
+    flagged: tuple[int, int]
+    policy: PixelPolicy
+
+
+def is_pack(folder: Path) -> bool:
+    """Whether a folder is a pack, or what is left of one, rather than a folder of images."""
+    there = {name for name in (IMAGES, HASHES, MANIFEST) if os.path.isfile(folder / name)}
+    return HASHES in there or {IMAGES, MANIFEST} <= there
+
+
+def open_pack(folder: Path) -> Pack:
+    """Opens a pack.
+
+    Raises: InputError if it is of another version, or its files are damaged or do not belong together.
+    """
+    manifest = _manifest(folder)
+    try:
+        quarantined = tuple((str(name), str(reason)) for name, reason in manifest["quarantined"])
+        flagged = (int(manifest["flagged_pixels"]), int(manifest["flagged_images"]))
+        policy, count, shape = PixelPolicy.from_record(manifest["policy"]), manifest["images"], tuple(manifest["shape"])
+        if count == 0:
+            return Pack(None, Table((), (), (), {}), quarantined, flagged, policy)
+        other = [name for name in (TABLE, HASHES) if _file_hash(folder / name) != manifest["sha256"][name]]
+        first = _first_hash(folder)
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        reason = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else f"{MANIFEST}: {error!r}"
+        raise InputError(f"{folder} is no whole pack ({reason}); pack the images again") from None
+    images = PackedImages(folder / IMAGES)
+    if other or images.shape != (count, *shape) or image_hash(images[0]).hex() != first:
+        raise InputError(
+            f"{folder}: {', '.join(other) or IMAGES} is not as it was packed, or of another pack; pack the images again"
+        )
+    return Pack(images, read_table(folder / TABLE), quarantined, flagged, policy)
+
+
+def describe_pack(
+    folder: Path,
+    table: Table,
+    hashes: Sequence[bytes],
+    *,
+    shape: Sequence[int],
+    source: Path,
+    quarantined: Sequence[tuple[str, str]],
+    flagged: tuple[int, int],
+    policy: PixelPolicy,
+) -> None:
+    """Writes beside `images.npy` all that makes it a pack; `hashes` are those of the images' bytes."""
+    write_table(table, folder / TABLE)
+    with (folder / HASHES).open("w", encoding="utf-8") as file:
+        file.writelines(f"{digest.hex()}  {name}\n" for digest, name in zip(hashes, table.names, strict=True))
+    manifest = {
+        "format": FORMAT,
+        "images": len(table.names),
+        "shape": list(shape),
+        "source": str(source),
+        "policy": asdict(policy),
+        "flagged_pixels": flagged[0],
+        "flagged_images": flagged[1],
+        "quarantined": [list(pair) for pair in quarantined],
+        "sha256": {name: _file_hash(folder / name) for name in (TABLE, HASHES)},
+    }
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+
+
+def image_hash(image: np.ndarray) -> bytes:
+    """SHA-256 of an image's pixels."""
+    return hashlib.sha256(np.ascontiguousarray(image)).digest()
+
+
+def damages(folder: Path) -> Iterator[str]:
+    """Names of the images in a pack whose pixels are no longer as they were packed.
+
+    Raises: InputError as `open_pack`.
+    """
+    images = open_pack(folder).images
+    if images is None:
+        return
+    with (folder / HASHES).open(encoding="utf-8") as file:
+        for i, line in enumerate(file):
+            digest, name = line.rstrip("\n").split("  ", 1)
+            if image_hash(images[i]).hex() != digest:
+                yield name
+
+
+def _manifest(folder: Path) -> dict:
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        if manifest["format"] != FORMAT:
+            raise InputError(f"{folder} is of format {manifest['format']!r}, not {FORMAT!r}; pack the images again")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{folder / MANIFEST} is no manifest of a pack ({error!r}); pack the images again") from None
+    return manifest
+
+
+def _first_hash(folder: Path) -> str:
+    with (folder / HASHES).open(encoding="utf-8", errors="replace") as file:
+        return file.read(64)
+
+
+def _file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""From raw pixels to the network's input."""

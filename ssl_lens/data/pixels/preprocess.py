@@ -1,0 +1,206 @@
+"""From raw pixels to what a network sees: fill, crop, bin, stretch, standardise; travels with the exported backbone."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ssl_lens.data.pixels.policy import PixelPolicy
+from ssl_lens.data.pixels.stretch import Bands, Kind, Stretch, constant_channel, fit_stretch, no_stretch, per_channel
+from ssl_lens.errors import InputError
+
+_CHUNK_PIXELS = 2**24  # per step of a fit: bounds memory
+_MEDIAN_PIXELS = 2**24  # that a median, which needs all at once, is taken over; it is settled by far fewer
+_DEFAULT_POLICY = PixelPolicy()
+
+
+class Preprocess(nn.Module):
+    """Fills, crops, mean-bins, stretches and standardises raw images; the same numbers for every image of a set.
+
+    Pixel x of channel c becomes (s(x) - mean_c) / std_c with the stretch s. Nothing is taken from the single image, so
+    flux survives, and colour where the channels share their numbers. NaN, infinite and `policy.mask_value` pixels
+    become the sky of their channel first.
+
+    Shapes: raw [B, C, H, W] of any real dtype to float32 [B, C, h, w], (h, w) = `output_size(H, W)`.
+    Units: mean and std are those of the stretched pixels; sky is in raw pixel units.
+    Raises: InputError if an image is smaller than the crop, its side is no multiple of `bin`, or C differs.
+
+    Attributes:
+        policy: how image files of other sets are to be read, so that they are like those of the fit.
+    """
+
+    def __init__(
+        self,
+        center_crop: int | None,
+        bin: int,
+        stretch: Stretch,
+        *,
+        mean: list[float],
+        std: list[float],
+        sky: list[float],
+        policy: PixelPolicy = _DEFAULT_POLICY,
+    ) -> None:
+        super().__init__()
+        if bin < 1 or (center_crop is not None and center_crop < 1):
+            raise InputError(f"data.bin={bin} and data.center_crop={center_crop} must be 1 or more")
+        assert len(mean) == len(std) == len(sky) == stretch.low.shape[1], "one number each per channel"
+        assert min(std) > 0, "std must be positive"
+        self.center_crop, self.bin, self.stretch, self.policy = center_crop, bin, stretch, policy
+        self._mean, self._std, self._sky = list(mean), list(std), list(sky)
+        # The configuration is the one stored truth, so the buffers stay out of the state dict.
+        self.register_buffer("mean", per_channel(mean), persistent=False)
+        self.register_buffer("std", per_channel(std), persistent=False)
+
+    @classmethod
+    def plain(cls, channels: int, *, center_crop: int | None = None, bin: int = 1) -> Preprocess:
+        """Crops and bins, and leaves the pixels what they are."""
+        zeros, ones = [0.0] * channels, [1.0] * channels
+        return cls(center_crop, bin, no_stretch(channels), mean=zeros, std=ones, sky=zeros)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Preprocess:
+        """The preprocessing that `config()` describes, with the same numbers, before or after JSON.
+
+        Raises: KeyError, TypeError or ValueError for anything else.
+        """
+        return cls(
+            config["center_crop"],
+            config["bin"],
+            Stretch(**config["stretch"]),
+            mean=config["mean"],
+            std=config["std"],
+            sky=config["sky"],
+            policy=PixelPolicy.from_record(config["policy"]),
+        )
+
+    def config(self) -> dict[str, object]:
+        """Everything as plain numbers and names, ready for JSON."""
+        return {
+            "center_crop": self.center_crop,
+            "bin": self.bin,
+            "stretch": self.stretch.config(),
+            "mean": self._mean,
+            "std": self._std,
+            "sky": self._sky,
+            "policy": dataclasses.asdict(self.policy),
+        }
+
+    @property
+    def in_channels(self) -> int:
+        return len(self._mean)
+
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        """Size in pixels of the image made from a raw image of `height` x `width` pixels."""
+        crop = self.center_crop
+        if crop is not None and crop > min(height, width):
+            raise InputError(
+                f"data.center_crop={crop} exceeds the images of {height}x{width} px; "
+                f"set data.center_crop to {min(height, width)} or less"
+            )
+        height, width = (crop, crop) if crop is not None else (height, width)
+        if height % self.bin or width % self.bin:
+            raise InputError(
+                f"data.bin={self.bin} does not divide {height}x{width} px; "
+                f"set data.center_crop to a multiple of data.bin, such as {min(height, width) // self.bin * self.bin}"
+            )
+        return height // self.bin, width // self.bin
+
+    def forward(self, raw: Tensor) -> Tensor:
+        if raw.ndim != 4 or raw.shape[1] != self.in_channels:
+            raise InputError(
+                f"images of shape {tuple(raw.shape)} given; this preprocessing was fitted to "
+                f"{self.in_channels}-channel images and takes [B, {self.in_channels}, H, W]"
+            )
+        self.output_size(*raw.shape[-2:])  # says what does not fit
+        images = self._filled(self._cropped(raw).float())
+        images = F.avg_pool2d(images, self.bin) if self.bin > 1 else images
+        return (self.stretch(images) - self.mean) / self.std
+
+    def _cropped(self, images: Tensor) -> Tensor:
+        crop = self.center_crop
+        if crop is None:
+            return images
+        top, left = (images.shape[-2] - crop) // 2, (images.shape[-1] - crop) // 2
+        return images[..., top : top + crop, left : left + crop]
+
+    def _filled(self, images: Tensor) -> Tensor:
+        """Sky for flagged pixels, band by band, since `nan_to_num` takes one number and a tenth of `where`'s time."""
+        if self.policy.mask_value is not None:
+            images = images.masked_fill(images == float(np.float32(self.policy.mask_value)), math.nan)
+        bands = [band.nan_to_num(sky, sky, sky) for band, sky in zip(images.split(1, dim=1), self._sky, strict=True)]
+        return torch.cat(bands, dim=1) if len(bands) > 1 else bands[0]
+
+
+def fit_preprocess(
+    images: np.ndarray,
+    *,
+    center_crop: int | None,
+    bin: int,
+    stretch: Kind,
+    bands: Bands = "per_band",
+    policy: PixelPolicy = _DEFAULT_POLICY,
+    limit: int = 4096,
+) -> Preprocess:
+    """Fits the numbers of `Preprocess` in float64 to at most `limit` evenly spaced images.
+
+    Limits of the stretch and sky, the median of the raw pixels, come from at most 256 of these.
+
+    Args:
+        images: raw pixels [N, C, H, W] without flagged ones, memory-mapped or not.
+        bands: "per_band", or "joint" for one stretch, mean and std for all channels: ratios of bands survive.
+        policy: how the images were read. Where sizes are cropped or padded without a given size, theirs is kept.
+        limit: images looked at; more change the statistics by less than their scatter.
+    Raises:
+        InputError: a channel that is constant over the whole set, or as `Preprocess` and `fit_stretch`.
+    """
+    plain = Preprocess.plain(images.shape[1], center_crop=center_crop, bin=bin)
+    chosen = evenly_spaced(len(images), limit)
+    few = evenly_spaced(len(images), min(limit, 256, max(16, _MEDIAN_PIXELS // images[0].size)))
+    sample = np.asarray(images[few], np.float32)
+    sky = [float(np.median(sample[:, channel])) for channel in range(images.shape[1])]
+    fitted_stretch = fit_stretch(stretch, bands, plain(torch.from_numpy(sample)).numpy())
+    means, variances, lowest, highest = [], [], [], []
+    for index in _chunks(chosen, images):
+        pixels = fitted_stretch(plain(torch.from_numpy(images[index])).double()).numpy()
+        means.append(pixels.mean(axis=(2, 3)))
+        variances.append(pixels.var(axis=(2, 3)))
+        lowest.append(pixels.min(axis=(0, 2, 3)))
+        highest.append(pixels.max(axis=(0, 2, 3)))
+    for channel in np.flatnonzero(np.min(lowest, axis=0) == np.max(highest, axis=0)):
+        raise constant_channel(int(channel), sky[channel], bands)
+    axis = 0 if bands == "per_band" else None
+    mean = np.concatenate(means).mean(axis)
+    # Law of total variance: no difference of large squares, so an offset far above the scatter does no harm.
+    std = np.sqrt(np.concatenate(variances).mean(axis) + np.concatenate(means).var(axis))
+    if policy.sizes != "refuse" and policy.size is None:
+        policy = dataclasses.replace(policy, size=(images.shape[2], images.shape[3]))
+    mean, std = (np.broadcast_to(values, images.shape[1]).tolist() for values in (mean, std))
+    return Preprocess(center_crop, bin, fitted_stretch, mean=mean, std=std, sky=sky, policy=policy)
+
+
+@torch.no_grad()
+def pixel_range(preprocess: Preprocess, images: np.ndarray, *, limit: int = 256) -> tuple[float, float]:
+    """Lowest and highest pixel of at most `limit` evenly spaced images [N, C, H, W], once prepared."""
+    device = preprocess.mean.device
+    chosen = evenly_spaced(len(images), limit)
+    parts = (preprocess(torch.from_numpy(images[index]).to(device)) for index in _chunks(chosen, images))
+    ends = torch.stack([torch.stack(part.aminmax()) for part in parts])
+    return ends[:, 0].min().item(), ends[:, 1].max().item()
+
+
+def evenly_spaced(count: int, limit: int) -> np.ndarray:
+    """At most `limit` of the indices from 0 to `count` - 1, int64."""
+    return np.unique(np.linspace(0, count - 1, min(limit, count)).round().astype(np.int64))
+
+
+def _chunks(index: np.ndarray, images: np.ndarray) -> Iterator[np.ndarray]:
+    """Parts of an index, of at most 64 images."""
+    size = min(64, max(1, _CHUNK_PIXELS // images[0].size))
+    return (index[start : start + size] for start in range(0, len(index), size))

@@ -1,0 +1,40 @@
+"""The section `data` of a recipe."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ssl_lens.data.folders.layouts import LayoutName
+from ssl_lens.section import Auto, Count, Section
+from ssl_lens.simulation.section import Simulate
+
+
+class Data(Section):
+    """Which images, and how raw pixels become the network's input.
+
+    mask_value: flagged pixels, filled like NaN by the median of their channel; an image with more than max_masked of a
+    channel flagged is left out. sizes: what becomes of images of unequal size, cropped or padded to `size`, a side, or
+    else to the smallest or largest height and width. stretch: how bright pixels are compressed, by numbers fitted to
+    the whole set: of each band, or joint ones, which keep the ratios of bands. A `path` that is a pattern, a URL or a
+    .tar is streamed, by `workers` processes beside each (0: by itself), which draw every image from the next
+    `shuffle_buffer` ones. layout: what the folders mean.
+    """
+
+    path: Annotated[str, Field(min_length=1)] | None = None
+    layout: LayoutName = "auto"
+    exclude: str | None = None
+    probe: str | None = None
+    in_channels: Auto | Count = "auto"
+    mask_value: float | None = None
+    max_masked: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    sizes: Literal["refuse", "crop", "pad"] = "refuse"
+    size: Count | None = None
+    center_crop: Count | None = None
+    bin: Count = 1
+    stretch: Literal["none", "asinh", "log", "percentile", "zscale"] = "none"
+    bands: Literal["per_band", "joint"] = "per_band"
+    workers: Annotated[int, Field(ge=0)] = 2
+    shuffle_buffer: Count = 1000
+    simulate: Simulate = Simulate()

@@ -1,0 +1,1 @@
+"""Self-supervised methods: what is learned, and by which losses."""

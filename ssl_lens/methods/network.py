@@ -1,0 +1,65 @@
+"""Backbone and heads together: what the student is, and the teacher too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from ssl_lens.backbones.backbone import Backbone
+from ssl_lens.methods.heads import ProjectionHead
+
+
+class Output(NamedTuple):
+    """What a network says about V views of B images; views in the order of the crops given.
+
+    Attributes:
+        view_features: backbone features of the views, before the head, [V, B, D].
+        view_logits: [V, B, K].
+        region_logits: one [B, N_v, K] per view, or None without a region head.
+        regions: backbone features of the same regions, before the head, one [B, N_v, D] per view, or None.
+    """
+
+    view_features: torch.Tensor
+    view_logits: torch.Tensor
+    region_logits: tuple[torch.Tensor, ...] | None
+    regions: tuple[torch.Tensor, ...] | None
+
+
+class Network(nn.Module):
+    """A backbone with a head for views and, optionally, another for regions.
+
+    Each resolution goes through the backbone in one pass. Each head then sees all rows at once (crop-major, then
+    image, then token), which matters to its batch norm.
+
+    Source: EsViT (Li et al. 2021), MultiCropWrapper with dense prediction.
+    """
+
+    def __init__(
+        self, backbone: Backbone, view_head: ProjectionHead, region_head: ProjectionHead | None = None
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.view_head = view_head
+        self.region_head = region_head
+
+    def forward(self, crops: Sequence[torch.Tensor]) -> Output:
+        """Runs crops [V_r, B, C, S_r, S_r], one tensor per resolution, and returns the output for all V = sum V_r."""
+        features = [self.backbone(crop.flatten(0, 1)) for crop in crops]
+        view_features = torch.cat([feature.view for feature in features])
+        view_logits = self.view_head(view_features)
+        view_features, view_logits = (
+            rows.unflatten(0, (-1, crops[0].shape[1])) for rows in (view_features, view_logits)
+        )
+        if self.region_head is None:
+            return Output(view_features, view_logits, None, None)
+
+        tokens = torch.cat([feature.regions.flatten(0, 1) for feature in features])
+        token_logits = self.region_head(tokens).split([feature.regions[..., 0].numel() for feature in features])
+        region_logits, regions = [], []
+        for crop, feature, logits in zip(crops, features, token_logits, strict=True):
+            region_logits += logits.unflatten(0, (*crop.shape[:2], -1)).unbind()
+            regions += feature.regions.unflatten(0, crop.shape[:2]).unbind()
+        return Output(view_features, view_logits, tuple(region_logits), tuple(regions))

@@ -1,1 +1,0 @@
-"""Backbones, stems and heads: one architecture a file."""

@@ -1,0 +1,1 @@
+"""Recipes, and the parts that they name."""

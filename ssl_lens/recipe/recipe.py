@@ -1,0 +1,211 @@
+"""The typed recipe of a pretraining run, and the only reader of YAML."""
+
+from __future__ import annotations
+
+import difflib
+import io
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError
+
+from ssl_lens.backbones.section import Model
+from ssl_lens.data.section import Data
+from ssl_lens.engine.section import Optim
+from ssl_lens.errors import InputError
+from ssl_lens.methods.section import Loss
+from ssl_lens.runs.section import Run
+from ssl_lens.schedules import scaled_lr
+from ssl_lens.section import Section
+from ssl_lens.views.section import Views
+
+LARGE_SET = 100_000  # images; from here on the reference's out_dim of 65,536 pays
+MANY_NAMES = 8  # an error lists that many allowed names, of more only the nearest
+
+
+class Recipe(Section):
+    """Everything that decides a pretraining run."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    data: Data = Data()
+    views: Views = Views()
+    model: Model = Model()
+    loss: Loss = Loss()
+    optim: Optim = Optim()
+    run: Run = Run()
+
+    @model_validator(mode="after")
+    def _batch_divides(self) -> Recipe:
+        if self.optim.batch_size % self.optim.accumulate:
+            raise ValueError(
+                f"optim.batch_size={self.optim.batch_size} is not a multiple of "
+                f"optim.accumulate={self.optim.accumulate}; set a batch size that it divides"
+            )
+        return self
+
+    def to_yaml(self) -> str:
+        """The whole recipe, defaults included, as YAML that `load_recipe` reads back equal."""
+        text = io.StringIO()
+        writer = YAML(typ="safe", pure=True)
+        writer.default_flow_style = False
+        writer.dump(self.model_dump(mode="json"), text)
+        return text.getvalue()
+
+
+def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
+    """Reads a recipe and applies `key=value` overrides, `key` dotted and `value` YAML.
+
+    `run.folder: auto` becomes `runs/<name of the recipe's file>`.
+
+    Raises: InputError, one line that names the key, its value, what is allowed and the nearest valid key.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"recipe {path} does not exist; give a YAML file such as recipes/quickstart.yaml")
+    tree = _parse_yaml(path.read_text(encoding="utf-8"), source=str(path)) or {}
+    if not isinstance(tree, dict):
+        raise InputError(f"recipe {path} holds a {type(tree).__name__}; write sections such as `data:` and `model:`")
+    recipe = _overridden(tree, overrides, source=str(path))
+    if recipe.run.folder == "auto":
+        recipe = replace(recipe, {"run.folder": f"runs/{path.stem}"})
+    return recipe
+
+
+def recipe_of_network(name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """The default recipe of a network, changed by `key=value` overrides as in `load_recipe`.
+
+    Raises: InputError as `load_recipe`.
+    """
+    return _overridden({"model": {"name": name}}, overrides, source=name)
+
+
+def replace(recipe: Recipe, values: dict[str, Any]) -> Recipe:
+    """A copy of `recipe` with the dotted keys of `values` set and validated."""
+    tree = recipe.model_dump(mode="json")
+    for key, value in values.items():
+        _set(tree, key, value)
+    return _validate(tree, source="recipe")
+
+
+def resolve_auto(recipe: Recipe, *, n_images: int, in_channels: int) -> tuple[Recipe, list[str]]:
+    """Replaces every `auto` that depends on the data; returns the recipe and one line on each choice.
+
+    lr: 5e-4 · batch_size / 256, the reference's linear scaling. out_dim: 4,096, or the reference's 65,536 from
+    100,000 images. ema_momentum: the reference's 0.996, lower in short runs so that the teacher's memory,
+    1 / (1 - momentum) steps, is at most a twentieth of the run.
+    """
+    steps = recipe.optim.epochs * (n_images // recipe.optim.batch_size)
+    choices: dict[str, tuple[Any, str]] = {
+        "data.in_channels": (in_channels, "the images"),
+        "optim.lr": (scaled_lr(5e-4, recipe.optim.batch_size), f"5e-4 * {recipe.optim.batch_size} / 256"),
+        "model.out_dim": (4096 if n_images < LARGE_SET else 65536, f"{n_images} images"),
+        "optim.ema_momentum": (min(0.996, max(0.5, 1 - 20 / max(steps, 1))), f"{steps} steps"),
+    }
+    tree = recipe.model_dump(mode="json")
+    resolved = {key: choice for key, choice in choices.items() if _get(tree, key) == "auto"}
+    lines = [f"{key}: auto -> {value} (from {reason})" for key, (value, reason) in resolved.items()]
+    return replace(recipe, {key: value for key, (value, _) in resolved.items()}), lines
+
+
+def _parse_yaml(text: str, *, source: str) -> Any:
+    """YAML 1.2: `1e-4` is a number, `no` a word, `010` ten; a key given twice is refused."""
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        raise InputError(f"{source}, line {line}: {error.problem}; correct the YAML there") from None
+
+
+def _overridden(tree: dict[str, Any], overrides: Sequence[str], *, source: str) -> Recipe:
+    for override in overrides:
+        _apply_override(tree, override)
+    return _validate(tree, source=source)
+
+
+def _apply_override(tree: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise InputError(f"override {override!r} is not key=value; write for example optim.epochs=10")
+    if key not in VALID_KEYS and key not in Recipe.model_fields:
+        raise InputError(f"unknown key {key}={value}; {_nearest(key)}")
+    _set(tree, key, _parse_yaml(value, source=f"override {override}"))
+
+
+def _set(tree: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for parent in parents:
+        if not isinstance(tree.get(parent), dict):
+            tree[parent] = {}
+        tree = tree[parent]
+    tree[last] = value
+
+
+def _get(tree: dict[str, Any], key: str) -> Any:
+    for part in key.split("."):
+        tree = tree[part]
+    return tree
+
+
+def _validate(tree: dict[str, Any], *, source: str) -> Recipe:
+    try:
+        return Recipe.model_validate_json(json.dumps(tree, default=str))
+    except ValidationError as error:
+        raise InputError(f"{source}: {_one_line(error)}") from None
+
+
+def _one_line(error: ValidationError) -> str:
+    """The first wrong key with everything it may be, and how many more keys are wrong."""
+    problems: dict[str, list[Any]] = {}
+    for problem in error.errors(include_url=False):
+        problems.setdefault(_dotted(problem), []).append(problem)
+    (key, alternatives), *others = problems.items()
+    more = f" (and {len(others)} more)" if others else ""
+    first = alternatives[0]
+    if first["type"] == "extra_forbidden":
+        return f"unknown key {key}={first['input']!r}; {_nearest(key)}{more}"
+    if first["type"] == "value_error":  # a section's own check, already a whole sentence
+        return f"{key}: {first['ctx']['error']}{more}" if key else f"{first['ctx']['error']}{more}"
+    if first["type"] == "literal_error":
+        names = re.findall("'([^']*)'", first["ctx"]["expected"])
+        if len(names) > MANY_NAMES:
+            nearest = difflib.get_close_matches(str(first["input"]), names, n=3, cutoff=0.3) or names
+            return f"{key}={first['input']!r} is unknown; the nearest are {', '.join(nearest)}{more}"
+    allowed = " or ".join(problem["msg"].removeprefix("Input should be ") for problem in alternatives)
+    return f"{key}={first['input']!r} should be {allowed}; change {key}{more}"
+
+
+def _dotted(problem: Any) -> str:
+    """The key of a problem, without the branch of a union that pydantic appends."""
+    parts = [str(part) for part in problem["loc"]]
+    while len(parts) > 1 and problem["type"] != "extra_forbidden" and ".".join(parts) not in VALID_KEYS:
+        parts.pop()
+    return ".".join(parts)
+
+
+def _nearest(key: str) -> str:
+    section, _, last = key.rpartition(".")
+    siblings = [valid for valid in VALID_KEYS if valid.rpartition(".")[0] == section]
+    close = difflib.get_close_matches(key, siblings, n=1, cutoff=0.5)
+    close = close or difflib.get_close_matches(key, VALID_KEYS, n=1, cutoff=0.5)
+    close = close or [valid for valid in VALID_KEYS if valid.rpartition(".")[2] == last][:1]
+    return f"the nearest valid key is {close[0]}" if close else f"valid sections are {', '.join(Recipe.model_fields)}"
+
+
+def _keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        yield prefix + name
+        nested = [kind for kind in (field.annotation, *getattr(field.annotation, "__args__", ())) if _is_section(kind)]
+        for kind in nested:
+            yield from _keys(kind, f"{prefix}{name}.")
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+VALID_KEYS = tuple(_keys(Recipe))

@@ -1,0 +1,124 @@
+"""The fixed layout of a run: what is written where."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ssl_lens.errors import InputError
+from ssl_lens.recipe.recipe import Recipe, load_recipe
+
+REPORTED_PACKAGES = ("ssl_lens", "torch", "timm", "lightly", "e2cnn", "accelerate", "numpy", "lenstronomy")
+MAY_CHANGE_ON_RESUME = {"run"}  # sections that do not decide the numbers of a run
+
+
+class RunFolder:
+    """Paths of one run.
+
+    recipe.yaml (resolved) · preprocess.json · environment.json · images.json (shape, names or shards) · metrics.jsonl ·
+    tensorboard/ · plots/ · checkpoints/ · quarantine.tsv (unreadable images) · skipped_steps.jsonl (not finite)
+    """
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root)
+        self.recipe = self.root / "recipe.yaml"
+        self.preprocess = self.root / "preprocess.json"
+        self.environment = self.root / "environment.json"
+        self.images = self.root / "images.json"
+        self.metrics = self.root / "metrics.jsonl"
+        self.plots = self.root / "plots"
+        self.checkpoints = self.root / "checkpoints"
+        self.quarantine = self.root / "quarantine.tsv"
+        self.skipped_steps = self.root / "skipped_steps.jsonl"
+
+    def refuse_existing(self, *, resume: bool) -> None:
+        """Raises InputError if the folder holds something and `resume` was not asked for.
+
+        A quarantine file alone is what a start leaves that was refused for its images.
+        """
+        if self.root.exists() and not self.root.is_dir():
+            raise InputError(f"run.folder={self.root} is a file; set run.folder to a new folder")
+        if not resume and self.root.is_dir() and set(self.root.iterdir()) - {self.quarantine}:
+            raise InputError(
+                f"run.folder={self.root} exists already; set run.resume=auto to continue it or run.folder to a new one"
+            )
+
+    def write_head(self, recipe: Recipe, preprocess: dict[str, Any], images: dict[str, Any]) -> None:
+        """Writes what describes the run; on resume, first checks that it is the same run on the same images.
+
+        Args:
+            images: `shape` [C, H, W] of the raw images, and their `names` or, of streamed ones, the number in each of
+                the `shards`.
+
+        Raises: InputError naming the first key in which the recipe on disk differs, or the images.
+        """
+        self.plots.mkdir(parents=True, exist_ok=True)
+        if self.recipe.is_file():
+            _refuse_other_recipe(load_recipe(self.recipe), recipe, self.root)
+        if self.images.is_file() and (before := json.loads(self.images.read_text(encoding="utf-8"))) != images:
+            raise InputError(
+                f"{self.root} was run on {_told(before)}, data.path now gives {_told(images)}, not the same; "
+                "restore them or set run.folder anew"
+            )
+        self.images.write_text(json.dumps(images, indent=0) + "\n", encoding="utf-8")
+        self.recipe.write_text(recipe.to_yaml(), encoding="utf-8")
+        self.preprocess.write_text(json.dumps(preprocess, indent=2) + "\n", encoding="utf-8")
+        self.environment.write_text(json.dumps(environment(), indent=2) + "\n", encoding="utf-8")
+
+    def rewind_metrics(self, step: int) -> None:
+        """Drops metrics of steps at or after `step`, which a resumed run writes again."""
+        if not self.metrics.is_file():
+            return
+        lines = self.metrics.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] < step]
+        self.metrics.write_text("".join(kept), encoding="utf-8")
+
+    def append(self, file: Path, record: dict[str, Any]) -> None:
+        """Adds one JSON line to `file`."""
+        with file.open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps(record) + "\n")
+
+
+def _told(images: dict[str, Any]) -> str:
+    if "names" in images:
+        return f"{len(images['names'])} images of shape {images['shape']}"
+    counts = images["shards"].values()
+    return f"{sum(counts)} images of shape {images['shape']} in {len(counts)} shards"
+
+
+def environment() -> dict[str, Any]:
+    """What ran where: versions, processors, command."""
+    return {
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu_count": os.cpu_count(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "packages": {name: version(name) for name in REPORTED_PACKAGES},
+    }
+
+
+def _refuse_other_recipe(old: Recipe, new: Recipe, root: Path) -> None:
+    before, after = old.model_dump(mode="json"), new.model_dump(mode="json")
+    for section in before.keys() - MAY_CHANGE_ON_RESUME:
+        if before[section] == after[section]:
+            continue
+        if not isinstance(before[section], dict):
+            raise _differs(root, section, before[section], after[section])
+        for key in before[section]:
+            if before[section][key] != after[section][key]:
+                raise _differs(root, f"{section}.{key}", before[section][key], after[section][key])
+
+
+def _differs(root: Path, key: str, before: Any, after: Any) -> InputError:
+    return InputError(
+        f"{root} was run with {key}={before!r}, the recipe now says {after!r}; "
+        f"set {key} back to resume, or run.folder to a new folder"
+    )

@@ -1,0 +1,60 @@
+"""Parts of networks over regular fields, in torch alone."""
+
+import e2cnn.nn as e2nn
+import pytest
+import torch
+from e2cnn import gspaces
+
+from ssl_lens.backbones.steerable.fields import AntialiasedDownsample, CircularMask, FieldNorm, GroupPool
+
+
+@torch.no_grad()
+def test_downsampling_averages_with_binomial_weights_centred_on_the_map():
+    halve = AntialiasedDownsample()
+    impulse = torch.zeros(1, 1, 6, 5)
+    impulse[0, 0, 2, 2] = 1
+    rows = torch.tensor([1.0, 3.0, 0.0]) / 8  # even: outputs lie between pixels 0|1, 2|3, 4|5
+    columns = torch.tensor([1.0, 6.0, 1.0]) / 16  # odd: outputs lie on pixels 0, 2, 4
+    torch.testing.assert_close(halve(impulse)[0, 0], rows[:, None] * columns, atol=1e-7, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(6, 6), (7, 7), (6, 7), (2, 5), (1, 1)])
+@torch.no_grad()
+def test_downsampling_commutes_with_turns_and_keeps_a_flat_map(size):
+    torch.manual_seed(0)
+    halve = AntialiasedDownsample().double()
+    images = torch.randn(2, 3, *size, dtype=torch.float64)
+    small = halve(images)
+    assert small.shape[2:] == ((size[0] + 1) // 2, (size[1] + 1) // 2)
+    torch.testing.assert_close(halve(images.rot90(1, (2, 3))), small.rot90(1, (2, 3)), atol=1e-14, rtol=0)
+    torch.testing.assert_close(halve(images.flip(2)), small.flip(2), atol=1e-14, rtol=0)
+    assert halve(torch.ones(1, 1, 9, 9, dtype=torch.float64))[0, 0, 2, 2] == 1
+
+
+@pytest.mark.parametrize("size", [1, 5, 64, 65])
+def test_the_mask_is_e2cnns(size):
+    scalar = e2nn.FieldType(gspaces.Rot2dOnR2(4), [gspaces.Rot2dOnR2(4).trivial_repr])
+    theirs = e2nn.MaskModule(scalar, size, margin=1).mask[0, 0]
+    torch.testing.assert_close(CircularMask(margin=1)(torch.ones(1, 1, size, size))[0, 0], theirs, atol=1e-5, rtol=0)
+
+
+def test_the_mask_of_an_oblong_image_is_a_circle_of_its_shorter_side():
+    wide = CircularMask()(torch.ones(1, 1, 9, 15))
+    torch.testing.assert_close(wide[..., 3:12], CircularMask()(torch.ones(1, 1, 9, 9)))
+    assert wide[..., 4, 0].item() < 1e-2
+
+
+def test_pooling_takes_the_channels_of_one_field_together():
+    x = torch.tensor([1.0, 5, 2, -1, -3, -2]).view(1, 6, 1, 1)
+    assert GroupPool(3)(x).flatten().tolist() == [5, -1]
+    assert GroupPool(3, "mean")(x).flatten().tolist() == pytest.approx([8 / 3, -2])
+
+
+@torch.no_grad()
+def test_the_norm_normalises_each_pixel_and_scales_each_field():
+    norm = FieldNorm(fields=2, order=4)
+    norm.weight.copy_(torch.tensor([1.0, 3.0]))
+    norm.bias.copy_(torch.tensor([0.0, 10.0]))
+    x = torch.randn(2, 8, 3, 5)
+    plain = (x - x.mean(1, keepdim=True)) / (x.var(1, keepdim=True, correction=0) + 1e-5).sqrt()
+    torch.testing.assert_close(norm(x), torch.cat([plain[:, :4], 3 * plain[:, 4:] + 10], dim=1))

@@ -1,0 +1,236 @@
+"""What every network of the recipe's list promises, each one as published, by its name."""
+
+import copy
+import io
+from functools import lru_cache
+from typing import Any, get_args
+
+import onnxruntime  # noqa: F401  `onnx_difference` measures nothing without it
+import pytest
+import torch
+
+from ssl_lens.backbones import catalog
+from ssl_lens.backbones.backbone import Backbone
+from ssl_lens.backbones.section import NetworkName
+from ssl_lens.data.pixels.preprocess import Preprocess
+from ssl_lens.errors import InputError
+from ssl_lens.losses.center import Centering
+from ssl_lens.losses.region import RegionLoss
+from ssl_lens.losses.view import ViewLoss
+from ssl_lens.methods.criterion import Criterion
+from ssl_lens.methods.heads import ProjectionHead
+from ssl_lens.methods.network import Network
+from ssl_lens.methods.student_teacher import make_teacher, update_teacher
+from ssl_lens.optim import adamw
+from ssl_lens.recipe.recipe import Recipe, replace
+from ssl_lens.representation.export import FrozenBackbone, onnx_difference, write_onnx
+
+NAMES = get_args(NetworkName)
+SMALL = (
+    "eqcvt",
+    "eqcvt_invariant",
+    "steerable_cnn_c4",
+    "harmonic_net",
+    "canonical_etn",
+    "cvt_small_lens",
+    "swin_micro",
+)
+SLOW_UNLESS_SMALL = [pytest.param(name, marks=() if name in SMALL else pytest.mark.slow) for name in NAMES]
+LARGE = ("swin_small", "swin_base", "beit_base", "steerable_cnn_d8")
+SLOW_IF_LARGE = [pytest.param(name, marks=pytest.mark.slow if name in LARGE else ()) for name in NAMES]
+ONE_SIZE = ("beit_base",)
+SIZE, LOCAL_SIZE = 64, 32  # px
+
+
+def build(name: str, in_channels: int = 1, **values: Any) -> Backbone:
+    torch.manual_seed(0)
+    values = {f"model.{key}": value for key, value in values.items()}
+    return catalog.backbone(replace(Recipe(), {"model.name": name, **values}), in_channels)
+
+
+@lru_cache(maxsize=1)  # tests of one network follow one another
+def settled(name: str) -> Backbone:
+    """In evaluation mode, with batch-norm statistics that are not the initial ones."""
+    backbone = build(name, image_size=SIZE)
+    with torch.no_grad():
+        for _ in range(3):
+            backbone.train()(images(8) * 1.5 + 0.2)
+    return backbone.eval()
+
+
+def images(batch: int, size: int = SIZE) -> torch.Tensor:
+    return torch.randn(batch, 1, size, size, generator=torch.Generator().manual_seed(batch))
+
+
+PUBLISHED = {  # with the classifier: channels, outputs, parameters
+    "swin_tiny": (3, 1000, 28_288_354),
+    "cvt_small_lens": (1, 2, 463_106),
+    "cvt_13": (3, 1000, 19_997_480),
+    "cvt_21": (3, 1000, 31_622_696),
+    "eqcvt": (1, 2, 64_810),
+    "eqcvt_invariant": (1, 2, 63_898),
+    "harmonic_net": (1, 2, 31_854),
+    "resnet18": (3, 1000, 11_689_512),
+    "resnet34": (3, 1000, 21_797_672),
+    "resnet50": (3, 1000, 25_557_032),
+    "vit_small": (3, 1000, 22_050_664),
+    "beit_base": (3, 1000, 86_530_984),
+    "levit": (3, 1000, 18_379_852),  # without timm's second head, for distillation
+    "twins_svt": (3, 1000, 24_060_776),
+    "crossformer_tiny": (3, 1000, 27_776_794),
+    "crossformer_small": (3, 1000, 30_657_394),
+    "regionvit_tiny": (3, 1000, 13_842_676),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_number_of_parameters(name: str) -> None:
+    in_channels, outputs, parameters = PUBLISHED[name]
+    backbone = build(name, in_channels, image_size=224)
+    modules = torch.nn.ModuleList([backbone, backbone.head(outputs)])
+    assert sum(parameter.numel() for parameter in modules.parameters()) == parameters
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "config"),
+    [
+        ("swin_micro", {"patch_size": 2, "window_size": 5, "stages": 2}, {"patch_size": 2, "window_size": 5}),
+        ("swin_tiny", {"padding": "reference", "drop_path": 0.3}, {"padding": "reference", "drop_path": 0.3}),
+        ("resnet_micro", {"stages": 2, "stem_stride": 1}, {"depths": [1, 1], "stem_stride": 1}),
+        ("cvt_windowed", {"window_size": 4}, {"window_size": 4, "padding": "clamp"}),
+        ("eqcvt", {"group": "D4"}, {"group": "D4"}),
+        ("eqcvt_invariant", {"group": "D4"}, {"group": "D4"}),
+        ("vit_small", {"patch_size": 8, "image_size": 72}, {"patch_size": 8, "image_size": 72}),
+        ("twins_svt", {"patch_size": 2}, {"patch_size": 2, "drop_path": 0.2}),
+    ],
+)
+def test_options_reach_the_network(name: str, values: dict[str, Any], config: dict[str, Any]) -> None:
+    built = build(name, **values).config()
+    assert {key: built[key] for key in config} == config
+
+
+def test_a_stemmed_backbone_is_rebuilt_folded_and_begun_afresh_unfolded() -> None:
+    stem = {"group": "D4", "fields": 3, "downsample": 2, "pooling": "mean"}
+    backbone = build("swin_micro", patch_size=2, stem=stem).fold().eval()
+    config = catalog.backbone_config(backbone)
+    again = catalog.backbone_from_config(config).eval()
+    again.load_state_dict(backbone.state_dict())
+    assert torch.equal(backbone(images(2)).view, again(images(2)).view)
+    fresh = catalog.backbone_from_config(catalog.unfolded(config))
+    assert fresh.config()["stem"] == {**backbone.config()["stem"], "folded": False}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", SLOW_IF_LARGE)
+def test_features_and_stages_agree(name: str) -> None:
+    backbone = settled(name)
+    for size in (SIZE,) if name in ONE_SIZE else (SIZE, LOCAL_SIZE):
+        view, regions = backbone(images(3, size))
+        maps = backbone.stages(images(3, size))
+        height, width = backbone.map_size(size, size)
+        assert view.shape == (3, backbone.embed_dim)
+        assert maps[-1].shape == (3, backbone.embed_dim, height, width)
+        torch.testing.assert_close(regions, maps[-1].flatten(2).mT)
+        assert all(a.shape[2] >= b.shape[2] for a, b in zip(maps, maps[1:], strict=False))
+        scale = view.abs().max()
+        assert view.isfinite().all()
+        assert (view[0] - view[1]).abs().max() > 1e-4 * scale  # different images, different features
+        alone = backbone(images(3, size)[1:2])
+        assert (alone.view - view[1]).abs().max() <= 1e-5 * scale  # alone as in a batch
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", SLOW_UNLESS_SMALL)
+def test_copies_state_dicts_and_configurations_reproduce_the_features(name: str) -> None:
+    backbone = settled(name)
+    expected = backbone(images(2)).view
+    clone = copy.deepcopy(backbone)
+    assert torch.equal(clone(images(2)).view, expected)
+    for saved_in_training, loaded_in_training in ((True, False), (False, True)):
+        buffer = io.BytesIO()
+        torch.save(clone.train(saved_in_training).state_dict(), buffer)
+        buffer.seek(0)
+        other = build(name, image_size=SIZE).train(loaded_in_training)
+        other.load_state_dict(torch.load(buffer, weights_only=True), strict=True)
+        assert torch.equal(other.eval()(images(2)).view, expected)
+
+    folded = backbone.fold().eval()
+    again = catalog.backbone_from_config(catalog.backbone_config(folded)).eval()
+    again.load_state_dict(folded.state_dict(), strict=True)
+    assert (again(images(2)).view - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+@pytest.mark.parametrize("name", SLOW_UNLESS_SMALL)
+def test_a_step_of_dino_and_esvit_trains_student_and_teacher(name: str) -> None:
+    """View and region loss on global and local crops; every parameter moves, the teacher follows by its momentum."""
+    backbone = build(name, image_size=SIZE)
+    head = ProjectionHead(backbone.embed_dim, 16, hidden_dim=8, bottleneck_dim=4)
+    student = Network(backbone, head, copy.deepcopy(head)).train()
+    teacher = make_teacher(student)
+    criterion = Criterion(ViewLoss(Centering(16)), RegionLoss(Centering(16)))
+    crops = [images(8).view(2, 4, 1, SIZE, SIZE)]
+    if name not in ONE_SIZE:
+        crops.append(images(4, LOCAL_SIZE).view(1, 4, 1, LOCAL_SIZE, LOCAL_SIZE))
+    before = {key: value.clone() for key, value in student.named_parameters()}
+    with torch.no_grad():
+        targets = teacher(crops[:1])
+    losses = criterion(student(crops), targets, teacher_temp=0.04)
+    losses.total.backward()
+    unused = [key for key, value in student.named_parameters() if value.requires_grad and value.grad is None]
+    assert unused == []
+    optimizer = adamw(student)
+    for group in optimizer.param_groups:
+        group["lr"] = 1e-3
+    optimizer.step()
+    update_teacher(teacher, student, 0.9)
+    moved = 0
+    for (key, value), follower in zip(student.named_parameters(), teacher.parameters(), strict=True):
+        assert value.isfinite().all()
+        torch.testing.assert_close(follower, 0.9 * before[key] + 0.1 * value.detach())
+        moved += not torch.equal(value, before[key])
+    assert moved > 0.9 * len(before)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", SLOW_UNLESS_SMALL)
+def test_bfloat16_autocast_stays_close_to_float32(name: str) -> None:
+    backbone = settled(name)
+    expected = backbone(images(2)).view
+    with torch.autocast("cpu", torch.bfloat16):
+        view = backbone(images(2)).view
+    assert (view.float() - expected).norm() / expected.norm() < 0.05
+
+
+@pytest.mark.parametrize("name", ["cvt_13", "vit_small", "swin_tiny"])
+def test_a_steerable_stem_fits_in_front(name: str) -> None:
+    backbone = build(name, image_size=SIZE, stem={"group": "D4", "fields": 3, "depth": 1, "downsample": 2})
+    view, regions = backbone.eval()(images(1))
+    assert view.shape == (1, backbone.embed_dim)
+    assert regions.shape[1] == torch.Size(backbone.map_size(SIZE, SIZE)).numel()
+
+
+@pytest.mark.slow
+@torch.no_grad()
+@pytest.mark.parametrize("name", NAMES)
+def test_onnx_gives_the_features(name: str, tmp_path: Any) -> None:
+    frozen = FrozenBackbone(Preprocess.plain(1), settled(name).fold())
+    write_onnx(frozen, images(4), tmp_path / "backbone.onnx")
+    assert onnx_difference(tmp_path / "backbone.onnx", images(4), frozen(images(4))) <= 1e-5
+
+
+@pytest.mark.slow
+@torch.no_grad()
+@pytest.mark.filterwarnings("ignore")  # of the compiler about itself
+@pytest.mark.parametrize("name", NAMES)
+def test_compiled_as_is(name: str) -> None:
+    backbone = settled(name)
+    expected = backbone(images(2))
+    torch._dynamo.reset()
+    features = torch.compile(backbone, backend="inductor")(images(2))
+    for compiled, plain in zip(features, expected, strict=True):
+        assert (compiled - plain).abs().max() <= 1e-4 * plain.abs().max()
+
+
+def test_an_unknown_architecture_is_refused() -> None:
+    with pytest.raises(InputError, match="architecture 'perceiver' is unknown"):
+        catalog.backbone_from_config({"architecture": "perceiver"})

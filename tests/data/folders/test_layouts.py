@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+
+from ssl_lens.data.folders.layouts import arranged
+from ssl_lens.data.images import load_images
+from ssl_lens.data.pack import packer as packing
+from ssl_lens.errors import InputError
+
+_RNG = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize(
+    ("names", "labels", "parts"),
+    [
+        (("a/1.npy", "b/x/2.npy"), ("a", "b"), (None, None)),
+        (("a/1.npy", "2.npy"), (None, None), (None, None)),
+        (("train/no/1.npy", "val/vort/2.npy"), ("no", "vort"), ("train", "val")),
+        (("train_lenses/1.npy", "test_nonlenses/2.npy"), ("lenses", "nonlenses"), ("train", "test")),
+        (("Model_II/cdm/1.npy", "Model_II_test/axion/2.npy"), ("cdm", "axion"), ("train", "test")),
+        (("axion/1.npy", "cdm/2.npy", "no_sub/3.npy"), ("axion", "cdm", "no_sub"), (None,) * 3),
+        (("train/1.npy", "val/2.npy"), (None, None), ("train", "val")),  # of no class, but for tests all the same
+        (("train/a/1.npy", "train/b/2.npy", "test/3.npy"), ("a", "b", None), ("train", "train", "test")),
+    ],
+)
+def test_auto(names, labels, parts):
+    assert arranged(names, "auto") == (labels, parts)
+
+
+def test_plain_folders_where_the_user_says_so():
+    names = ("train_lenses/1.npy", "test_nonlenses/2.npy")
+    assert arranged(names, "folders") == (("train_lenses", "test_nonlenses"), (None, None))
+
+
+@pytest.mark.parametrize(
+    ("layout", "names", "shape"),
+    [
+        ("model_i", ("Model_I/axion/a.npy", "Model_I_test/cdm/b.npy"), (150, 150)),
+        ("model_i", ("axion/a.npy", "cdm/b.npy"), (1, 150, 150)),
+        ("model_ii", ("axion/a.npy", "no_sub/b.npy"), (1, 64, 64)),
+        ("model_iii", ("Model_III/axion/a.npy", "Model_III_test/cdm/b.npy"), (64, 64)),
+        ("model_iv", ("train/axion/a.npy", "val/cdm/b.npy"), (64, 64, 3)),
+        ("common_test", ("train/no/a.npy", "val/sphere/b.npy", "train/vort/c.npy"), (1, 150, 150)),
+        ("lens_finding", ("train_lenses/a.npy", "test_nonlenses/b.npy"), (3, 64, 64)),
+        ("real_hst", ("lenses/a.npy", "lenses/b.npy"), (1, 334, 334)),
+    ],
+)
+def test_deeplense_by_name(tmp_path, layout, names, shape):
+    for name in names:
+        (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
+        np.save(tmp_path / "set" / name, _RNG.normal(size=shape))
+    loaded = load_images(tmp_path / "set", cache=tmp_path / "cache", layout=layout)
+    assert len(loaded) == len(names)
+    divided = any(part in name for name in names for part in ("val/", "test"))
+    assert (loaded.held_out is not None) == divided
+    if divided:
+        assert loaded.held_out.sum() == 1
+    np.save(tmp_path / "set" / names[0], _RNG.normal(size=(32, 32)))
+    np.save(tmp_path / "set" / names[1], _RNG.normal(size=(32, 32)))
+    if len(names) == 2:
+        with pytest.raises(
+            InputError, match=rf"shape \(1, 32, 32\), but {layout} has \(., {shape[-2]}, .*; set layout"
+        ):
+            load_images(tmp_path / "set", cache=tmp_path / "cache", layout=layout)
+
+
+def test_real_gri_cutouts_of_unequal_size_are_cropped(tmp_path):
+    (tmp_path / "set").mkdir()
+    for i, size in enumerate(((3, 40, 41), (3, 39, 42), (3, 41, 41))):
+        np.save(tmp_path / "set" / f"{i}.npy", _RNG.normal(size=size))
+    assert load_images(tmp_path / "set", cache=tmp_path / "cache", layout="gri").images.shape == (3, 3, 39, 41)
+    with pytest.raises(InputError, match="mixes image shapes"):
+        load_images(tmp_path / "set", cache=tmp_path / "cache")
+
+
+def test_a_wrong_layout_is_told_before_the_images_are_read(tmp_path, monkeypatch):
+    (tmp_path / "set" / "a").mkdir(parents=True)
+    np.save(tmp_path / "set" / "a" / "0.npy", _RNG.normal(size=(8, 8)))
+    monkeypatch.setattr(packing, "read_all", None)
+    with pytest.raises(InputError, match="layout=lens_finding: a/0.npy is not laid out as"):
+        load_images(tmp_path / "set", cache=tmp_path / "cache", layout="lens_finding")
+
+
+def test_wrong_names():
+    with pytest.raises(InputError, match=r"layout=model_iv: axion/a.npy is not laid out as \{train,val\}/"):
+        arranged(("axion/a.npy",), "model_iv")
+    with pytest.raises(InputError, match="layout=model_v is unknown; set it to one of auto, folders, model_i,"):
+        arranged(("axion/a.npy",), "model_v")

@@ -1,0 +1,173 @@
+"""The recipe: strict, typed, one line per mistake."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from ssl_lens.errors import InputError
+from ssl_lens.recipe.recipe import VALID_KEYS, Recipe, load_recipe, replace, resolve_auto
+from ssl_lens.simulation.parameters import Parameters
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.yaml"
+    path.write_text("seed: 3\noptim: {lr: 1e-4}\n")
+    return path
+
+
+def test_a_number_in_scientific_notation_is_a_number(file: Path) -> None:
+    assert load_recipe(file).optim.lr == 1e-4
+
+
+def test_what_is_not_given_has_its_default(file: Path) -> None:
+    assert load_recipe(file) == replace(Recipe(), {"seed": 3, "optim.lr": 1e-4, "run.folder": "runs/mine"})
+
+
+def test_overrides_are_yaml_and_win(file: Path) -> None:
+    recipe = load_recipe(
+        file, ["optim.lr=2e-3", "views.local_sizes=[32, 24]", "views.local_counts=[4, 2]", "model.stem={group: D4}"]
+    )
+    assert recipe.optim.lr == 2e-3
+    assert recipe.views.local_sizes == (32, 24)
+    assert recipe.model.stem.group == "D4"
+    assert recipe.model.stem.fields == 8
+
+
+def test_yaml_written_is_read_back_equal(file: Path) -> None:
+    recipe = load_recipe(file, ["model.stem={group: C8}", "data.center_crop=128"])
+    file.write_text(recipe.to_yaml())
+    assert load_recipe(file) == recipe
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optim.epoch=20", "unknown key optim.epoch=20; the nearest valid key is optim.epochs"),
+        ("epochs=20", "unknown key epochs=20; the nearest valid key is optim.epochs"),
+        ("model.stem.grup=C4", "unknown key model.stem.grup=C4; the nearest valid key is model.stem.group"),
+        ("model.stem={grup: C4}", "unknown key model.stem.grup='C4'; the nearest valid key is model.stem.group"),
+        ("optim.epochs=1.5", "optim.epochs=1.5 should be a valid integer; change optim.epochs"),
+        ("optim.epochs='3'", "optim.epochs='3' should be a valid integer"),
+        ("optim.lr=-1", "optim.lr=-1 should be 'auto' or greater than 0; change optim.lr"),
+        ("optim.lr=fast", "optim.lr='fast' should be 'auto' or a valid number"),
+        ("model.drop_path=.nan", "model.drop_path=nan should be a finite number"),
+        ("model.name=swin_tin", "model.name='swin_tin' is unknown; the nearest are swin_tiny, swin_micro"),
+        ("model.stem.group=C5", "model.stem.group='C5' should be 'C4', 'C8', 'D4' or 'D8'"),
+        ("loss.teacher_temp=no", "loss.teacher_temp='no' should be a valid number"),
+        ("optim=3", "optim=3 should be an object"),
+        ("views.local_sizes=[96]", "views: local_sizes=[96] exceeds global_size=64"),
+        ("views.local_sizes=[32, 24]", "views: local_sizes has 2 entries and local_counts 1"),
+        (
+            "views.lens_safe.psf_sigma_px=[2, 1]",
+            "views.lens_safe.psf_sigma_px: [2.0, 1.0] is no range; write its low end first",
+        ),
+        ("optim.accumulate=3", "optim.batch_size=256 is not a multiple of optim.accumulate=3"),
+        ("optim.warmup_epochs=100", "warmup_epochs=100 is not below epochs=100"),
+        ("loss={view_weight: 0, region_weight: 0}", "loss: view_weight and region_weight are both 0"),
+        ("model.stem_stride=2", "model: stem_stride=2 is no option of swin_tiny, only of resnet18, resnet34, resnet50"),
+        ('data.path=""', "data.path"),
+        ("optim.lr", "override 'optim.lr' is not key=value"),
+        ("optim.lr=[1", "override optim.lr=[1, line 1: expected ',' or ']'"),
+    ],
+)
+def test_a_mistake_is_one_line(file: Path, override: str, message: str) -> None:
+    with pytest.raises(InputError) as error:
+        load_recipe(file, [override])
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_key_given_twice_is_refused(file: Path) -> None:
+    file.write_text("seed: 1\noptim: {epochs: 3}\nseed: 2\n")
+    with pytest.raises(InputError, match='line 3: found duplicate key "seed"'):
+        load_recipe(file)
+
+
+def test_several_mistakes_are_counted(file: Path) -> None:
+    file.write_text("optim: {epochs: 0, batch_size: 1}\n")
+    with pytest.raises(InputError, match=r"optim.epochs=0 should be .* \(and 1 more\)"):
+        load_recipe(file)
+
+
+@pytest.mark.parametrize("text", ["- 1\n", "just words\n"])
+def test_a_file_that_is_no_recipe_is_refused(file: Path, text: str) -> None:
+    file.write_text(text)
+    with pytest.raises(InputError, match="write sections such as"):
+        load_recipe(file)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="none.yaml does not exist"):
+        load_recipe(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("n_images", "batch_size", "epochs", "lr", "out_dim", "momentum"),
+    [
+        (8_000, 256, 100, 5e-4, 4096, 1 - 20 / 3100),
+        (8_000, 128, 20, 2.5e-4, 4096, 1 - 20 / 1240),
+        (1_000_000, 512, 100, 1e-3, 65536, 0.996),
+        (64, 32, 11, 6.25e-5, 4096, 0.5),
+    ],
+)
+def test_auto_follows_the_data(
+    n_images: int, batch_size: int, epochs: int, lr: float, out_dim: int, momentum: float
+) -> None:
+    recipe = replace(Recipe(), {"optim.batch_size": batch_size, "optim.epochs": epochs})
+    resolved, lines = resolve_auto(recipe, n_images=n_images, in_channels=3)
+    assert resolved.optim.lr == pytest.approx(lr, rel=1e-12)
+    assert resolved.model.out_dim == out_dim
+    assert resolved.optim.ema_momentum == pytest.approx(momentum, rel=1e-12)
+    assert resolved.data.in_channels == 3
+    assert [line.split(":")[0] for line in lines] == [
+        "data.in_channels",
+        "optim.lr",
+        "model.out_dim",
+        "optim.ema_momentum",
+    ]
+
+
+def test_what_is_given_is_not_auto() -> None:
+    values = {"optim.lr": 0.1, "model.out_dim": 7, "optim.ema_momentum": 0.9, "data.in_channels": 1}
+    recipe = replace(Recipe(), values)
+    assert resolve_auto(recipe, n_images=1000, in_channels=1) == (recipe, [])
+
+
+def test_nested_keys_are_known() -> None:
+    nested = {"model.stem.group", "views.lens_safe.noise_std", "data.simulate.seed", "data.simulate.set.shear"}
+    assert nested <= set(VALID_KEYS)
+
+
+def test_a_recipe_chooses_what_is_simulated(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("data: {simulate: {model: model_ii, image_size: null, set: {shear: [0, 0.1], noise: deeplense}}}")
+    simulate = load_recipe(path, ["data.simulate.set.axion_mass_ev=[1e-23, 1e-22]"]).data.simulate
+    assert (simulate.model, simulate.image_size, simulate.pixel_scale_arcsec) == ("model_ii", None, 0.1)
+    assert simulate.set == Parameters(shear=(0, 0.1), noise="deeplense", axion_mass_ev=(1e-23, 1e-22))
+    (tmp_path / "again.yaml").write_text(load_recipe(path).to_yaml())
+    assert load_recipe(tmp_path / "again.yaml").data == load_recipe(path).data
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "data.simulate.modle=model_i",
+            "the nearest valid key is data.simulate.model",
+        ),
+        ("data.simulate.model=model_iv", "data.simulate.model='model_iv' should be 'model_i', 'model_ii' or 'model_i"),
+        ("data.simulate.set.sheer=[0,1]", "the nearest valid key is data.simulate.set.shear"),
+        ("data.simulate.set={sheer: [0, 1]}", "the nearest valid key is data.simulate.set.shear"),
+        ("data.simulate.set.shear=0.1", "data.simulate.set.shear=0.1 should be a valid array"),
+        ("data.simulate.set.shear=[0.2,0.1]", "data.simulate.set.shear: 0.2,0.1 is no range; write its low end first"),
+        ("data.simulate.set.noise=loud", "data.simulate.set.noise='loud' should be 'physical' or 'deeplense'"),
+        ("data.simulate.set.lens_redshift=[0.1,1.5]", "data.simulate.set: source_redshift=1 is not behind lens_red"),
+    ],
+)
+def test_what_cannot_be_simulated(tmp_path: Path, override: str, message: str) -> None:
+    (tmp_path / "a.yaml").write_text("")
+    with pytest.raises(InputError, match=re.escape(message)) as error:
+        load_recipe(tmp_path / "a.yaml", [override])
+    assert "\n" not in str(error.value)

@@ -1,0 +1,79 @@
+"""Files and folders that are whole or absent: failures, kills, and two processes at once."""
+
+import contextlib
+import subprocess
+import sys
+
+import pytest
+
+from ssl_lens.files import whole_file, whole_folder
+
+
+def _names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_is_replaced_at_the_end_or_left(tmp_path):
+    path = tmp_path / "a.txt"
+    for text in ("first", "second"):
+        with whole_file(path) as temporary:
+            temporary.write_text(text)
+            assert not path.exists() or path.read_text() == "first"
+        assert path.read_text() == text
+    with contextlib.suppress(OSError), whole_file(path) as temporary:
+        temporary.write_text("half")
+        raise OSError("full")
+    assert (path.read_text(), _names(tmp_path)) == ("second", ["a.txt"])
+
+
+def test_a_folder_appears_at_the_end_or_not(tmp_path):
+    path = tmp_path / "deep" / "a"
+    for fails in (True, False):
+        try:
+            with whole_folder(path) as made:
+                (made / "x").write_text("x")
+                assert not path.exists()
+                if fails:
+                    raise OSError("full")
+        except OSError:
+            assert fails
+        assert _names(path.parent) == ([] if fails else ["a"])
+    assert _names(path) == ["x"]
+    with pytest.raises(OSError, match="not empty"), whole_folder(path) as made:
+        (made / "y").write_text("y")
+    assert (_names(path.parent), _names(path)) == (["a"], ["x"])
+
+
+def test_what_killed_processes_left_is_removed_and_what_others_use_is_not(tmp_path):
+    code = (
+        "import sys, time; from pathlib import Path; from ssl_lens.files import whole_folder\n"
+        "with whole_folder(Path(sys.argv[1])) as made:\n"
+        "    (made / 'half').write_text('x'); print(made, flush=True); sys.stdin.read()"
+    )
+    others = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path / name)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for name in ("killed", "alive")
+    ]
+    for other in others:
+        assert other.stdout.readline().startswith(str(tmp_path))
+    assert len(_names(tmp_path)) == 2  # both at work
+    others[0].kill()
+    others[0].communicate()
+    assert len(_names(tmp_path)) == 2
+    with whole_folder(tmp_path / "ours") as made:
+        (made / "x").write_text("x")
+    assert len(_names(tmp_path)) == 2  # ours, and what is in use
+    others[1].communicate("", timeout=20)
+    assert _names(tmp_path) == ["alive", "ours"]
+    assert _names(tmp_path / "alive") == ["half"]
+
+
+def test_a_folder_that_is_just_being_made_is_left_alone(tmp_path):
+    for name in ("no_lock", "not_yet_locked"):
+        (tmp_path / f".making-{name}").mkdir()
+    (tmp_path / ".making-not_yet_locked" / "lock").touch()
+    with whole_folder(tmp_path / "a"):
+        pass
+    assert _names(tmp_path) == [".making-no_lock", ".making-not_yet_locked", "a"]
