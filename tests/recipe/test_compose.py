@@ -1,6 +1,7 @@
 """Names become objects; sizes that cannot work are refused before the first step."""
 
 import csv
+import math
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,37 @@ def test_centering_is_chosen_for_both_losses(name: str, kind: type) -> None:
     assert isinstance(method.view_loss.centering, kind)
     assert isinstance(method.region_loss.centering, kind)
     assert method.view_loss.centering is not method.region_loss.centering
+
+
+def test_every_number_of_a_schedule_is_the_recipe_s() -> None:
+    """All ends differ, so that none can stand in for another."""
+    values = {
+        "optim.epochs": 8,
+        "optim.warmup_epochs": 2,
+        "optim.lr": 0.5,
+        "optim.min_lr": 0.1,
+        "optim.weight_decay": 0.2,
+        "optim.weight_decay_end": 0.7,
+        "method.ema_momentum": 0.6,
+        "method.teacher_temp": 0.05,
+        "method.warmup_teacher_temp": 0.02,
+        "method.warmup_teacher_temp_epochs": 4,
+        "method.freeze_last_layer_epochs": 3,
+        "method.out_dim": 8,
+        "data.in_channels": 1,
+    }
+    recipe = replace(recipe_of_network("swin_micro"), values)
+    schedule = composition.schedule_of(recipe, composition.build_method(recipe), steps_per_epoch=5)
+    assert schedule.total_steps == 40
+    for step in range(40):
+        now, epoch = schedule.at(step), step // 5
+        done = (1 + math.cos(math.pi * (step - 10) / 30)) / 2
+        assert now.lr == pytest.approx(0.5 * step / 9 if step < 10 else 0.1 + 0.4 * done, rel=1e-12)
+        done = (1 + math.cos(math.pi * step / 40)) / 2
+        assert now.weight_decay == pytest.approx(0.7 - 0.5 * done, rel=1e-12)
+        assert now.method.ema_momentum == pytest.approx(1 - 0.4 * done, rel=1e-12)
+        assert now.method.teacher_temp == pytest.approx(min(0.05, 0.02 + 0.01 * epoch), rel=1e-12)
+        assert now.method.freeze_last_layer == (epoch < 3)
 
 
 def test_labelled_images_come_at_the_size_of_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
