@@ -8,7 +8,6 @@ from pydantic import Field
 
 from ssl_lens.data.folders.layouts import LayoutName
 from ssl_lens.section import Auto, Count, Section
-from ssl_lens.simulation.section import Simulate
 
 
 class Data(Section):
@@ -18,7 +17,7 @@ class Data(Section):
     channel flagged is left out. sizes: what becomes of images of unequal size, cropped or padded to `size`, a side, or
     else to the smallest or largest height and width. stretch: how bright pixels are compressed, by numbers fitted to
     the whole set: of each band, or joint ones, which keep the ratios of bands. A `path` that is a pattern, a URL or a
-    .tar is streamed, by `workers` processes beside each (0: by itself), which draw every image from the next
+    .tar is streamed, by `workers` processes of each rank (0: by itself), which draw every image from the next
     `shuffle_buffer` ones. layout: what the folders mean.
     """
 
@@ -37,4 +36,3 @@ class Data(Section):
     bands: Literal["per_band", "joint"] = "per_band"
     workers: Annotated[int, Field(ge=0)] = 2
     shuffle_buffer: Count = 1000
-    simulate: Simulate = Simulate()

@@ -16,14 +16,11 @@ from accelerate.utils import gather_object
 from joblib import cpu_count
 from torch import nn
 
-from ssl_lens.data.batches import Batches, Plan
-from ssl_lens.data.images import ImageSet
+from ssl_lens.data.batches import Plan
 from ssl_lens.data.pixels.preprocess import pixel_range
-from ssl_lens.data.shards.shard_set import ShardSet
-from ssl_lens.data.shards.stream import Stream
 from ssl_lens.engine.finite import RunningStatistics, all_finite, any_rank
 from ssl_lens.engine.reporter import Reporter
-from ssl_lens.errors import InputError
+from ssl_lens.errors import InputError, arguments_named
 from ssl_lens.methods.criterion import Losses
 from ssl_lens.methods.network import Output
 from ssl_lens.methods.student_teacher import make_teacher, update_teacher
@@ -76,15 +73,18 @@ class Pretraining:
         if self.device.type == "cpu":  # `accelerate launch` sets one thread, whatever the cores
             torch.set_num_threads(recipe.run.cpu_threads or max(1, cpu_count() // self.accelerator.num_processes))
         with self.accelerator.main_process_first():  # the others find the cache filled
-            images = recipe_images.image_set(recipe, quarantine=self.folder.quarantine)
-            raw = recipe_images.images_to_fit(images)
+            images = recipe_images.image_source(recipe, quarantine=self.folder.quarantine)
+            raw = images.sample()
             labelled = recipe_images.labelled_set(recipe, raw.shape[2:])
         self.names = images.names
         self.preprocess = recipe_images.preprocess(recipe, raw, images.policy).to(self.device)
         self.pixel_range = pixel_range(self.preprocess, raw)
         shape = raw.shape[1:]
         del raw  # of shards, a copy
-        self.batches = self._make_batches(recipe, images)
+        optim = recipe.optim
+        ranks = self.accelerator.process_index, self.accelerator.num_processes
+        with arguments_named({"batch_size": "optim.batch_size", "accumulate": "optim.accumulate"}):
+            self.batches = images.batches(Plan(optim.batch_size, optim.accumulate, recipe.seed, *ranks), self.device)
         self.recipe, choices = resolve_auto(recipe, n_images=len(images), in_channels=shape[0])
         self._build()
         size = self.preprocess.output_size(*shape[1:])
@@ -104,26 +104,6 @@ class Pretraining:
             labelled=labelled,
             steps_per_epoch=self.batches.steps_per_epoch,
             start=self.start,
-        )
-
-    def _make_batches(self, recipe: Recipe, images: ImageSet | ShardSet) -> Batches | Stream:
-        plan = Plan(
-            recipe.optim.batch_size,
-            recipe.optim.accumulate,
-            recipe.seed,
-            self.accelerator.process_index,
-            self.accelerator.num_processes,
-        )
-        if not isinstance(images, ShardSet):
-            return Batches(images.images, plan, self.device)
-        data = recipe.data
-        return Stream(
-            images,
-            plan,
-            self.device,
-            workers=data.workers,
-            buffer=data.shuffle_buffer,
-            quarantine=self.folder.quarantine,
         )
 
     def _build(self) -> None:
@@ -182,8 +162,7 @@ class Pretraining:
     def _close(self) -> None:
         """Draws the curves, ends trackers and process group: on all ranks at once, and after DDP, which holds it."""
         self.reporter.finish()
-        if isinstance(self.batches, Stream):
-            self.batches.close()
+        self.batches.close()
         self.student = self.trainable.student
         self.accelerator.free_memory()
         self.accelerator.wait_for_everyone()
@@ -207,7 +186,7 @@ class Pretraining:
         return Losses(*means), targets
 
     def _draw_views(self) -> None:
-        raw, index = (part[:SHOWN_IMAGES] for part in self.batches.micro_batches(0)[0])
+        raw, index = (part[:SHOWN_IMAGES] for part in self.batches.at(0)[0])
         images = self.preprocess(raw)
         views = self.multicrop(images, index, seed=self.recipe.seed, epoch=0)
         save_views(views, self.folder.plots / "views.png", images)
@@ -215,7 +194,7 @@ class Pretraining:
     def _views(self, step: int) -> Iterator[Views]:
         """This rank's micro-batches of a step, cropped on the device."""
         epoch = step // self.batches.steps_per_epoch
-        for raw, index in self.batches.micro_batches(step):
+        for raw, index in self.batches.at(step):
             yield self.multicrop(self.preprocess(raw), index, seed=self.recipe.seed, epoch=epoch)
 
     def _skip(self, step: int, losses: Losses, skips_in_a_row: int) -> int:
@@ -249,7 +228,7 @@ class Pretraining:
         """Indices of the images, over all ranks, whose own output is not finite; all of the step if none stands out."""
         student = self.trainable.student.eval()  # or batch norm would spread the image's NaN over the batch
         everyone, unfit = [], []
-        for (_, index), views in zip(self.batches.micro_batches(step), self._views(step), strict=True):
+        for (_, index), views in zip(self.batches.at(step), self._views(step), strict=True):
             with self.accelerator.autocast():
                 logits = student([views.global_crops, *views.local_crops]).view_logits
             everyone.append(index)

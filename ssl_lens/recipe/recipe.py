@@ -22,6 +22,7 @@ from ssl_lens.methods.section import Loss
 from ssl_lens.runs.section import Run
 from ssl_lens.schedules import scaled_lr
 from ssl_lens.section import Section
+from ssl_lens.simulation.section import Simulate
 from ssl_lens.views.section import Views
 
 LARGE_SET = 100_000  # images; from here on the reference's out_dim of 65,536 pays
@@ -33,6 +34,7 @@ class Recipe(Section):
 
     seed: Annotated[int, Field(ge=0)] = 0
     data: Data = Data()
+    simulate: Simulate = Simulate()
     views: Views = Views()
     model: Model = Model()
     loss: Loss = Loss()

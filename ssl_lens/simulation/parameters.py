@@ -14,7 +14,7 @@ from ssl_lens.errors import InputError
 
 def _low_end_first(ends: tuple[float, float]) -> tuple[float, float]:
     if ends[0] > ends[1]:
-        raise ValueError(f"{ends[0]:g},{ends[1]:g} is no range; write its low end first")
+        raise ValueError(f"{ends[0]:g},{ends[1]:g} is not a range; write its low end first")
     return ends
 
 
@@ -118,7 +118,7 @@ def parse_parameters(overrides: Sequence[str] = (), *, as_deeplense: bool = Fals
 
     Args:
         as_deeplense: what DeepLense's code does, where no override says otherwise.
-    Raises: InputError: no such key (the nearest is named), no range, or a value that cannot be.
+    Raises: InputError: no such key (the nearest is named), not a range, or a value that cannot be.
     """
     values: dict[str, object] = dict(_DEEPLENSE) if as_deeplense else {}
     for override in overrides:
@@ -145,7 +145,7 @@ def _value(key: str, text: str) -> object:
     try:
         numbers = tuple(float(number) for number in text.split(","))
     except ValueError:
-        raise InputError(f"{key}={text} is no number or low,high; write for example {key}=0.1,0.2") from None
+        raise InputError(f"{key}={text} is not a number or low,high; write for example {key}=0.1,0.2") from None
     if key.endswith("_colour_mag"):
         return numbers
     if len(numbers) > 2:

@@ -2,7 +2,7 @@
 
 After DeepLense (Alexander et al. 2020, arXiv:1909.07346; github.com/mwt5345/DeepLenseSim) on lenstronomy. Differs in
 more than what `Parameters` lets one choose: pixels are supersampled; and so that neither the ring's size nor its
-brightness tells the class, the halo gives up the mass that substructure adds inside the ring, and every lens has the
+brightness reveals the class, the halo gives up the mass that substructure adds inside the ring, and every lens has the
 same total flux instead of the same source.
 """
 

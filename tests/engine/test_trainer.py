@@ -214,7 +214,7 @@ def poison(monkeypatch: pytest.MonkeyPatch, steps: set[int], image: int) -> None
     make = Pretraining._views
 
     def poisoned(self: Pretraining, step: int) -> object:
-        for (_, index), views in zip(self.batches.micro_batches(step), make(self, step), strict=True):
+        for (_, index), views in zip(self.batches.at(step), make(self, step), strict=True):
             if step in steps:
                 views.global_crops[:, index == index[image]] = float("nan")
             yield Views(views.global_crops, views.local_crops)
@@ -249,7 +249,7 @@ def test_a_step_that_is_not_finite_leaves_no_trace(
     final = states(pretraining)
     assert all(value.isfinite().all() for value in final.values())
     assert largest_difference(snapshots["after"], final) > 1e-4
-    index = pretraining.batches.micro_batches(2)[0][1][5]
+    index = pretraining.batches.at(2)[0][1][5]
     record = json.loads(pretraining.folder.skipped_steps.read_text())
     assert record == {"step": 2, "images": [pretraining.names[index]]}
 
@@ -327,7 +327,7 @@ def test_two_processes_stream_disjoint_images(
         "    run = Pretraining(load_recipe(sys.argv[1], sys.argv[3:]))\n"
         "    seen, make = [], run._views\n"
         "    def views(step):\n"
-        "        seen.append([step, [i for _, index in run.batches.micro_batches(step) for i in index.tolist()]])\n"
+        "        seen.append([step, [i for _, index in run.batches.at(step) for i in index.tolist()]])\n"
         "        return make(step)\n"
         "    run._views = views\n"
         "    run.run()\n"

@@ -72,11 +72,11 @@ def named_layout(name: LayoutName) -> Layout | None:
     return _DEEPLENSE.get(name)
 
 
-def arranged(names: Sequence[str], layout: LayoutName) -> tuple[tuple[str | None, ...], tuple[str | None, ...]]:
-    """Class and part of each image, by its name; all None where the folders tell nothing.
+def labels_and_parts(names: Sequence[str], layout: LayoutName) -> tuple[tuple[str | None, ...], tuple[str | None, ...]]:
+    """Class and part of each image, by its name; all None where the folders say nothing.
 
     `folders` takes the first-level folders as classes, if every image lies in one. `auto` first looks for the folders
-    train, val, test around the classes or the files, for these as the classes' prefixes, and for sets beside their
+    train, val, test around the classes or the files, for these as the classes' prefixes, and for sets next to their
     tests (`Model_I/`, `Model_I_test/`).
 
     Raises: InputError for an image that is not where the named layout has them.

@@ -13,7 +13,7 @@ from ssl_lens.data.formats.array_names import the_image_array
 from ssl_lens.data.formats.layout import Pixels, samples_of
 from ssl_lens.data.formats.limits import check_complete, check_expansion
 from ssl_lens.data.formats.object_array import object_samples
-from ssl_lens.data.formats.sample import Sample, UnreadableImage
+from ssl_lens.data.formats.sample import Sample, UnusableImage
 
 NPY_SUFFIXES = (".npy",)
 NPZ_SUFFIXES = (".npz",)
@@ -66,4 +66,4 @@ def _header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
         return np.lib.format.read_array_header_1_0(file, max_header_size=_LONGEST_HEADER)
     if version == (2, 0):
         return np.lib.format.read_array_header_2_0(file, max_header_size=_LONGEST_HEADER)
-    raise UnreadableImage(f".npy format {version[0]}.{version[1]} holds records, not real numbers")
+    raise UnusableImage(f".npy format {version[0]}.{version[1]} holds records, not real numbers")

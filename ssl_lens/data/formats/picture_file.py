@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ssl_lens.data.formats.layout import array_pixels, samples_of
-from ssl_lens.data.formats.sample import Sample, UnreadableImage
+from ssl_lens.data.formats.sample import Sample, UnusableImage
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 
@@ -23,15 +23,15 @@ def read_picture(file: BinaryIO, size: int) -> Iterator[Sample]:
 def picture_array(picture: Image.Image) -> np.ndarray:
     """Decodes the current frame of a picture: HW or HWC.
 
-    Raises: UnreadableImage if it has more pixels than Pillow's limit, or if Pillow would drop bits of it.
+    Raises: UnusableImage if it has more pixels than Pillow's limit, or if Pillow would drop bits of it.
     """
     if picture.width * picture.height > Image.MAX_IMAGE_PIXELS:  # Pillow itself only warns up to twice that
-        raise UnreadableImage(
+        raise UnusableImage(
             f"picture of {picture.width}x{picture.height} pixels; at most {Image.MAX_IMAGE_PIXELS} are decoded"
         )
     if picture.mode in ("RGB", "RGBA", "LA") and any("16" in str(tile.args) for tile in picture.tile):
-        raise UnreadableImage("16-bit colour would be cut to 8 bits; save it as TIFF, FITS or .npy")
+        raise UnusableImage("16-bit colour would be cut to 8 bits; save it as TIFF, FITS or .npy")
     if picture.mode in ("L", "RGB", "F", "I") or picture.mode.startswith("I;16"):
         return np.asarray(picture)
-    # Transparency and palettes are no channels of the sky.
+    # Transparency and palettes are not channels of the sky.
     return np.asarray(picture.convert("L" if picture.mode in ("1", "LA", "La") else "RGB"))

@@ -30,7 +30,7 @@ class Preprocess(nn.Module):
 
     Shapes: raw [B, C, H, W] of any real dtype to float32 [B, C, h, w], (h, w) = `output_size(H, W)`.
     Units: mean and std are those of the stretched pixels; sky is in raw pixel units.
-    Raises: InputError if an image is smaller than the crop, its side is no multiple of `bin`, or C differs.
+    Raises: InputError if an image is smaller than the crop, its side is not a multiple of `bin`, or C differs.
 
     Attributes:
         policy: how image files of other sets are to be read, so that they are like those of the fit.
@@ -49,7 +49,7 @@ class Preprocess(nn.Module):
     ) -> None:
         super().__init__()
         if bin < 1 or (center_crop is not None and center_crop < 1):
-            raise InputError(f"data.bin={bin} and data.center_crop={center_crop} must be 1 or more")
+            raise InputError(f"bin={bin} and center_crop={center_crop} must be 1 or more")
         assert len(mean) == len(std) == len(sky) == stretch.low.shape[1], "one number each per channel"
         assert min(std) > 0, "std must be positive"
         self.center_crop, self.bin, self.stretch, self.policy = center_crop, bin, stretch, policy
@@ -101,14 +101,14 @@ class Preprocess(nn.Module):
         crop = self.center_crop
         if crop is not None and crop > min(height, width):
             raise InputError(
-                f"data.center_crop={crop} exceeds the images of {height}x{width} px; "
-                f"set data.center_crop to {min(height, width)} or less"
+                f"center_crop={crop} exceeds the images of {height}x{width} px; "
+                f"set center_crop to {min(height, width)} or less"
             )
         height, width = (crop, crop) if crop is not None else (height, width)
         if height % self.bin or width % self.bin:
             raise InputError(
-                f"data.bin={self.bin} does not divide {height}x{width} px; "
-                f"set data.center_crop to a multiple of data.bin, such as {min(height, width) // self.bin * self.bin}"
+                f"bin={self.bin} does not divide {height}x{width} px; "
+                f"set center_crop to a multiple of {self.bin}, such as {min(height, width) // self.bin * self.bin}"
             )
         return height // self.bin, width // self.bin
 
