@@ -233,11 +233,11 @@ def check_shape(path: Path, shape: tuple[int, ...], layout: LayoutName) -> None:
 
 
 def _numbered(labels: Sequence[str | None]) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    classes = tuple(sorted(set(labels) - {None}))
+    classes = tuple(sorted({label for label in labels if label is not None}))
     if not classes:
         return None, ()
-    number = {name: i for i, name in enumerate(classes)} | {None: UNLABELLED}
-    return np.array([number[label] for label in labels], dtype=np.int64), classes
+    number = {name: i for i, name in enumerate(classes)}
+    return np.array([UNLABELLED if label is None else number[label] for label in labels], dtype=np.int64), classes
 
 
 def _label_table(labels: Sequence[str | None], classes: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ssl_lens.data.folders.layouts import LayoutName
+from ssl_lens.data.folders.layouts import LayoutName, Sizes
 from ssl_lens.section import Auto, Count, Section
 
 
@@ -28,7 +28,7 @@ class Data(Section):
     in_channels: Auto | Count = "auto"
     mask_value: float | None = None
     max_masked: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    sizes: Literal["refuse", "crop", "pad"] = "refuse"
+    sizes: Sizes = "refuse"
     size: Count | None = None
     center_crop: Count | None = None
     bin: Count = 1

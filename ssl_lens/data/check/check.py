@@ -186,7 +186,7 @@ def check_images(
 def orientation_free_key(image: np.ndarray) -> bytes:
     """A hash of an image [C, H, W] that is the same for its quarter turns and mirror images."""
     turned = [np.rot90(side, turns, (1, 2)) for side in (image, image[:, :, ::-1]) for turns in range(4)]
-    return min(hashlib.blake2b(np.ascontiguousarray(one), digest_size=16).digest() for one in turned)
+    return min(hashlib.blake2b(np.ascontiguousarray(one).data, digest_size=16).digest() for one in turned)
 
 
 def _suspects(image: np.ndarray) -> set[float]:

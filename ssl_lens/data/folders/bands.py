@@ -65,7 +65,7 @@ def find_sources(names: Sequence[str]) -> list[Source]:
     return sorted(sources, key=lambda source: source.name)
 
 
-def read_source(root: Path, source: Source) -> Iterator[Sample]:
+def read_source(root: Path, source: Source) -> Iterator[Sample | Unusable]:
     """Reads the images of a source; its bands become the channels of one image.
 
     Raises:
@@ -77,9 +77,10 @@ def read_source(root: Path, source: Source) -> Iterator[Sample]:
     missing = [band for band, file in zip(source.bands, source.files, strict=True) if file is None]
     if missing:
         raise UnusableImage(f"{', '.join(missing)} missing of {len(source.bands)} bands")
-    bands, targets = [], {}
+    bands: list[np.ndarray] = []
+    targets: dict[str, float] = {}
     for band, file in zip(source.bands, source.files, strict=True):
-        samples = read_images(root / file)
+        samples = read_images(root / str(file))
         sample = next(samples)
         if isinstance(sample, Unusable):
             raise UnusableImage(f"{band}: {sample.reason}")
@@ -89,11 +90,12 @@ def read_source(root: Path, source: Source) -> Iterator[Sample]:
             raise UnusableImage(f"{band} has {sample.image.shape[1:]} pixels but the first {bands[0].shape[1:]}")
         bands.append(sample.image)
         targets.update(sample.targets)
-    yield Sample(np.concatenate(bands), sample.stored, targets)
+        stored = sample.stored
+    yield Sample(np.concatenate(bands), stored, targets)
 
 
 def _join(parent: str, folders: dict[str, list[str]]) -> Iterator[Source]:
-    bands = tuple(sorted(folders, key=lambda band: int(_BAND.fullmatch(band).group(1))))
+    bands = tuple(sorted(folders, key=lambda band: int(_BAND.sub(r"\1", band))))
     objects: dict[str, dict[str, str]] = defaultdict(dict)
     for band in bands:
         for name in folders[band]:

@@ -79,7 +79,7 @@ def read_table(path: Path) -> Table:
         if len(set(table.column_names)) != len(table.column_names):
             raise InputError(f"table {path} has two columns of one name ({', '.join(table.column_names)}); rename one")
         names = table.column(0).cast(pyarrow.string()).to_pylist() if table.num_columns else []
-        texts = [_texts(table, columns, len(names)) for columns in (LABEL_COLUMNS, PART_COLUMNS)]
+        labels, parts = (_texts(table, columns, len(names)) for columns in (LABEL_COLUMNS, PART_COLUMNS))
     except (OSError, pyarrow.ArrowException, UnicodeError, UnusableImage) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"table {path} cannot be read ({reason}); give CSV with a header, or Parquet") from None
@@ -93,7 +93,7 @@ def read_table(path: Path) -> Table:
     for column in columns:
         if column not in LABEL_COLUMNS + PART_COLUMNS and _is_number(table.schema.field(column).type):
             targets[column] = _numbers(path, names, column, table.column(column))
-    return Table(tuple(names), *texts, targets)
+    return Table(tuple(names), labels, parts, targets)
 
 
 def write_table(table: Table, path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import pickletools
 import re
+from typing import Any
 
 import numpy as np
 
@@ -97,7 +98,7 @@ class _Machine:
                 self._numpy(opcode.name, argument)
         raise UnusableImage("pickle has no end")
 
-    def _plain(self, name: str, argument: object) -> bool:
+    def _plain(self, name: str, argument: Any) -> bool:
         """Numbers, strings, tuples and lists; False if the opcode is another."""
         stack = self.stack
         if name in _VALUES:
@@ -108,9 +109,9 @@ class _Machine:
             count = _TUPLES[name]
             if len(stack) < count:
                 raise UnusableImage("damaged pickle: stack is empty")
-            items = tuple(stack[len(stack) - count :])
+            last = tuple(stack[len(stack) - count :])
             del stack[len(stack) - count :]
-            stack.append(items)
+            stack.append(last)
         elif name == "MARK":
             self.outer.append(stack)
             self.stack = []
@@ -128,7 +129,7 @@ class _Machine:
             return name in ("PROTO", "FRAME")
         return True
 
-    def _memo(self, name: str, argument: object) -> bool:
+    def _memo(self, name: str, argument: Any) -> bool:
         """What keeps and repeats objects; False if the opcode is another."""
         if name in ("PUT", "BINPUT", "LONG_BINPUT"):
             self.memo[argument] = self.stack[-1]
@@ -195,7 +196,7 @@ class _Machine:
             raise UnusableImage("pickle makes an array of an own type: refused")
         return PickledArray()
 
-    def _fill(self, array: PickledArray, state: object) -> None:
+    def _fill(self, array: PickledArray, state: Any) -> None:
         _, shape, kind, fortran_order, raw = state
         if not isinstance(shape, tuple) or len(shape) > _MOST_AXES:
             raise UnusableImage("pickled array has no shape")

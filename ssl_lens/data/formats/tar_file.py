@@ -11,7 +11,7 @@ import math
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, Protocol, cast
 
 from ssl_lens.data.formats.sample import Sample, UnusableImage
 from ssl_lens.data.quarantine import Unusable
@@ -25,6 +25,16 @@ _LARGEST_TEXT = 1 << 20
 _LONGEST_LABEL = 200  # characters
 
 Decode = Callable[[BinaryIO, str], Iterator[Sample | Unusable]]
+
+
+class Seekable(Protocol):
+    """What is needed of a file: an open one, or one somewhere else."""
+
+    def tell(self) -> int: ...
+
+    def seek(self, offset: int, /) -> int: ...
+
+    def read(self, count: int, /) -> bytes: ...
 
 
 class Entry(NamedTuple):
@@ -82,11 +92,13 @@ def image_of(entry: Entry, decode: Decode) -> Sample:
     samples = list(islice(decode(io.BytesIO(entry.data), entry.file), 2))
     if len(samples) != 1:
         raise UnusableImage(f"{entry.file} holds {'several' if samples else 'no'} images; needed is one per member")
-    return samples[0]
+    sample = samples[0]
+    assert isinstance(sample, Sample), "members are not tars themselves"
+    return sample
 
 
 def entries(
-    file: BinaryIO, suffixes: Sequence[str], wanted: Callable[[int], bool] = lambda place: True
+    file: Seekable, suffixes: Sequence[str], wanted: Callable[[int], bool] = lambda place: True
 ) -> Iterator[Entry]:
     """The samples of a tar in order, read from front to back; those without an image member do not count.
 
@@ -114,7 +126,7 @@ def entries(
 
 
 def _with_member(
-    group: Entry, member: tarfile.TarInfo, file: BinaryIO, suffixes: Sequence[str], *, read: bool
+    group: Entry, member: tarfile.TarInfo, file: Seekable, suffixes: Sequence[str], *, read: bool
 ) -> Entry:
     name = member.name.lower()
     text = next((suffix for suffix in (".cls", ".json") if name.endswith(suffix)), None)
@@ -135,19 +147,19 @@ def _with_member(
     return group._replace(data=_data(file, member)) if read else group
 
 
-def _members(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
+def _members(file: Seekable) -> Iterator[tarfile.TarInfo]:
     """Headers of all members in order; ends with an error unless the end that a tar writes is there."""
     headers = _Headers(file)
     try:
-        with tarfile.open(fileobj=headers, mode="r:", encoding="utf-8", errors="replace") as tar:
+        with tarfile.open(fileobj=cast(BinaryIO, headers), mode="r:", encoding="utf-8", errors="replace") as tar:
             member = tar.next()
             while member is not None:
                 _check(member, tar.offset)
                 yield member
-                tar.members.clear()  # else they pile up
+                tar.members.clear()  # type: ignore[attr-defined]  # else they pile up
                 headers.seek(tar.offset)
                 member = tar.tarinfo.fromtarfile(tar)  # `next` would take damage for the end
-    except tarfile.EOFHeaderError:
+    except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # not in its stub
         return
     except tarfile.TarError as error:
         if headers.first.startswith(_COMPRESSED):
@@ -162,7 +174,7 @@ def _check(member: tarfile.TarInfo, following: int) -> None:
         raise UnusableImage(f"tar holds a member {member.name!r:.300}; names must be relative and without '..'")
 
 
-def _data(file: BinaryIO, member: tarfile.TarInfo) -> bytes:
+def _data(file: Seekable, member: tarfile.TarInfo) -> bytes:
     file.seek(member.offset_data)
     data = file.read(member.size)
     if len(data) < member.size:
@@ -173,7 +185,7 @@ def _data(file: BinaryIO, member: tarfile.TarInfo) -> bytes:
 class _Headers:
     """What `tarfile` sees of a file: enough for the next header, so that a forged one cannot make it read for ever."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: Seekable) -> None:
         self._file, self._left = file, _MOST_HEADER
         self.first = b""  # what was read first
         self.tell = file.tell

@@ -33,8 +33,9 @@ def read_tiff(file: BinaryIO, size: int) -> Iterator[Sample]:
     as thumbnails and masks, are left out. Extra samples that are transparency are dropped.
     """
     with tifffile.TiffFile(file) as tiff:
-        first = tiff.pages[0]
-        pages = [page for page in tiff.pages if (page.shape, page.dtype) == (first.shape, first.dtype)]
+        first = tiff.pages.first
+        found = (page for page in tiff.pages if isinstance(page, tifffile.TiffPage))
+        pages = [page for page in found if (page.shape, page.dtype) == (first.shape, first.dtype)]
         if first.dtype is None:
             raise UnusableImage("TIFF pixels are of an unknown type")
         check_expansion(math.prod(first.shape) * first.dtype.itemsize * len(pages), size, "TIFF")

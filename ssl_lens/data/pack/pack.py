@@ -108,7 +108,7 @@ def describe_pack(
 
 def image_hash(image: np.ndarray) -> bytes:
     """SHA-256 of an image's pixels."""
-    return hashlib.sha256(np.ascontiguousarray(image)).digest()
+    return hashlib.sha256(np.ascontiguousarray(image).data).digest()
 
 
 def damages(folder: Path) -> Iterator[str]:

@@ -81,7 +81,7 @@ class PackedImages:
             raise IndexError(f"image {index.min()} or {index.max()} of {len(self)}")
         places = (index % max(len(self), 1)) if self._index is None else self._index[index]
         images = np.empty((len(places), *self.shape[1:]), self.dtype)
-        buffer = memoryview(images.reshape(-1).view(np.uint8))
+        buffer = images.reshape(-1).view(np.uint8).data
         if len(places) and (np.diff(places) == 1).all():  # one after the other
             self._fill(buffer, int(places[0]))
             return images

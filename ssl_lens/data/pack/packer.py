@@ -96,13 +96,13 @@ def _fingerprint(found: Found) -> str:
         digest.update(f"\0\0\0{name}".encode())
     for source in found.sources:
         digest.update(f"\0\0{source.name}".encode())
-        for name in source.files:
-            if name is None:
+        for file in source.files:
+            if file is None:
                 digest.update(b"\0")
                 continue
-            digest.update(f"\0{name}".encode())
+            digest.update(f"\0{file}".encode())
             with contextlib.suppress(OSError):  # a file that is not there is left out when it is read
-                status = (found.root / name).stat()
+                status = (found.root / file).stat()
                 digest.update(f" {status.st_size} {status.st_mtime_ns} {status.st_mode}".encode())
     return digest.hexdigest()[:24]
 

@@ -6,14 +6,13 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 
+from ssl_lens.data.folders.layouts import Sizes
 from ssl_lens.data.formats.sample import UnusableImage
 from ssl_lens.errors import InputError
-
-Sizes: TypeAlias = Literal["refuse", "crop", "pad"]
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,9 @@ class Stretch(nn.Module):
     Source: the log stretch is astropy.visualization.LogStretch. Differs: limits of the set, not of the image.
     """
 
+    low: Tensor
+    scale: Tensor
+
     def __init__(self, kind: Kind, low: list[float], scale: list[float]) -> None:
         super().__init__()
         _check(kind)

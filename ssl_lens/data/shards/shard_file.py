@@ -81,16 +81,16 @@ class ShardFile:
             system, path = filesystem(self.url)
             options = {"block_size": self._block, "cache_type": "readahead"} if "://" in self.url else {}
             self._file = system.open(path, "rb", **options)
-        self._go_to_place()
+        self._go_to_place(self._file)
         return _exactly(self._file, count)
 
-    def _go_to_place(self) -> None:
+    def _go_to_place(self, file: BinaryIO) -> None:
         if self._block:
-            self._file.seek(self._place)
+            file.seek(self._place)
             return
-        ahead = self._place - self._file.tell()
+        ahead = self._place - file.tell()
         assert ahead >= 0, "what is not given in parts is read from its front"
-        while ahead > 0 and (skipped := len(self._file.read(min(ahead, _BLOCK)))):
+        while ahead > 0 and (skipped := len(file.read(min(ahead, _BLOCK)))):
             ahead -= skipped
 
     def _close(self) -> None:

@@ -8,11 +8,11 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
-from braceexpand import UnbalancedBracesError, braceexpand
+from braceexpand import UnbalancedBracesError, braceexpand  # type: ignore[attr-defined]
 from tqdm import tqdm
 
 from ssl_lens.data.formats import tar_file
@@ -31,7 +31,8 @@ _COMPRESSED = (".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".tar.zst")
 _MOST_SHARDS = 100_000
 
 
-class Shard(NamedTuple):
+@dataclass(frozen=True)
+class Shard:
     """One tar of a set: its path or URL, its name below the folder of all, and how many images it holds."""
 
     url: str
@@ -121,8 +122,8 @@ def _counts(urls: Sequence[str]) -> list[int]:
     """Images of every shard: from `sizes.json`, else counted."""
     files = {url: _folder(url) + SIZES + url[len(url.partition("?")[0]) :] for url in urls}
     sizes = {file: _sizes(file) for file in dict.fromkeys(files.values())}
-    counts = {url: sizes[files[url]].get(_base(url)) for url in urls}
-    unknown = [url for url, count in counts.items() if count is None]
+    counts = {url: sizes[files[url]][_base(url)] for url in urls if _base(url) in sizes[files[url]]}
+    unknown = [url for url in urls if url not in counts]
     remote = [url for url in unknown if "://" in url]
     if remote:
         raise InputError(

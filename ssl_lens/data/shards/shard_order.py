@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
 from ssl_lens.data.shards.shard_list import Shard
 
 
-class Part(NamedTuple):
+@dataclass(frozen=True)
+class Part:
     """The images of one shard from `start` to `stop`; `index` is that of the image at `start` in the whole set."""
 
     shard: Shard

@@ -114,7 +114,7 @@ class ShardNames(Sequence[str]):
     def __len__(self) -> int:
         return sum(shard.count for shard in self.shards)
 
-    def __getitem__(self, index: int) -> str:
+    def __getitem__(self, index: int) -> str:  # type: ignore[override]  # without slices
         if not 0 <= index < len(self):
             raise IndexError(index)
         offsets = offsets_of(self.shards)

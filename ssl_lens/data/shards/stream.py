@@ -7,7 +7,9 @@ import multiprocessing
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
+from typing import Any
 
 import numpy as np
 import torch
@@ -226,14 +228,17 @@ def _read(parts: list[Part], wanted: np.ndarray) -> Iterator[tuple[int, int, str
     for part in parts:
         shift, stop = begin - part.start, begin + part.stop - part.start
         if wanted[begin:stop].any():
-            for place, entry in read_entries(
-                part.shard, part.start, part.stop, lambda i, shift=shift: wanted[i + shift]
-            ):
+            here = wanted[begin:stop]
+            for place, entry in read_entries(part.shard, part.start, part.stop, partial(_is_wanted, here, part.start)):
                 yield place + shift, part.index + place - part.start, image_name(part.shard, place), entry
         begin = stop
 
 
-def _as_it_is(batch: _MicroBatch | InputError) -> _MicroBatch | InputError:
+def _is_wanted(wanted: np.ndarray, start: int, place: int) -> bool:
+    return bool(wanted[place - start])
+
+
+def _as_it_is(batch: Any) -> Any:
     return batch
 
 
