@@ -55,8 +55,8 @@ def test_the_recipe_chooses_what_is_simulated(tmp_path: Path, monkeypatch: pytes
     own = {"count_per_class": 2, "model": "model_iii", "image_size": None, "pixel_scale_arcsec": None}
     wide = own | {"image_size": 48, "pixel_scale_arcsec": 0.15, "set": {"einstein_radius_arcsec": [1.0, 1.1]}}
     for simulate, side in ((own, 64), (wide, 48)):
-        images = recipe_images.image_set(replace(DEFAULT, {"data.simulate": simulate}))
-        assert images.images.shape == (6, 1, side, side)
+        images = recipe_images.image_source(replace(DEFAULT, {"simulate": simulate}))
+        assert (len(images), images.shape) == (6, (1, side, side))
     tables = sorted(tmp_path.glob("lenses-model_iii-2-per-class-48px-0.15arcsec-*/parameters.csv"))
     with tables[0].open(newline="") as file:
         assert all(1.0 <= float(row["einstein_radius_arcsec"]) <= 1.1 for row in csv.DictReader(file))
@@ -135,7 +135,7 @@ def test_the_preprocessing_has_all_that_the_recipe_says() -> None:
 def test_every_recipe_takes_a_step(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As shipped but for its data (a few simulated or random images), batch and length."""
     monkeypatch.setenv("SSL_LENS_CACHE", str(tmp_path / "cache"))
-    small = ["data.simulate.count_per_class=2", "optim.epochs=1", "optim.warmup_epochs=0", "optim.batch_size=4"]
+    small = ["simulate.count_per_class=2", "optim.epochs=1", "optim.warmup_epochs=0", "optim.batch_size=4"]
     small += [f"run.folder={tmp_path / 'run'}", "run.device=cpu", "optim.accumulate=1", "optim.precision=no"]
     try:
         pretraining = composition.compose(load_recipe(path, small))

@@ -347,7 +347,7 @@ def test_every_step_has_the_views_of_its_own_epoch(tiny_recipe: Callable[..., Re
     seen: dict[int, list[Tensor]] = {}
     for step in range(STEPS):
         (index,), (views,) = pretraining.indices_at(step), tuple(pretraining.views_at(step))
-        raw = pretraining.batches.micro_batches(step)[0][0]
+        raw = pretraining.batches.at(step)[0][0]
         expected = pretraining.multicrop(pretraining.preprocess(raw), index, seed=0, epoch=step // 3)
         assert all(torch.equal(ours, theirs) for ours, theirs in zip(views.all(), expected.all(), strict=True))
         for image, crop in zip(index.tolist(), views.global_crops[0], strict=True):
