@@ -16,7 +16,8 @@ import pretrain
 RECIPE = """
 data: {{path: {images}}}
 views: {{global_size: 16, local_sizes: [8], local_counts: [1]}}
-model: {{name: swin_micro, patch_size: 2, stages: 2, window_size: 4, out_dim: 16, head_hidden_dim: 8}}
+model: {{name: swin_micro, patch_size: 2, stages: 2, window_size: 4}}
+method: {{out_dim: 16, head_hidden_dim: 8}}
 optim: {{epochs: 1, batch_size: 8, warmup_epochs: 0}}
 run: {{folder: {run}, device: cpu}}
 """
@@ -111,8 +112,16 @@ def test_a_wrong_number_of_channels(main: Callable[..., tuple[int, str]], images
     refused(main(images, "data.in_channels=3"), "needed are 3")
 
 
-def test_a_batch_larger_than_the_set(main: Callable[..., tuple[int, str]], images: Path) -> None:
-    refused(main(images, "optim.batch_size=32"), "optim.batch_size=32 exceeds the 16 images")
+def test_a_batch_larger_than_the_set(
+    main: Callable[..., tuple[int, str]], images: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The batch shrinks, saying so; a set that cannot fill one part of a batch is refused."""
+    status, _ = main(images, "optim.batch_size=32")
+    assert status == 0
+    assert "optim.batch_size: 32 -> 16, as there are only 16 images" in caplog.text
+    refused(
+        main(images, "optim.batch_size=32", "optim.accumulate=32", "run.resume=auto"), "16 images are fewer than the 32"
+    )
 
 
 def test_an_image_smaller_than_a_crop(main: Callable[..., tuple[int, str]], images: Path) -> None:

@@ -368,7 +368,7 @@ def test_images_left_out_reach_neither_training_nor_its_probe(
     assert not set(excluded) & set(pretraining.names)
     assert pretraining.reporter.probe.__self__.names == pretraining.names
 
-    for part in ("train", "test"):
+    for part in ("test", "train"):
         for kind in ("kept", "ring"):
             (image_folder / part / kind).mkdir(parents=True)
             for file in sorted((image_folder / kind).iterdir())[: 6 if part == "test" else 12]:
