@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ssl_lens.backbones.backbone import Backbone
-from ssl_lens.backbones.catalog import backbone
+from ssl_lens.backbones import catalog, weights
+from ssl_lens.backbones.backbone import MapBackbone
 from ssl_lens.errors import InputError
 from ssl_lens.losses.center import Centering, SinkhornKnopp
 from ssl_lens.losses.region import RegionLoss
@@ -15,6 +16,7 @@ from ssl_lens.losses.view import ViewLoss
 from ssl_lens.methods.criterion import Criterion
 from ssl_lens.methods.heads import ProjectionHead
 from ssl_lens.methods.network import Network
+from ssl_lens.representation.export import load_backbone
 from ssl_lens.schedules import Schedules
 from ssl_lens.views.colour_jitter import ColourJitter
 from ssl_lens.views.geometry import ImageNetCrops, LensSafe
@@ -29,9 +31,42 @@ logger = logging.getLogger(__name__)
 FEW_REGIONS = 9  # of a local crop's last map; below, matching regions means little
 
 
+def backbone(recipe: Recipe, in_channels: int, image_size: int | None = None) -> MapBackbone:
+    """The recipe's backbone with fresh weights, its stem included.
+
+    Args:
+        image_size: side of the images in pixels, for a network that is built for one; None for that of global crops.
+
+    Raises: InputError if the recipe's model values do not fit together.
+    """
+    model = recipe.model
+    return catalog.build_backbone(
+        model.name,
+        model.options,
+        in_channels=in_channels,
+        image_size=image_size or recipe.views.global_size,
+        stem=model.stem,
+    )
+
+
+def load_starting_weights(backbone: MapBackbone, source: str) -> None:
+    """Loads what `model.weights` names into a backbone: pretrained, the folder of a run or an export, or a file.
+
+    Raises: InputError if there are no such weights, or they are another network's.
+    """
+    if source == "pretrained":
+        weights.load_pretrained(backbone)
+    elif Path(source).is_dir():
+        weights.load_weights(backbone, load_backbone(source).backbone.state_dict(), source)
+    else:
+        weights.load_weights(backbone, weights.read_weights(source), source)
+
+
 def network(recipe: Recipe) -> Network:
-    """Backbone and heads with fresh weights, for a recipe whose `auto` values are resolved."""
+    """Backbone and heads with the weights that training begins with, for a recipe whose `auto` values are resolved."""
     trunk = backbone(recipe, recipe.data.in_channels)
+    if recipe.model.weights is not None:
+        load_starting_weights(trunk, recipe.model.weights)
     region_head = _head(recipe, trunk.embed_dim) if recipe.loss.region_weight > 0 else None
     return Network(trunk, _head(recipe, trunk.embed_dim), region_head)
 
@@ -109,7 +144,7 @@ def schedules(recipe: Recipe, steps_per_epoch: int) -> Schedules:
     )
 
 
-def check_sizes(recipe: Recipe, backbone: Backbone, height: int, width: int) -> list[str]:
+def check_sizes(recipe: Recipe, backbone: MapBackbone, height: int, width: int) -> list[str]:
     """Refuses crops that the image or the network cannot give; returns a line for each that is of doubtful use.
 
     Args:

@@ -14,7 +14,10 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 
+from ssl_lens.backbones import catalog
+from ssl_lens.backbones.options import field_names
 from ssl_lens.backbones.section import Model
+from ssl_lens.backbones.steerable.stem import StemOptions
 from ssl_lens.data.section import Data
 from ssl_lens.engine.section import Optim
 from ssl_lens.errors import InputError
@@ -208,4 +211,8 @@ def _is_section(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
-VALID_KEYS = tuple(_keys(Recipe))
+VALID_KEYS = (
+    *_keys(Recipe),
+    *(f"model.{option}" for option in catalog.all_option_names()),
+    *(f"model.stem.{option}" for option in field_names(StemOptions)),
+)
