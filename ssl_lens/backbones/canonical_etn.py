@@ -55,8 +55,8 @@ class CanonicalETNOptions(Options):
     Attributes:
         width: channels of the ResNet's first stage.
         depths: basic blocks of each of its stages.
-        strides: of its stages, see `ResNetOptions`.
-        stem_stride: of its stem, see `ResNetOptions`.
+        strides: 2 for each of its stages that halves the map, 1 for one that keeps it; None: all but the first halve.
+        stem_stride: 1 or 2 for a stem of a 3x3 convolution, 4 for one of 7x7 with stride 2 and a max pooling.
         pose_width: channels of the pose predictor.
         angles: rows of the log-polar picture, a multiple of 4; as many radii as make its cells square.
 

@@ -84,7 +84,7 @@ def chosen_options(name: str, values: Mapping[str, Any], *, others: Iterable[str
 
     Args:
         values: by the name of the option.
-        others: names that are no options but may have been meant by one that is unknown.
+        others: names that are not options but may have been meant by an unknown one.
 
     Raises: InputError, one line, for an unknown network or option, or a value that cannot be.
     """

@@ -24,7 +24,7 @@ from ssl_lens.backbones.options import Count, Counts, Family, Rate, Ratio
 class ConvEmbed(nn.Module):
     """A strided convolution and a channel norm: [B, C, H, W] to [B, dim, ceil(H / stride), ceil(W / stride)].
 
-    Sizes that are no multiple of the stride are padded with zeros at the bottom and right.
+    Sizes that are not a multiple of the stride are padded with zeros at the bottom and right.
     """
 
     def __init__(self, in_channels: int, dim: int, kernel_size: int, stride: int) -> None:
@@ -151,7 +151,7 @@ class CvT(MapBackbone):
 
     Source: Wu et al. 2021 and microsoft/CvT: QuickGELU, attention scaled by the whole width, a class token in the last
     stage only, drop path in the last stage only. `from_published` renames the authors' weights. Differs: an image side
-    that is no multiple of 4 px is padded with zeros (the authors' stem drops up to 2 px of it).
+    that is not a multiple of 4 px is padded with zeros (the authors' stem drops up to 2 px of it).
     """
 
     options_type = CvTOptions

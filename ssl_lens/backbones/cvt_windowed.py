@@ -132,7 +132,8 @@ class CvTWindowedOptions(StagedOptions):
         window_size: largest side of a window, pixels of the map.
         mlp_ratio: hidden over outer width of the MLPs.
         drop_path: drop rate of the last block's residual paths, rising linearly from 0.
-        padding: "clamp" or "reference", see `CvTWindowed`.
+        padding: "clamp" for windows no larger than the map and evenly wide; "reference" for the authors': maps padded
+            to whole windows, and the padding attended to.
         stages: keep the first few; None for all.
 
     Raises: InputError as `StagedOptions`, or if a stage's width is not a multiple of its heads.
@@ -167,8 +168,8 @@ class CvTWindowed(MapBackbone):
             the reference for image sides that are multiples of 4 px.
 
     Source: EsViT (Li et al. 2021), cvt_v4 without relative positions: QuickGELU, attention scaled by the whole width,
-    drop path linear over all blocks. Differs: "clamp" is ours; an image side that is no multiple of 4 px is padded with
-    zeros (the reference's stem drops up to 2 px of it).
+    drop path linear over all blocks. Differs: "clamp" is ours; an image side that is not a multiple of the first stride is
+    padded with zeros (the reference's stem drops up to 2 px of it).
     """
 
     options_type = CvTWindowedOptions

@@ -75,7 +75,7 @@ class Options:
         Args:
             values: new values by the name of their field; lists stand for tuples, as in JSON and YAML.
             owner: what has these options, for an error.
-            others: names that are no fields but may have been meant by one that is unknown.
+            others: names that are not fields but may have been meant by an unknown one.
 
         Raises: InputError for a name that is not a field, or a value that cannot be.
         """
@@ -158,12 +158,12 @@ def _described(kind: Any) -> str:
     if origin is Annotated:
         return ", ".join((_described(arguments[0]), *map(str, arguments[1:])))
     if origin in (Union, types.UnionType):
-        return " or ".join(_described(alternative) for alternative in arguments)
+        return ", or ".join(_described(alternative) for alternative in arguments)
     if origin is Literal:
         return " or ".join(filter(None, (", ".join(map(repr, arguments[:-1])), repr(arguments[-1]))))
     if origin is tuple:
-        many = arguments[-1] is Ellipsis
-        return f"a list of {'values' if many else len(arguments)}, each {_described(arguments[0])}"
+        length = "" if arguments[-1] is Ellipsis else f" of {len(arguments)}"
+        return f"a list{length}, each value {_described(arguments[0])}"
     return {int: "an integer", float: "a number", bool: "true or false", str: "a word", type(None): "null"}[kind]
 
 

@@ -140,9 +140,10 @@ class SwinOptions(Options):
         window_size: side of a window, tokens; the largest one with "clamp".
         mlp_ratio: hidden over outer width of the MLPs.
         drop_path: drop rate of the last block's residual paths, rising linearly from 0.
-        padding: "clamp" or "reference", see `Swin`.
+        padding: "clamp" for windows no larger than the map and evenly wide; "reference" for the authors': maps padded
+            to whole windows, and the padding attended to.
         reference_size: side of the images that a "reference" network was made for, px; its windows and shifts are fixed
-            by it. None: 224.
+            by it. None for 224.
         stages: keep the first few, 2 or more; None for all.
 
     Raises: InputError if depths, num_heads, embed_dim and stages do not fit together, or as `Options`.

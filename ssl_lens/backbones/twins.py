@@ -41,8 +41,8 @@ class WindowAttention(GroupAttention):
 class SubsampledAttention(nn.Module):
     """Attention of every token to a map that a strided convolution has shrunk; parameters are named as timm's.
 
-    A map that is no multiple of `reduction` is padded with zeros, so that every key sums up a token or more; timm drops
-    what is left over.
+    A map that is not a multiple of `reduction` is padded with zeros, so that every key sums up a token or more; timm
+    drops what is left over.
     """
 
     def __init__(self, dim: int, num_heads: int, reduction: int) -> None:

@@ -1,17 +1,18 @@
-"""What every network of the recipe's list promises, each one as published, by its name."""
+"""What every network of the catalogue promises, each one as published, by its name."""
 
 import copy
 import io
 from functools import lru_cache
-from typing import Any, get_args
+from typing import Any
 
 import onnxruntime  # noqa: F401  `onnx_difference` measures nothing without it
 import pytest
 import torch
+from costs import cost
 
 from ssl_lens.backbones import catalog
-from ssl_lens.backbones.backbone import Backbone
-from ssl_lens.backbones.section import NetworkName
+from ssl_lens.backbones.backbone import MapBackbone
+from ssl_lens.backbones.steerable.stem import StemOptions
 from ssl_lens.data.pixels.preprocess import Preprocess
 from ssl_lens.errors import InputError
 from ssl_lens.losses.center import Centering
@@ -22,34 +23,29 @@ from ssl_lens.methods.heads import ProjectionHead
 from ssl_lens.methods.network import Network
 from ssl_lens.methods.student_teacher import make_teacher, update_teacher
 from ssl_lens.optim import adamw
-from ssl_lens.recipe.recipe import Recipe, replace
 from ssl_lens.representation.export import FrozenBackbone, onnx_difference, write_onnx
 
-NAMES = get_args(NetworkName)
-SMALL = (
-    "eqcvt",
-    "eqcvt_invariant",
-    "steerable_cnn_c4",
-    "harmonic_net",
-    "canonical_etn",
-    "cvt_small_lens",
-    "swin_micro",
-)
-SLOW_UNLESS_SMALL = [pytest.param(name, marks=() if name in SMALL else pytest.mark.slow) for name in NAMES]
-LARGE = ("swin_small", "swin_base", "beit_base", "steerable_cnn_d8")
-SLOW_IF_LARGE = [pytest.param(name, marks=pytest.mark.slow if name in LARGE else ()) for name in NAMES]
-ONE_SIZE = ("beit_base",)
+NAMES = catalog.names()
+SLOW_UNLESS_SMALL = [pytest.param(name, marks=() if cost(name).small else pytest.mark.slow) for name in NAMES]
+SLOW_IF_LARGE = [pytest.param(name, marks=pytest.mark.slow if cost(name).large else ()) for name in NAMES]
 SIZE, LOCAL_SIZE = 64, 32  # px
 
 
-def build(name: str, in_channels: int = 1, **values: Any) -> Backbone:
+def build(name: str, in_channels: int = 1, image_size: int = SIZE, **options: Any) -> MapBackbone:
     torch.manual_seed(0)
-    values = {f"model.{key}": value for key, value in values.items()}
-    return catalog.backbone(replace(Recipe(), {"model.name": name, **values}), in_channels)
+    return catalog.build_backbone(name, options, in_channels=in_channels, image_size=image_size)
+
+
+def takes(backbone: MapBackbone, size: int) -> bool:
+    try:
+        backbone.map_size(size, size)
+    except InputError:
+        return False
+    return True
 
 
 @lru_cache(maxsize=1)  # tests of one network follow one another
-def settled(name: str) -> Backbone:
+def settled(name: str) -> MapBackbone:
     """In evaluation mode, with batch-norm statistics that are not the initial ones."""
     backbone = build(name, image_size=SIZE)
     with torch.no_grad():
@@ -96,7 +92,7 @@ def test_published_number_of_parameters(name: str) -> None:
     [
         ("swin_micro", {"patch_size": 2, "window_size": 5, "stages": 2}, {"patch_size": 2, "window_size": 5}),
         ("swin_tiny", {"padding": "reference", "drop_path": 0.3}, {"padding": "reference", "drop_path": 0.3}),
-        ("resnet_micro", {"stages": 2, "stem_stride": 1}, {"depths": [1, 1], "stem_stride": 1}),
+        ("resnet_micro", {"stages": 2, "stem_stride": 1}, {"stages": 2, "stem_stride": 1}),
         ("cvt_windowed", {"window_size": 4}, {"window_size": 4, "padding": "clamp"}),
         ("eqcvt", {"group": "D4"}, {"group": "D4"}),
         ("eqcvt_invariant", {"group": "D4"}, {"group": "D4"}),
@@ -110,22 +106,24 @@ def test_options_reach_the_network(name: str, values: dict[str, Any], config: di
 
 
 def test_a_stemmed_backbone_is_rebuilt_folded_and_begun_afresh_unfolded() -> None:
-    stem = {"group": "D4", "fields": 3, "downsample": 2, "pooling": "mean"}
-    backbone = build("swin_micro", patch_size=2, stem=stem).fold().eval()
+    stem = StemOptions("D4", fields=3, downsample=2, pooling="mean")
+    unfolded = catalog.build_backbone("swin_micro", {"patch_size": 2}, in_channels=1, image_size=SIZE, stem=stem)
+    backbone = unfolded.fold().eval()
     config = catalog.backbone_config(backbone)
     again = catalog.backbone_from_config(config).eval()
     again.load_state_dict(backbone.state_dict())
     assert torch.equal(backbone(images(2)).view, again(images(2)).view)
     fresh = catalog.backbone_from_config(catalog.unfolded(config))
     assert fresh.config()["stem"] == {**backbone.config()["stem"], "folded": False}
+    assert catalog.backbone_config(fresh) == catalog.backbone_config(unfolded)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", SLOW_IF_LARGE)
 def test_features_and_stages_agree(name: str) -> None:
     backbone = settled(name)
-    for size in (SIZE,) if name in ONE_SIZE else (SIZE, LOCAL_SIZE):
-        view, regions = backbone(images(3, size))
+    for size in (size for size in (SIZE, LOCAL_SIZE) if takes(backbone, size)):
+        view, regions, _ = backbone(images(3, size))
         maps = backbone.stages(images(3, size))
         height, width = backbone.map_size(size, size)
         assert view.shape == (3, backbone.embed_dim)
@@ -169,7 +167,7 @@ def test_a_step_of_dino_and_esvit_trains_student_and_teacher(name: str) -> None:
     teacher = make_teacher(student)
     criterion = Criterion(ViewLoss(Centering(16)), RegionLoss(Centering(16)))
     crops = [images(8).view(2, 4, 1, SIZE, SIZE)]
-    if name not in ONE_SIZE:
+    if takes(backbone, LOCAL_SIZE):
         crops.append(images(4, LOCAL_SIZE).view(1, 4, 1, LOCAL_SIZE, LOCAL_SIZE))
     before = {key: value.clone() for key, value in student.named_parameters()}
     with torch.no_grad():
@@ -203,8 +201,9 @@ def test_bfloat16_autocast_stays_close_to_float32(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["cvt_13", "vit_small", "swin_tiny"])
 def test_a_steerable_stem_fits_in_front(name: str) -> None:
-    backbone = build(name, image_size=SIZE, stem={"group": "D4", "fields": 3, "depth": 1, "downsample": 2})
-    view, regions = backbone.eval()(images(1))
+    stem = StemOptions("D4", fields=3, depth=1, downsample=2)
+    backbone = catalog.build_backbone(name, {}, in_channels=1, image_size=SIZE, stem=stem)
+    view, regions, _ = backbone.eval()(images(1))
     assert view.shape == (1, backbone.embed_dim)
     assert regions.shape[1] == torch.Size(backbone.map_size(SIZE, SIZE)).numel()
 
@@ -227,7 +226,7 @@ def test_compiled_as_is(name: str) -> None:
     expected = backbone(images(2))
     torch._dynamo.reset()
     features = torch.compile(backbone, backend="inductor")(images(2))
-    for compiled, plain in zip(features, expected, strict=True):
+    for compiled, plain in zip(features[:2], expected[:2], strict=True):
         assert (compiled - plain).abs().max() <= 1e-4 * plain.abs().max()
 
 

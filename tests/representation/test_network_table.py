@@ -36,12 +36,12 @@ def test_a_row_is_a_line_of_a_markdown_table(steerable, monkeypatch):
     monkeypatch.setattr(
         "ssl_lens.representation.network_table.measure", lambda name: steerable._replace(difference=None)
     )
-    header, rule, row = table(["steerable_cnn_c4"])
+    header, rule, row, *options = table(["steerable_cnn_c4"])
     assert header.count("|") == rule.count("|") == row.count("|")
     assert [cell.strip() for cell in row.split("|")][1:3] == ["steerable_cnn_c4", "85,250"]
     assert row.split("|")[-2].strip() == "yes"
 
 
 def test_an_unknown_network_is_refused():
-    with pytest.raises(InputError, match="model.name='eqcvtt' is unknown; the nearest are eqcvt"):
+    with pytest.raises(InputError, match="name='eqcvtt' is unknown; the nearest are eqcvt"):
         next(table(["swin_tiny", "eqcvtt"]))

@@ -5,18 +5,21 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-import e2cnn.kernels.utils
 import numpy as np
 import torch
 import torch.nn.functional as F
-from e2cnn import gspaces
-from e2cnn import nn as e2nn
-from e2cnn.kernels import irreps_basis
-from e2cnn.nn import init as e2cnn_init
 from torch import Tensor, nn
 
 from ssl_lens.backbones.steerable.groups import Foldable, group_order
 from ssl_lens.errors import InputError
+
+with warnings.catch_warnings():  # its sources hold invalid escape sequences, reported whenever they are compiled
+    warnings.simplefilter("ignore")
+    import e2cnn.kernels.utils
+    from e2cnn import gspaces
+    from e2cnn import nn as e2nn
+    from e2cnn.kernels import irreps_basis
+    from e2cnn.nn import init as e2cnn_init
 
 
 class _NumPyOne:
