@@ -168,8 +168,8 @@ class CvTWindowed(MapBackbone):
             the reference for image sides that are multiples of 4 px.
 
     Source: EsViT (Li et al. 2021), cvt_v4 without relative positions: QuickGELU, attention scaled by the whole width,
-    drop path linear over all blocks. Differs: "clamp" is ours; an image side that is not a multiple of the first stride is
-    padded with zeros (the reference's stem drops up to 2 px of it).
+    drop path linear over all blocks. Differs: "clamp" is ours; an image side that is not a multiple of the first stride
+    is padded with zeros (the reference's stem drops up to 2 px of it).
     """
 
     options_type = CvTWindowedOptions

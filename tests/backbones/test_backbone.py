@@ -8,9 +8,10 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from torch import nn
 
 from ssl_lens.backbones import catalog
-from ssl_lens.backbones.backbone import MapBackbone
+from ssl_lens.backbones.backbone import Encoder, Features, MapBackbone
 from ssl_lens.backbones.beit import BEiT, BEiTOptions
 from ssl_lens.backbones.canonical_etn import CanonicalETN, CanonicalETNOptions
 from ssl_lens.backbones.crossformer import CrossFormer, CrossFormerOptions
@@ -70,6 +71,36 @@ BACKBONES = {
 }
 ONE_SIZE = (BEiT,)  # refuses all but 20 px
 OWN_VIEW = (BEiT, CvT, RegionViT, ViT)  # a class token, regional tokens, or a norm of the mean
+
+
+class PointCloud(Encoder):
+    """An encoder without maps: a handful of latent points, wherever the light is."""
+
+    def __init__(self, in_channels: int, points: int, embed_dim: int) -> None:
+        super().__init__(in_channels, embed_dim)
+        self.weigh = nn.Conv2d(in_channels, points, 1)
+        self.describe = nn.Linear(2 + in_channels, embed_dim)
+
+    def forward(self, images: torch.Tensor) -> Features:
+        height, width = images.shape[2:]
+        weights = self.weigh(images).flatten(2).softmax(dim=2)
+        y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+        positions = weights @ torch.stack([x, y], dim=-1).flatten(0, 1).float()
+        regions = self.describe(torch.cat([positions, weights @ images.flatten(2).mT], dim=2))
+        return Features(regions.mean(dim=1), regions, positions)
+
+
+def test_an_encoder_needs_no_maps():
+    encoder = PointCloud(2, points=5, embed_dim=8)
+    view, regions, positions = encoder(images())
+    assert (view.shape, regions.shape, positions.shape) == ((3, 8), (3, 5, 8), (3, 5, 2))
+    assert 0 <= positions.min() <= positions.max() <= 19
+    assert encoder.head(4)(view).shape == (3, 4)
+    assert not isinstance(encoder, MapBackbone)
+    with pytest.raises(TypeError, match="abstract"):
+        Encoder(2, 8)
+    with pytest.raises(TypeError, match="abstract"):
+        MapBackbone(2, 8, 4)
 
 
 @pytest.fixture(params=BACKBONES)

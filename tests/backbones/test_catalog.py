@@ -2,7 +2,10 @@
 
 import copy
 import io
+import sys
+import types
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import onnxruntime  # noqa: F401  `onnx_difference` measures nothing without it
@@ -12,6 +15,7 @@ from costs import cost
 
 from ssl_lens.backbones import catalog
 from ssl_lens.backbones.backbone import MapBackbone
+from ssl_lens.backbones.section import Model
 from ssl_lens.backbones.steerable.stem import StemOptions
 from ssl_lens.data.pixels.preprocess import Preprocess
 from ssl_lens.errors import InputError
@@ -24,6 +28,7 @@ from ssl_lens.methods.network import Network
 from ssl_lens.methods.student_teacher import make_teacher, update_teacher
 from ssl_lens.optim import adamw
 from ssl_lens.representation.export import FrozenBackbone, onnx_difference, write_onnx
+from ssl_lens.representation.network_table import option_lines
 
 NAMES = catalog.names()
 SLOW_UNLESS_SMALL = [pytest.param(name, marks=() if cost(name).small else pytest.mark.slow) for name in NAMES]
@@ -228,6 +233,84 @@ def test_compiled_as_is(name: str) -> None:
     features = torch.compile(backbone, backend="inductor")(images(2))
     for compiled, plain in zip(features[:2], expected[:2], strict=True):
         assert (compiled - plain).abs().max() <= 1e-4 * plain.abs().max()
+
+
+def test_every_family_has_its_line_and_every_name_one_meaning() -> None:
+    folder = Path(catalog.__file__).parent
+    families = [path.stem for path in folder.glob("*.py") if "\nFAMILY = " in path.read_text(encoding="utf-8")]
+    assert sorted(families) == sorted(catalog.FAMILIES)
+    assert len(set(NAMES)) == len(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_option_is_documented(name: str) -> None:
+    documented = "\n".join(option_lines([name]))
+    assert all(f"- `{option}` (" in documented for option in catalog.option_names(name))
+
+
+def test_a_family_is_one_file_and_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Named in the catalogue, it can be built, described, chosen in a recipe and documented."""
+    source = """
+from dataclasses import dataclass
+from torch import nn
+from ssl_lens.backbones.backbone import MapBackbone
+from ssl_lens.backbones.options import Count, Family, Options
+
+@dataclass(frozen=True)
+class PatchesOptions(Options):
+    \"\"\"Options of patches.
+
+    Attributes:
+        embed_dim: width of a patch.
+    \"\"\"
+
+    embed_dim: Count = 4
+
+class Patches(MapBackbone):
+    options_type = PatchesOptions
+
+    def __init__(self, in_channels, options=PatchesOptions()):
+        super().__init__(in_channels, options.embed_dim, 8)
+        self.options = options
+        self.project = nn.Conv2d(in_channels, options.embed_dim, 8, 8)
+
+    def stages(self, images):
+        return [self.project(images)]
+
+FAMILY = Family(Patches, {"patches_tiny": PatchesOptions(), "patches_wide": PatchesOptions(64)})
+"""
+    module = types.ModuleType("ssl_lens.backbones.patches")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    exec(source, module.__dict__)
+    monkeypatch.setattr(catalog, "FAMILIES", (*catalog.FAMILIES, "patches"))
+    assert catalog.names()[-2:] == ("patches_tiny", "patches_wide")
+    model = Model.model_validate({"name": "patches_wide", "embed_dim": 16})
+    backbone = catalog.build_backbone(model.name, model.options, in_channels=1, image_size=SIZE)
+    assert backbone(images(2)).regions.shape == (2, 64, 16)
+    config = catalog.backbone_config(backbone)
+    assert config == {"architecture": "patches", "in_channels": 1, "embed_dim": 16}
+    assert catalog.backbone_from_config(config).embed_dim == 16
+    assert list(option_lines(["patches_wide"]))[-1] == "- `embed_dim` (64): width of a patch."
+
+
+@pytest.mark.parametrize("name", ["cvt_windowed", "cvt_13", "cvt_small_lens"])
+@torch.no_grad()
+def test_a_cvt_keeps_enough_regions_of_small_images(name: str) -> None:
+    """8x8 of a global crop of 64 px, 4x4 of a local one of 32 px, as a region loss wants them."""
+    whole = catalog.published_options(name).config()
+    stages = min(3, len(whole["strides"]))
+    backbone = build(name, stages=stages, strides=[2] * len(whole["strides"])).eval()
+    assert min(backbone.map_size(SIZE, SIZE)) >= 8
+    assert min(backbone.map_size(LOCAL_SIZE, LOCAL_SIZE)) >= 4
+    for size in (SIZE, LOCAL_SIZE):
+        assert backbone.stages(images(1, size))[-1].shape[2:] == backbone.map_size(size, size)
+
+
+def test_an_image_size_is_the_images_even_behind_a_stem() -> None:
+    stem = StemOptions("C4", fields=2, depth=1, downsample=2)
+    for options in ({}, {"image_size": SIZE}):
+        built = catalog.build_backbone("beit_base", {**options, "depth": 1}, in_channels=1, image_size=SIZE, stem=stem)
+        assert built.map_size(SIZE, SIZE) == (2, 2)
 
 
 def test_an_unknown_architecture_is_refused() -> None:

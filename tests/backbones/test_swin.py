@@ -30,9 +30,8 @@ def test_it_equals_timm_where_nothing_is_padded(padding):
         num_classes=0,
         norm_layer=LayerNorm,
     )
-    ours = Swin(3, SwinOptions(8, depths=(2, 2), num_heads=(2, 4), padding=padding))
-    if padding == "reference":  # its last stage of two sees 28 tokens at 224 px and shifts, unlike timm's at 56 px
-        ours.layers[1].shift = 0
+    built_for = 56 if padding == "reference" else None  # 7 tokens in its last stage, which shifts none
+    ours = Swin(3, SwinOptions(8, depths=(2, 2), num_heads=(2, 4), padding=padding, reference_size=built_for))
     ours.load_state_dict(theirs.state_dict(), strict=True)
     images = torch.randn(2, 3, 56, 56, dtype=torch.float64)
     expected = theirs.double().eval()(images)
@@ -153,6 +152,14 @@ def test_clamped_windows_are_evenly_wide_and_shift_only_where_there_are_several(
 def test_reference_windows_are_those_of_224_px(window_size, windows, shifts):
     network = Swin(1, SwinOptions(2, num_heads=(1, 1, 1, 1), window_size=window_size, padding="reference"))
     assert [stage.window_and_shift(1) for stage in network.layers] == list(zip(windows, shifts, strict=True))
+
+
+def test_reference_windows_are_those_of_the_size_it_was_built_for():
+    """At 128 px its maps have 32, 16, 8 and 4 tokens: the last is one window of 4, which shifts none."""
+    options = SwinOptions(2, num_heads=(1, 1, 1, 1), padding="reference", reference_size=128)
+    network = Swin(1, options)
+    assert [stage.window_and_shift(1) for stage in network.layers] == [(7, 3), (7, 3), (7, 3), (4, 0)]
+    assert network.layers[-1].blocks[0].attn.relative_position_bias_table.shape == (49, 1)
 
 
 def test_drop_path_rises_linearly_over_all_blocks():

@@ -68,7 +68,7 @@ def test_yaml_written_is_read_back_equal(file: Path) -> None:
         ("loss={view_weight: 0, region_weight: 0}", "loss: view_weight and region_weight are both 0"),
         (
             "model.stem_stride=2",
-            "model: stem_stride is not an option of swin_tiny, which has embed_dim, depths, num_heads",
+            "model: stem_stride is not an option of swin_tiny, which has embed_dim, depths",
         ),
         ('data.path=""', "data.path"),
         ("optim.lr", "override 'optim.lr' is not key=value"),
