@@ -23,7 +23,7 @@ class Attention(timm_beit.Attention):
     def forward(self, x: Tensor, shared_rel_pos_bias: Tensor | None = None) -> Tensor:
         """Tokens [B, N, C] to the same shape."""
         assert shared_rel_pos_bias is None, "every block has its own bias"
-        bias = torch.cat((self.q_bias, self.k_bias, self.v_bias))
+        bias = torch.cat((self.q_bias, self.k_bias, self.v_bias))  # type: ignore[arg-type]  # there are biases
         qkv = F.linear(x, self.qkv.weight, bias).unflatten(2, (3, self.num_heads, -1))
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
         return self.proj(attend(query, key, value, self._get_rel_pos_bias()))
@@ -99,7 +99,7 @@ class BEiT(MapBackbone):
                 mlp_ratio=options.mlp_ratio,
                 drop_path=rate,
                 init_values=options.layer_scale,
-                norm_layer=LayerNorm,
+                norm_layer=LayerNorm,  # type: ignore[arg-type]  # a partial of one
             )
             block.attn = Attention(options.embed_dim, options.num_heads, qkv_bias=True, window_size=self.grid)
             self.blocks.append(block)
@@ -143,7 +143,7 @@ class BEiT(MapBackbone):
         self.apply(initialize_linear)
         trunc_normal_(self.cls_token, std=0.02)
         for i, block in enumerate(self.blocks):  # deeper blocks add less at first
-            for layer in (block.attn.proj, block.mlp.fc2):
+            for layer in (block.get_submodule("attn.proj"), block.get_submodule("mlp.fc2")):
                 layer.weight /= (2.0 * (i + 1)) ** 0.5
 
 

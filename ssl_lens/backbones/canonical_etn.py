@@ -103,6 +103,8 @@ class CanonicalETN(MapBackbone):
 
     options_type = CanonicalETNOptions
     options: CanonicalETNOptions
+    directions: Tensor
+    polar: Tensor
 
     def __init__(self, in_channels: int, options: CanonicalETNOptions = CanonicalETNOptions()) -> None:
         """Builds the network with random weights."""
@@ -121,7 +123,8 @@ class CanonicalETN(MapBackbone):
         self.register_buffer("polar", polar, persistent=False)
 
     def map_size(self, height: int, width: int) -> tuple[int, int]:
-        return super().map_size(*[min(height, width)] * 2)
+        side = min(height, width)
+        return super().map_size(side, side)
 
     def direction(self, images: Tensor) -> Tensor:
         """Cosine and sine [B, 2] of the image's orientation, an angle from x (columns) to y (rows)."""
@@ -172,7 +175,8 @@ def _polar_conv(x: Tensor, weight: Tensor, dilation: int, stride: int) -> Tensor
     x = F.pad(x, (weight.shape[3] // 2, weight.shape[3] // 2))
     rows = weight.transpose(1, 2).flatten(1, 2)  # [out, taps in angle * C, taps in radius]
     shifted = (x[..., j : j + radii : stride] for j in range(weight.shape[3]))
-    return sum(torch.einsum("ok,bkar->boar", rows[..., j], part) for j, part in enumerate(shifted))
+    products = [torch.einsum("ok,bkar->boar", rows[..., j], part) for j, part in enumerate(shifted)]
+    return sum(products[1:], start=products[0])
 
 
 def _unit(vector: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from ssl_lens.backbones.options import Count, Counts, Family, Rate, Ratio
 class Windows(NamedTuple):
     """How a map is cut into windows; all (vertical, horizontal)."""
 
-    count: tuple[int, int]
+    count: tuple[int, int]  # type: ignore[assignment]  # rather than tuple's method
     size: tuple[int, int]
 
     @classmethod

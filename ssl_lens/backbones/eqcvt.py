@@ -47,6 +47,7 @@ class EqCvT(SteerableBackbone):
 
     options_type = EqCvTOptions
     options: EqCvTOptions
+    blur: Tensor
 
     def __init__(self, in_channels: int, options: EqCvTOptions = EqCvTOptions(), *, folded: bool = False) -> None:
         """Builds the network with random weights; see `SteerableBackbone` for `folded`."""

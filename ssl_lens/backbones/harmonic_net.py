@@ -32,6 +32,8 @@ class HarmonicConv2d(nn.Module):
     norm, so that a profile has the scale of an ordinary filter; ports of their code drop sin(beta) for m = 0.
     """
 
+    harmonics: Tensor
+
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: int, rings: int, real_input: bool, phases: bool
     ) -> None:

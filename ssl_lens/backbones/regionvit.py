@@ -72,7 +72,7 @@ class RegionStage(nn.Module):
         self, dim: int, num_heads: int, window_size: int, mlp_ratio: float, drop_path: Sequence[float], downsample: bool
     ) -> None:
         super().__init__()
-        self.downsample = nn.Identity()
+        self.downsample: nn.Module = nn.Identity()
         if downsample:
             convolution = nn.Conv2d(dim // 2, dim, 3, stride=2, padding=1, groups=dim // 2)
             self.downsample = nn.Sequential(MapNorm(dim // 2), nn.GELU(), convolution)
@@ -81,7 +81,7 @@ class RegionStage(nn.Module):
     def forward(self, regions: Tensor, local: Tensor, window: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Regional map [B, C, r, s] and local map [B, C, h, w], halved if this stage does so."""
         regions, local = self.downsample(regions), self.downsample(local)
-        count, (height, width) = tuple(regions.shape[2:]), local.shape[2:]
+        count, (height, width) = (regions.shape[2], regions.shape[3]), local.shape[2:]
         size = (height if count[0] == 1 else window[0], width if count[1] == 1 else window[1])
         groups = Groups(size, count)
         mask = groups.padding_mask(height, width, like=local)

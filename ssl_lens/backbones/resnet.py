@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -68,7 +69,7 @@ class ResNet(MapBackbone):
         """Builds the network with random weights."""
         width, stem_stride = options.width, options.stem_stride
         depths = options.depths[: options.stages]
-        strides = (options.strides or (1, *[2] * (len(depths) - 1)))[: options.stages]
+        strides: Sequence[int] = (options.strides or [1] + [2] * (len(depths) - 1))[: options.stages]
         kind = Bottleneck if options.block == "bottleneck" else BasicBlock
         widths = [width * 2**stage for stage in range(len(depths))]
         super().__init__(in_channels, widths[-1] * kind.expansion, stem_stride * math.prod(strides))

@@ -36,6 +36,8 @@ class WindowGrid(NamedTuple):
 class WindowAttention(timm_swin.WindowAttention):
     """timm's window attention, for any window up to the size its bias table was built for."""
 
+    relative_position_index: Tensor
+
     def position_bias(self, window: tuple[int, int]) -> Tensor:
         """Relative position bias [heads, N, N] of a window of N = height * width tokens."""
         rows, columns = self.window_size
@@ -44,7 +46,9 @@ class WindowAttention(timm_swin.WindowAttention):
         bias = self.relative_position_bias_table[index.reshape(-1)]
         return bias.view(height * width, height * width, self.num_heads).permute(2, 0, 1)
 
-    def forward(self, x: Tensor, window: tuple[int, int], mask: Tensor | None) -> Tensor:
+    def forward(  # type: ignore[override]  # the window may differ from call to call
+        self, x: Tensor, window: tuple[int, int], mask: Tensor | None
+    ) -> Tensor:
         """Attention within each window: tokens [B * nW, N, C], additive mask [nW, 1, N, N] or None."""
         query, key, value = self.qkv(x).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         bias = self.position_bias(window)[None]
@@ -100,9 +104,11 @@ class SwinStage(nn.Module):
         """`reference_side` is the map's side at the size a "reference" network was made for; None: clamped windows."""
         super().__init__()
         self.clamp = reference_side is None
-        self.window_size = window_size if self.clamp else min(window_size, reference_side)
-        self.shift = 0 if not self.clamp and reference_side <= window_size else self.window_size // 2
-        self.downsample = timm_swin.PatchMerging(dim // 2, dim, norm_layer=LayerNorm) if downsample else nn.Identity()
+        self.window_size = window_size if reference_side is None else min(window_size, reference_side)
+        self.shift = 0 if reference_side is not None and reference_side <= window_size else self.window_size // 2
+        self.downsample: nn.Module = nn.Identity()
+        if downsample:
+            self.downsample = timm_swin.PatchMerging(dim // 2, dim, norm_layer=LayerNorm)  # type: ignore[arg-type]
         self.blocks = nn.ModuleList(SwinBlock(dim, num_heads, self.window_size, mlp_ratio, rate) for rate in drop_path)
 
     def window_and_shift(self, side: int) -> tuple[int, int]:

@@ -160,8 +160,8 @@ def _size_arguments(network: str, in_channels: int, options: TimmOptions) -> dic
 
 def _create(
     network: str, in_channels: int, options: TimmOptions, size_arguments: Mapping[str, Any], pretrained: bool = False
-) -> nn.Module:
-    kept = {} if options.stages is None else {"out_indices": tuple(range(options.stages))}
+) -> Any:
+    kept: dict[str, Any] = {} if options.stages is None else {"out_indices": tuple(range(options.stages))}
     return timm.create_model(
         network, pretrained=pretrained, features_only=True, in_chans=in_channels, **size_arguments, **kept
     )

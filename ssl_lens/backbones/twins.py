@@ -30,7 +30,7 @@ class WindowAttention(GroupAttention):
         super().__init__(dim, num_heads)
         self.window_size = window_size
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]  # it makes its own bias
         """Map [B, h, w, C] to the same shape."""
         height, width = x.shape[1:3]
         windows = Groups.even(height, width, self.window_size)
@@ -154,7 +154,7 @@ class TwinsSVT(MapBackbone):
         x = images
         for patch_embed, blocks, position in zip(self.patch_embeds, self.blocks, self.pos_block, strict=True):
             x = patch_embed(x)
-            for i, block in enumerate(blocks):
+            for i, block in enumerate(blocks.children()):
                 x = block(x)
                 if i == 0:
                     x = position(x.flatten(1, 2), x.shape[1:3]).unflatten(1, x.shape[1:3])
@@ -169,7 +169,8 @@ def _initialize(module: nn.Module) -> None:
     if isinstance(module, nn.Conv2d):
         fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
         nn.init.normal_(module.weight, std=(2.0 / fan_out) ** 0.5)
-        nn.init.zeros_(module.bias)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
 
 
 VARIANTS = {"twins_svt": TwinsOptions()}

@@ -253,5 +253,5 @@ def onnx_difference(path: Path, images: Tensor, expected: Features) -> float | N
 
 def _difference(features: Features, expected: Features) -> float:
     """Largest difference, relative to the largest feature, of the two kinds of feature."""
-    pairs = zip(features, expected, strict=True)
+    pairs = zip(features[:2], expected[:2], strict=True)
     return torch.stack([(ours - theirs).abs().max() / theirs.abs().max() for ours, theirs in pairs]).max().item()

@@ -143,7 +143,8 @@ def _gflops(name: str, size: int) -> float | None:
 def _turned(network: MapBackbone) -> tuple[float, float]:
     still, by_90, by_45 = (network(blobs(SIZES[0], angle)).view.double() for angle in (0.0, 90.0, 45.0))
     between = nn.functional.pdist(still).mean()
-    return tuple(float((turned - still).norm(dim=1).mean() / between) for turned in (by_90, by_45))
+    change_90, change_45 = (float((turned - still).norm(dim=1).mean() / between) for turned in (by_90, by_45))
+    return change_90, change_45
 
 
 def _exported(network: MapBackbone) -> tuple[bool, float | None]:

@@ -65,6 +65,9 @@ class SteerableConv2d(Foldable):
     filter, which e2cnn cannot sample, combines the group's permutations; its output's variance is its input's.
     """
 
+    basis: Tensor
+    bias: nn.Parameter | None
+
     def __init__(
         self,
         group: str,
@@ -127,6 +130,9 @@ class SteerableConv2d(Foldable):
 class SteerableLayer(Foldable):
     """Steerable convolution with one batch norm per field (statistics over the group as well)."""
 
+    conv: SteerableConv2d
+    norm: nn.BatchNorm3d
+
     def __init__(self, conv: SteerableConv2d) -> None:
         super().__init__()
         assert conv.bias is None, "the norm has the offset"
@@ -138,6 +144,8 @@ class SteerableLayer(Foldable):
 
     @torch.no_grad()
     def folded(self) -> dict[str, Tensor]:
+        assert self.norm.running_var is not None
+        assert self.norm.running_mean is not None
         scale = self.norm.weight * torch.rsqrt(self.norm.running_var + self.norm.eps)
         bias = self.norm.bias - self.norm.running_mean * scale
         order = self.conv.order

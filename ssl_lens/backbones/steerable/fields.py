@@ -136,6 +136,9 @@ class AntialiasedDownsample(nn.Module):
     Source: Zhang 2019 (anti-aliased pooling). Differs: taps by the parity of the map.
     """
 
+    even_taps: Tensor
+    odd_taps: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("even_taps", torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8, persistent=False)
