@@ -117,3 +117,20 @@ def test_every_recipe_takes_a_step(path: Path, tmp_path: Path, monkeypatch: pyte
     after = list(pretraining.student.parameters())
     assert all(parameter.isfinite().all() for parameter in after)
     assert any(not torch.equal(b, a) for b, a in zip(before, after, strict=True))
+
+
+def test_training_begins_with_the_weights_that_are_named(tmp_path: Path) -> None:
+    """From a file, the heads staying as the seed has them; of another network they are refused."""
+    values = {"model.name": "resnet_micro", "model.out_dim": 8, "model.head_hidden_dim": 8, "data.in_channels": 1}
+    recipe = replace(Recipe(), values)
+    torch.manual_seed(5)
+    theirs = compose.backbone(recipe, 1).state_dict()
+    torch.save(theirs, tmp_path / "theirs.pth")
+    torch.manual_seed(0)
+    fresh = compose.network(recipe)
+    torch.manual_seed(0)
+    started = compose.network(replace(recipe, {"model.weights": str(tmp_path / "theirs.pth")}))
+    assert all(torch.equal(value, theirs[key]) for key, value in started.backbone.state_dict().items())
+    assert all(map(torch.equal, started.view_head.parameters(), fresh.view_head.parameters()))
+    with pytest.raises(InputError, match="theirs.pth holds the weights of another network"):
+        compose.network(replace(recipe, {"model.weights": str(tmp_path / "theirs.pth"), "model.width": 16}))

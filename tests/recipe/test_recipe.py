@@ -36,7 +36,8 @@ def test_overrides_are_yaml_and_win(file: Path) -> None:
 
 
 def test_yaml_written_is_read_back_equal(file: Path) -> None:
-    recipe = load_recipe(file, ["model.stem={group: C8}", "data.center_crop=128"])
+    recipe = load_recipe(file, ["model.stem={group: C8}", "model.depths=[2, 2, 4, 2]", "data.center_crop=128"])
+    assert recipe.model.options == {"depths": (2, 2, 4, 2)}
     file.write_text(recipe.to_yaml())
     assert load_recipe(file) == recipe
 
