@@ -2,17 +2,15 @@
 
 import re
 from pathlib import Path
-from typing import get_args
 
 import documents
 import pytest
 import torch
 
 from ssl_lens.backbones import catalog
-from ssl_lens.backbones.section import NetworkName
 from ssl_lens.cli import main as cli
 from ssl_lens.evaluation.arguments import finetune_parser, frozen_parser
-from ssl_lens.recipe.recipe import VALID_KEYS, load_recipe, recipe_of_network
+from ssl_lens.recipe.recipe import VALID_KEYS, load_recipe
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -35,10 +33,10 @@ def test_every_file_exists() -> None:
 
 def test_the_table_of_networks_has_them_all_with_their_parameters() -> None:
     rows = re.findall(r"^\| (\w+) +\| ([\d,]+) +\|", README, flags=re.MULTILINE)
-    assert [name for name, _ in rows] == list(get_args(NetworkName))
+    assert [name for name, _ in rows] == list(catalog.names())
     counts = {name: int(count.replace(",", "")) for name, count in rows}
     for name in ("eqcvt", "eqcvt_invariant", "steerable_cnn_c4", "harmonic_net", "canonical_etn", "resnet18"):
-        backbone = catalog.backbone(recipe_of_network(name), 1)
+        backbone = catalog.build_backbone(name, {}, in_channels=1, image_size=64)
         modules = torch.nn.ModuleList([backbone, backbone.head(2)])
         assert sum(parameter.numel() for parameter in modules.parameters()) == counts[name]
 

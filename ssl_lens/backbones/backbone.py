@@ -3,42 +3,76 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple, Self
 
 from torch import Tensor, nn
 
+from ssl_lens.backbones.options import Options
 from ssl_lens.errors import InputError
 
 
 class Features(NamedTuple):
     """What every backbone returns.
 
-    Shapes: view [B, D], regions [B, N, D] in row-major order of the last map (N = height * width).
+    Attributes:
+        view: [B, D].
+        regions: [B, N, D]; those of a map in row-major order, N = height * width.
+        positions: where the regions lie, (x, y) in px of the image, [N, 2] or [B, N, 2]; None for the pixels of a map,
+            whose places follow from their order.
     """
 
     view: Tensor
     regions: Tensor
+    positions: Tensor | None = None
 
 
-class Backbone(nn.Module, ABC):
-    """Turns images into features, at every size its architecture accepts.
+class Encoder(nn.Module, ABC):
+    """Turns images into features: one vector of the whole view and one for each of its regions.
 
-    A subclass gives `stages` and keeps its constructor's arguments in `_config`; `forward` follows from the last map,
-    whose pixels are the regions and whose mean is the view. A network with a class token overrides it: the token is the
-    view. One that does not take every size overrides `map_size` and `accepted_sizes`.
+    Regions need not be the pixels of a map: an encoder to a cloud of latent points says where they lie with
+    `Features.positions`.
 
     Attributes:
         in_channels: channels C of the images.
-        embed_dim: width D of the features, the number of channels of the last map.
-        reduction: distance of two pixels of the last map, px of the image.
+        embed_dim: width D of the features.
     """
 
-    _config: dict[str, Any]
-
-    def __init__(self, in_channels: int, embed_dim: int, reduction: int) -> None:
+    def __init__(self, in_channels: int, embed_dim: int) -> None:
         super().__init__()
         self.in_channels = in_channels
         self.embed_dim = embed_dim
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> Features:
+        """Features of images [B, C, H, W].
+
+        Raises: InputError if the channels or the size are not what the encoder takes.
+        """
+
+    def head(self, num_outputs: int) -> nn.Module:
+        """What the architecture's authors put on top, with fresh weights: view features [B, D] to [B, num_outputs]."""
+        return nn.Linear(self.embed_dim, num_outputs)
+
+
+class MapBackbone(Encoder):
+    """An encoder whose regions are the pixels of a map, the last of several.
+
+    A subclass names the class of its options, keeps those it was built from in `options`, and gives `stages`; `forward`
+    follows from the last map, whose pixels are the regions and whose mean is the view. A network with a class token
+    overrides it: the token is the view. One that does not take every size overrides `map_size` and `accepted_sizes`.
+
+    Attributes:
+        embed_dim: also the number of channels of the last map.
+        reduction: distance of two pixels of the last map, px of the image.
+        options: what the network was built from.
+    """
+
+    options_type: ClassVar[type[Options]]
+    options: Options
+
+    def __init__(self, in_channels: int, embed_dim: int, reduction: int) -> None:
+        super().__init__(in_channels, embed_dim)
         self.reduction = reduction
 
     @abstractmethod
@@ -60,22 +94,31 @@ class Backbone(nn.Module, ABC):
         return "any"
 
     def config(self) -> dict[str, Any]:
-        """The constructor's arguments, ready for JSON: `type(self)(**self.config())` is the same architecture."""
-        return dict(self._config)
+        """Channels and options, ready for JSON; `from_config` builds the same architecture of it."""
+        return {"in_channels": self.in_channels, **self.options.config()}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """The architecture that `config` describes, with fresh weights.
+
+        Raises: InputError if an option is unknown or cannot be.
+        """
+        in_channels, options = taken(config, "in_channels")
+        return cls(in_channels, cls.options_type.from_config(options))  # type: ignore[arg-type, call-arg]
+
+    @classmethod
+    def from_published(cls, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The authors' (or timm's) state dict with the names that this class gives its parameters; no classifier.
+
+        What it does not know keeps its name, so that a strict load tells another network by its keys.
+        """
+        return {key: value for key, value in state.items() if key not in CLASSIFIERS}
 
     def forward(self, images: Tensor) -> Features:
-        """Features of images [B, C, H, W].
-
-        Raises: InputError if the channels or the size are not what the backbone takes.
-        """
         regions = self.stages(images)[-1].flatten(2).transpose(1, 2)
         return Features(view=regions.mean(dim=1), regions=regions)
 
-    def head(self, num_outputs: int) -> nn.Module:
-        """What the architecture's authors put on top, with fresh weights: view features [B, D] to [B, num_outputs]."""
-        return nn.Linear(self.embed_dim, num_outputs)
-
-    def fold(self) -> Backbone:
+    def fold(self) -> MapBackbone:
         """The same network for inference in plain torch modules; itself where there is nothing to fold."""
         return self
 
@@ -87,3 +130,16 @@ class Backbone(nn.Module, ABC):
                 "change the images or build the backbone with that many in_channels"
             )
         self.map_size(images.shape[2], images.shape[3])
+
+
+CLASSIFIERS = frozenset(  # parameters of classifiers that state dicts come with
+    f"{module}.{kind}" for module in ("head", "head.fc", "head.l", "fc", "classifier") for kind in ("weight", "bias")
+)
+
+
+def taken(config: Mapping[str, Any], key: str) -> tuple[Any, dict[str, Any]]:
+    """The value of a key, and all others."""
+    return config[key], {name: value for name, value in config.items() if name != key}
+
+
+Backbone = MapBackbone

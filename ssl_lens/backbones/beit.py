@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -10,9 +10,10 @@ from timm.layers import PatchEmbed, trunc_normal_
 from timm.models import beit as timm_beit
 from torch import Tensor, nn
 
-from ssl_lens.backbones.backbone import Backbone, Features
+from ssl_lens.backbones.backbone import Features, MapBackbone
 from ssl_lens.backbones.layers.attention import attend
-from ssl_lens.backbones.vit import LayerNorm, check_patches, initialize_linear, stage_tokens, tokens_to_map
+from ssl_lens.backbones.layers.tokens import LayerNorm, check_patches, initialize_linear, stage_tokens, tokens_to_map
+from ssl_lens.backbones.options import Count, Family, Options, Rate, Ratio
 from ssl_lens.errors import InputError
 
 
@@ -22,13 +23,53 @@ class Attention(timm_beit.Attention):
     def forward(self, x: Tensor, shared_rel_pos_bias: Tensor | None = None) -> Tensor:
         """Tokens [B, N, C] to the same shape."""
         assert shared_rel_pos_bias is None, "every block has its own bias"
-        bias = torch.cat((self.q_bias, self.k_bias, self.v_bias))
+        bias = torch.cat((self.q_bias, self.k_bias, self.v_bias))  # type: ignore[arg-type]  # there are biases
         qkv = F.linear(x, self.qkv.weight, bias).unflatten(2, (3, self.num_heads, -1))
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
         return self.proj(attend(query, key, value, self._get_rel_pos_bias()))
 
 
-class BEiT(Backbone):
+@dataclass(frozen=True)
+class BEiTOptions(Options):
+    """Options of a BEiT; the defaults are BEiT-B/16.
+
+    Attributes:
+        embed_dim: width of the tokens.
+        depth: number of blocks.
+        num_heads: attention heads of each block.
+        patch_size: side of a patch, px.
+        image_size: side of the images, or (height, width), px: the only size the network takes.
+        mlp_ratio: hidden over outer width of the MLPs.
+        layer_scale: first value of the learned factors on the residual paths.
+        drop_path: drop rate of the last block's residual paths, rising linearly from 0.
+
+    Raises: InputError if image_size is not a multiple of patch_size, or embed_dim not of num_heads, or as `Options`.
+    """
+
+    embed_dim: Count = 768
+    depth: Count = 12
+    num_heads: Count = 12
+    patch_size: Count = 16
+    image_size: Count | tuple[Count, Count] = 224
+    mlp_ratio: Ratio = 4.0
+    layer_scale: float = 0.1
+    drop_path: Rate = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_patches("BEiT", *self.size, self.patch_size)
+        if self.embed_dim % self.num_heads:
+            raise InputError(
+                f"embed_dim={self.embed_dim} is not a multiple of num_heads={self.num_heads}; change either"
+            )
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the images in pixels."""
+        return (self.image_size, self.image_size) if isinstance(self.image_size, int) else self.image_size
+
+
+class BEiT(MapBackbone):
     """BEiT: a transformer whose attention adds a learned bias per offset in the grid, and layer scale.
 
     The view is the LayerNorm of the patch tokens' mean, as the authors classify; the regions are the patch tokens after
@@ -38,66 +79,31 @@ class BEiT(Backbone):
     Source: Bao et al. 2022; the defaults are BEiT-B/16 as fine-tuned, in timm's form. Differs: any one image size.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        embed_dim: int = 768,
-        depth: int = 12,
-        num_heads: int = 12,
-        patch_size: int = 16,
-        image_size: int | Sequence[int] = 224,
-        mlp_ratio: float = 4.0,
-        layer_scale: float = 0.1,
-        drop_path: float = 0.1,
-    ) -> None:
-        """Builds the network with random weights.
+    options_type = BEiTOptions
+    options: BEiTOptions
 
-        Args:
-            in_channels: channels of the images.
-            embed_dim: width of the tokens.
-            depth: number of blocks.
-            num_heads: attention heads of each block.
-            patch_size: side of a patch, px.
-            image_size: side of the images, or (height, width), px: the only size the network takes.
-            mlp_ratio: hidden over outer width of the MLPs.
-            layer_scale: first value of the learned factors on the residual paths.
-            drop_path: drop rate of the last block's residual paths, rising linearly from 0.
-
-        Raises: InputError if image_size is not a multiple of patch_size, or embed_dim not of num_heads.
-        """
-        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
-        check_patches("BEiT", height, width, patch_size)
-        if embed_dim % num_heads:
-            raise InputError(f"embed_dim={embed_dim} is not a multiple of num_heads={num_heads}; change either")
-        super().__init__(in_channels, embed_dim, patch_size)
-        self._config = {
-            "in_channels": in_channels,
-            "embed_dim": embed_dim,
-            "depth": depth,
-            "num_heads": num_heads,
-            "patch_size": patch_size,
-            "image_size": image_size if isinstance(image_size, int) else list(image_size),
-            "mlp_ratio": mlp_ratio,
-            "layer_scale": layer_scale,
-            "drop_path": drop_path,
-        }
-        self.image_size = height, width
-        self.grid = height // patch_size, width // patch_size
-        self.patch_embed = PatchEmbed(None, patch_size, in_channels, embed_dim, strict_img_size=False)
-        self.cls_token = nn.Parameter(torch.empty(1, 1, embed_dim))
+    def __init__(self, in_channels: int, options: BEiTOptions = BEiTOptions()) -> None:
+        """Builds the network with random weights."""
+        super().__init__(in_channels, options.embed_dim, options.patch_size)
+        self.options = options
+        self.image_size = options.size
+        height, width = options.size
+        self.grid = height // options.patch_size, width // options.patch_size
+        self.patch_embed = PatchEmbed(None, options.patch_size, in_channels, options.embed_dim, strict_img_size=False)
+        self.cls_token = nn.Parameter(torch.empty(1, 1, options.embed_dim))
         self.blocks = nn.ModuleList()
-        for rate in torch.linspace(0, drop_path, depth, device="cpu").tolist():
+        for rate in torch.linspace(0, options.drop_path, options.depth, device="cpu").tolist():
             block = timm_beit.Block(
-                embed_dim,
-                num_heads,
-                mlp_ratio=mlp_ratio,
+                options.embed_dim,
+                options.num_heads,
+                mlp_ratio=options.mlp_ratio,
                 drop_path=rate,
-                init_values=layer_scale,
-                norm_layer=LayerNorm,
+                init_values=options.layer_scale,
+                norm_layer=LayerNorm,  # type: ignore[arg-type]  # a partial of one
             )
-            block.attn = Attention(embed_dim, num_heads, qkv_bias=True, window_size=self.grid)
+            block.attn = Attention(options.embed_dim, options.num_heads, qkv_bias=True, window_size=self.grid)
             self.blocks.append(block)
-        self.fc_norm = LayerNorm(embed_dim)
+        self.fc_norm = LayerNorm(options.embed_dim)
         self._initialize()
 
     @property
@@ -108,7 +114,7 @@ class BEiT(Backbone):
         if (height, width) != self.image_size:
             raise InputError(
                 f"image size {height}x{width} px is refused: this BEiT was built for {self.image_size[0]}x"
-                f"{self.image_size[1]} px and takes no other size; build it for yours with model.image_size"
+                f"{self.image_size[1]} px and takes no other size; build it for yours with image_size"
             )
         return self.grid
 
@@ -137,5 +143,9 @@ class BEiT(Backbone):
         self.apply(initialize_linear)
         trunc_normal_(self.cls_token, std=0.02)
         for i, block in enumerate(self.blocks):  # deeper blocks add less at first
-            for layer in (block.attn.proj, block.mlp.fc2):
+            for layer in (block.get_submodule("attn.proj"), block.get_submodule("mlp.fc2")):
                 layer.weight /= (2.0 * (i + 1)) ** 0.5
+
+
+VARIANTS = {"beit_base": BEiTOptions()}
+FAMILY = Family(BEiT, VARIANTS)

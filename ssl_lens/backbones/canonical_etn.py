@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_lens.backbones.backbone import Backbone
-from ssl_lens.backbones.resnet import ResNet
+from ssl_lens.backbones.backbone import MapBackbone
+from ssl_lens.backbones.options import Count, Counts, Family, Options
+from ssl_lens.backbones.resnet import ResNet, ResNetOptions
 from ssl_lens.errors import InputError
 
 INNER_RADIUS = 0.1  # of the disc; log-polar coordinates have to end somewhere
@@ -47,7 +48,40 @@ class PosePredictor(nn.Module):
         return _polar_conv(x, self.conv_angle.weight[..., None], dilation=4, stride=1)[:, 0, :, 0]
 
 
-class CanonicalETN(Backbone):
+@dataclass(frozen=True)
+class CanonicalETNOptions(Options):
+    """Options of an equivariant transformer network.
+
+    Attributes:
+        width: channels of the ResNet's first stage.
+        depths: basic blocks of each of its stages.
+        strides: 2 for each of its stages that halves the map, 1 for one that keeps it; None: all but the first halve.
+        stem_stride: 1 or 2 for a stem of a 3x3 convolution, 4 for one of 7x7 with stride 2 and a max pooling.
+        pose_width: channels of the pose predictor.
+        angles: rows of the log-polar picture, a multiple of 4; as many radii as make its cells square.
+
+    Raises: InputError if angles is not a multiple of 4, or as `ResNetOptions`.
+    """
+
+    width: Count = 32
+    depths: Counts = (1, 1, 1, 1)
+    strides: tuple[Literal[1, 2], ...] | None = None
+    stem_stride: Literal[1, 2, 4] = 2
+    pose_width: Count = 32
+    angles: Count = 64
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.angles % 4:
+            raise InputError(f"angles={self.angles} of the CanonicalETN is not a multiple of 4; use 64, for instance")
+        self.resnet()
+
+    def resnet(self) -> ResNetOptions:
+        """The options of the ResNet behind."""
+        return ResNetOptions(width=self.width, depths=self.depths, strides=self.strides, stem_stride=self.stem_stride)
+
+
+class CanonicalETN(MapBackbone):
     """Equivariant transformer network for rotations: a pose from log-polar coordinates, then a ResNet.
 
     An image's log-polar picture shifts cyclically as the image turns, and so do the `PosePredictor`'s logits; the
@@ -67,43 +101,18 @@ class CanonicalETN(Backbone):
     bilinear sampler with second derivatives; as in `PosePredictor`.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        width: int = 32,
-        depths: Sequence[int] = (1, 1, 1, 1),
-        strides: Sequence[Literal[1, 2]] | None = None,
-        stem_stride: Literal[1, 2, 4] = 2,
-        pose_width: int = 32,
-        angles: int = 64,
-    ) -> None:
-        """Builds the network with random weights.
+    options_type = CanonicalETNOptions
+    options: CanonicalETNOptions
+    directions: Tensor
+    polar: Tensor
 
-        Args:
-            in_channels: channels of the images.
-            width: channels of the ResNet's first stage.
-            depths: basic blocks of each of its stages.
-            strides: of its stages, see `ResNet`.
-            stem_stride: of its stem, see `ResNet`.
-            pose_width: channels of the pose predictor.
-            angles: rows of the log-polar picture, a multiple of 4; as many radii as make its cells square.
-
-        Raises: InputError if angles is not a multiple of 4, or as `ResNet`.
-        """
-        if angles < 4 or angles % 4:
-            raise InputError(f"angles={angles} of the CanonicalETN is not a multiple of 4; use 64, for instance")
-        resnet = ResNet(in_channels, width=width, depths=depths, strides=strides, stem_stride=stem_stride)
+    def __init__(self, in_channels: int, options: CanonicalETNOptions = CanonicalETNOptions()) -> None:
+        """Builds the network with random weights."""
+        angles = options.angles
+        resnet = ResNet(in_channels, options.resnet())
         super().__init__(in_channels, resnet.embed_dim, resnet.reduction)
-        self._config = {
-            "in_channels": in_channels,
-            "width": width,
-            "depths": list(depths),
-            "strides": None if strides is None else list(strides),
-            "stem_stride": stem_stride,
-            "pose_width": pose_width,
-            "angles": angles,
-        }
-        self.pose = PosePredictor(in_channels, pose_width)
+        self.options = options
+        self.pose = PosePredictor(in_channels, options.pose_width)
         self.resnet = resnet
         angle = torch.arange(angles, dtype=torch.float64) * (2 * math.pi / angles)
         radii = math.ceil(-math.log(INNER_RADIUS) / (2 * math.pi / angles)) + 1
@@ -114,7 +123,8 @@ class CanonicalETN(Backbone):
         self.register_buffer("polar", polar, persistent=False)
 
     def map_size(self, height: int, width: int) -> tuple[int, int]:
-        return super().map_size(*[min(height, width)] * 2)
+        side = min(height, width)
+        return super().map_size(side, side)
 
     def direction(self, images: Tensor) -> Tensor:
         """Cosine and sine [B, 2] of the image's orientation, an angle from x (columns) to y (rows)."""
@@ -165,7 +175,8 @@ def _polar_conv(x: Tensor, weight: Tensor, dilation: int, stride: int) -> Tensor
     x = F.pad(x, (weight.shape[3] // 2, weight.shape[3] // 2))
     rows = weight.transpose(1, 2).flatten(1, 2)  # [out, taps in angle * C, taps in radius]
     shifted = (x[..., j : j + radii : stride] for j in range(weight.shape[3]))
-    return sum(torch.einsum("ok,bkar->boar", rows[..., j], part) for j, part in enumerate(shifted))
+    products = [torch.einsum("ok,bkar->boar", rows[..., j], part) for j, part in enumerate(shifted)]
+    return sum(products[1:], start=products[0])
 
 
 def _unit(vector: Tensor) -> Tensor:
@@ -199,3 +210,7 @@ def _sample(images: Tensor, points: Tensor) -> Tensor:
     upper = torch.lerp(at(top, left), at(top, right), right_part.expand(-1, images.shape[1], -1))
     lower = torch.lerp(at(bottom, left), at(bottom, right), right_part.expand(-1, images.shape[1], -1))
     return torch.lerp(upper, lower, lower_part.expand(-1, images.shape[1], -1))
+
+
+VARIANTS = {"canonical_etn": CanonicalETNOptions()}
+FAMILY = Family(CanonicalETN, VARIANTS)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from timm.layers import DropPath, Mlp
 from torch import Tensor, nn
 
-from ssl_lens.backbones.backbone import Backbone
+from ssl_lens.backbones.backbone import MapBackbone
 from ssl_lens.backbones.layers.stages import doubling_dims, drop_rates
 from ssl_lens.backbones.layers.token_groups import GroupAttention, Groups
-from ssl_lens.backbones.vit import initialize_linear
+from ssl_lens.backbones.layers.tokens import initialize_linear
+from ssl_lens.backbones.options import Count, Counts, Family, Options, Rate, Ratio
 from ssl_lens.errors import InputError
 
 PATCH_KERNELS = (4, 8, 16, 32)  # px; the smallest is the stride too
@@ -122,7 +124,36 @@ class CrossFormerStage(nn.Module):
         return x
 
 
-class CrossFormer(Backbone):
+@dataclass(frozen=True)
+class CrossFormerOptions(Options):
+    """Options of a CrossFormer; the defaults are CrossFormer-T.
+
+    Attributes:
+        embed_dim: channels of the first stage (the network's `embed_dim` is the last one's); a multiple of 16.
+        depths: blocks of each stage.
+        num_heads: attention heads of each stage.
+        group_size: largest side of a group, tokens.
+        mlp_ratio: hidden over outer width of the MLPs.
+        drop_path: drop rate of the last block's residual paths, rising linearly from 0.
+
+    Raises: InputError if depths, num_heads and embed_dim do not fit together, or as `Options`.
+    """
+
+    embed_dim: Count = 64
+    depths: Counts = (1, 1, 8, 6)
+    num_heads: Counts = (2, 4, 8, 16)
+    group_size: Count = 7
+    mlp_ratio: Ratio = 4.0
+    drop_path: Rate = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.embed_dim % POSITION_WIDTH:
+            raise InputError(f"embed_dim={self.embed_dim} of the CrossFormer is not possible; use a multiple of 16")
+        doubling_dims(self.embed_dim, self.depths, self.num_heads)
+
+
+class CrossFormer(MapBackbone):
     """CrossFormer: attention within groups of neighbours and of distant tokens in turn, maps that halve by stage.
 
     The regions are the tokens of the last stage after the final LayerNorm, the view is their mean. Along each axis a
@@ -136,49 +167,20 @@ class CrossFormer(Backbone):
     out of the attention.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        embed_dim: int = 64,
-        depths: Sequence[int] = (1, 1, 8, 6),
-        num_heads: Sequence[int] = (2, 4, 8, 16),
-        group_size: int = 7,
-        mlp_ratio: float = 4.0,
-        drop_path: float = 0.1,
-    ) -> None:
-        """Builds the network with random weights; the defaults are CrossFormer-T.
+    options_type = CrossFormerOptions
+    options: CrossFormerOptions
 
-        CrossFormer-S has embed_dim=96, depths=(2, 2, 6, 2), num_heads=(3, 6, 12, 24), drop_path=0.2.
-
-        Args:
-            in_channels: channels of the images.
-            embed_dim: channels of the first stage (`self.embed_dim` is the last one's); a multiple of 16.
-            depths: blocks of each stage.
-            num_heads: attention heads of each stage.
-            group_size: largest side of a group, tokens.
-            mlp_ratio: hidden over outer width of the MLPs.
-            drop_path: drop rate of the last block's residual paths, rising linearly from 0.
-
-        Raises: InputError if depths, num_heads and embed_dim do not fit together.
-        """
-        if embed_dim % POSITION_WIDTH:
-            raise InputError(f"embed_dim={embed_dim} of the CrossFormer is not possible; use a multiple of 16")
+    def __init__(self, in_channels: int, options: CrossFormerOptions = CrossFormerOptions()) -> None:
+        """Builds the network with random weights."""
+        embed_dim, depths, num_heads = options.embed_dim, options.depths, options.num_heads
         dims = doubling_dims(embed_dim, depths, num_heads)
         super().__init__(in_channels, dims[-1], min(PATCH_KERNELS) * 2 ** (len(depths) - 1))
-        self._config = {
-            "in_channels": in_channels,
-            "embed_dim": embed_dim,
-            "depths": list(depths),
-            "num_heads": list(num_heads),
-            "group_size": group_size,
-            "mlp_ratio": mlp_ratio,
-            "drop_path": drop_path,
-        }
+        self.options = options
         self.patch_embed = CrossScaleEmbedding(in_channels, embed_dim, PATCH_KERNELS)
         self.patch_norm = nn.LayerNorm(embed_dim)
-        rates = drop_rates(drop_path, depths)
+        rates = drop_rates(options.drop_path, depths)
         self.layers = nn.ModuleList(
-            CrossFormerStage(dims[i], num_heads[i], group_size, mlp_ratio, rates[i], downsample=i > 0)
+            CrossFormerStage(dims[i], num_heads[i], options.group_size, options.mlp_ratio, rates[i], downsample=i > 0)
             for i in range(len(depths))
         )
         self.norm = nn.LayerNorm(self.embed_dim)
@@ -193,3 +195,10 @@ class CrossFormer(Backbone):
             maps.append(x)
         maps[-1] = self.norm(x)
         return [stage_map.permute(0, 3, 1, 2) for stage_map in maps]
+
+
+VARIANTS = {
+    "crossformer_tiny": CrossFormerOptions(),
+    "crossformer_small": CrossFormerOptions(embed_dim=96, depths=(2, 2, 6, 2), num_heads=(3, 6, 12, 24), drop_path=0.2),
+}
+FAMILY = Family(CrossFormer, VARIANTS)

@@ -6,23 +6,25 @@ import math
 import re
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from timm.layers import DropPath, Mlp, QuickGELU, trunc_normal_
 from torch import Tensor, nn
 
-from ssl_lens.backbones.backbone import Backbone, Features
-from ssl_lens.backbones.cvt_lens import ChannelNorm, stage_arguments
+from ssl_lens.backbones.backbone import Features, MapBackbone
+from ssl_lens.backbones.cvt_lens import ChannelNorm, StagedOptions
 from ssl_lens.backbones.layers.attention import attend
 from ssl_lens.backbones.layers.stages import check_heads
-from ssl_lens.backbones.vit import initialize_linear
+from ssl_lens.backbones.layers.tokens import initialize_linear
+from ssl_lens.backbones.options import Count, Counts, Family, Rate, Ratio
 
 
 class ConvEmbed(nn.Module):
     """A strided convolution and a channel norm: [B, C, H, W] to [B, dim, ceil(H / stride), ceil(W / stride)].
 
-    Sizes that are no multiple of the stride are padded with zeros at the bottom and right.
+    Sizes that are not a multiple of the stride are padded with zeros at the bottom and right.
     """
 
     def __init__(self, in_channels: int, dim: int, kernel_size: int, stride: int) -> None:
@@ -111,52 +113,66 @@ class TokenStage(nn.Module):
         return x, size
 
 
-class CvT(Backbone):
+@dataclass(frozen=True)
+class CvTOptions(StagedOptions):
+    """Options of a CvT; the defaults are CvT-13, and CvT-21 has depths (1, 4, 16).
+
+    Attributes:
+        dims: width of each stage; the last one is the network's `embed_dim`.
+        kernel_sizes: odd side of each stage's first convolution, px of its input.
+        strides: reduction of each stage; the first is that of the images.
+        num_heads: attention heads of each stage.
+        depths: blocks of each stage.
+        mlp_ratio: hidden over outer width of the MLPs.
+        drop_path: drop rate of the last block's residual paths, rising linearly from 0 over the last stage.
+        stages: keep the first few; the last that is kept has the class token. None for all.
+
+    Raises: InputError as `StagedOptions`, or if a stage's width is not a multiple of its heads.
+    """
+
+    dims: Counts = (64, 192, 384)
+    kernel_sizes: Counts = (7, 3, 3)
+    strides: Counts = (4, 2, 2)
+    num_heads: Counts = (1, 3, 6)
+    depths: Counts = (1, 2, 10)
+    mlp_ratio: Ratio = 4.0
+    drop_path: Rate = 0.1
+    stages: Count | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_heads(self.dims, self.num_heads)
+
+
+class CvT(MapBackbone):
     """Convolutional vision transformer; the defaults are CvT-13, and CvT-21 has depths (1, 4, 16).
 
     The view is the class token after the final LayerNorm, the regions are the other tokens of the last stage after it.
 
     Source: Wu et al. 2021 and microsoft/CvT: QuickGELU, attention scaled by the whole width, a class token in the last
     stage only, drop path in the last stage only. `from_published` renames the authors' weights. Differs: an image side
-    that is no multiple of 4 px is padded with zeros (the authors' stem drops up to 2 px of it).
+    that is not a multiple of 4 px is padded with zeros (the authors' stem drops up to 2 px of it).
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        dims: Sequence[int] = (64, 192, 384),
-        kernel_sizes: Sequence[int] = (7, 3, 3),
-        strides: Sequence[int] = (4, 2, 2),
-        num_heads: Sequence[int] = (1, 3, 6),
-        depths: Sequence[int] = (1, 2, 10),
-        mlp_ratio: float = 4.0,
-        drop_path: float = 0.1,
-    ) -> None:
-        """Builds the network with random weights.
+    options_type = CvTOptions
+    options: CvTOptions
 
-        Args:
-            in_channels: channels of the images.
-            dims: width of each stage; the last one is `embed_dim`.
-            kernel_sizes: odd side of each stage's first convolution, px of its input.
-            strides: reduction of each stage.
-            num_heads: attention heads of each stage.
-            depths: blocks of each stage.
-            mlp_ratio: hidden over outer width of the MLPs.
-            drop_path: drop rate of the last block's residual paths, rising linearly from 0 over the last stage.
-
-        Raises: InputError for arguments that `stage_arguments` or `check_heads` refuses.
-        """
-        stages = stage_arguments(dims, kernel_sizes, strides, num_heads, depths)
-        check_heads(dims, num_heads)
-        super().__init__(in_channels, dims[-1], math.prod(strides))
-        self._config = {"in_channels": in_channels, **stages, "mlp_ratio": mlp_ratio, "drop_path": drop_path}
+    def __init__(self, in_channels: int, options: CvTOptions = CvTOptions()) -> None:
+        """Builds the network with random weights."""
+        stages = options.kept()
+        super().__init__(in_channels, stages[-1].dim, math.prod(stage.stride for stage in stages))
+        self.options = options
         self.layers = nn.ModuleList()
-        for i, (dim, heads, depth) in enumerate(zip(dims, num_heads, depths, strict=True)):
-            last = i == len(dims) - 1
-            embed = ConvEmbed(dims[i - 1] if i else in_channels, dim, kernel_sizes[i], strides[i])
-            rates = torch.linspace(0, drop_path if last else 0.0, depth).tolist()
-            blocks = [TokenBlock(dim, heads, mlp_ratio, rate, class_token=last) for rate in rates]
-            self.layers.append(TokenStage(embed, blocks, class_token=dim if last else 0))
+        before = in_channels
+        for stage in stages:
+            last = stage is stages[-1]
+            embed = ConvEmbed(before, stage.dim, stage.kernel_size, stage.stride)
+            rates = torch.linspace(0, options.drop_path if last else 0.0, stage.depth).tolist()
+            blocks = [
+                TokenBlock(stage.dim, stage.num_heads, options.mlp_ratio, rate, class_token=last) for rate in rates
+            ]
+            self.layers.append(TokenStage(embed, blocks, class_token=stage.dim if last else 0))
+            before = stage.dim
         self.norm = nn.LayerNorm(self.embed_dim)
         self.apply(_initialize)
 
@@ -174,6 +190,17 @@ class CvT(Backbone):
         trunc_normal_(head.weight, std=0.02)
         return head
 
+    @classmethod
+    def from_published(cls, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """From the authors' weights (microsoft/CvT, "CvT-13-224x224-IN-1k.pth" and its like): stage0 is layers.0 here.
+
+        Their classifier is left out.
+        """
+        return {
+            re.sub(r"^stage(\d+)\.", r"layers.\1.", name): tensor
+            for name, tensor in super().from_published(state).items()
+        }
+
     def _tokens(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
         """Maps of all stages but the last, and the last one's tokens [B, 1 + N, D] after the final norm."""
         self.check_images(images)
@@ -187,19 +214,6 @@ class CvT(Backbone):
         return maps, self.norm(last(x)[0])
 
 
-def from_published(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict of `CvT` out of the authors' one (microsoft/CvT, "CvT-13-224x224-IN-1k.pth" and its like).
-
-    Their stages are called stage0, stage1, ...; their classifier "head" is left out. All else keeps its name, so that
-    a strict load tells another network by its keys and shapes.
-    """
-    return {
-        re.sub(r"^stage(\d+)\.", r"layers.\1.", name): tensor
-        for name, tensor in state.items()
-        if name not in ("head.weight", "head.bias")
-    }
-
-
 def _depthwise_convolution(channels: int, stride: int) -> nn.Sequential:
     convolution = nn.Conv2d(channels, channels, 3, stride, padding=1, groups=channels, bias=False)
     return nn.Sequential(OrderedDict(conv=convolution, bn=nn.BatchNorm2d(channels)))
@@ -209,3 +223,7 @@ def _initialize(module: nn.Module) -> None:
     initialize_linear(module)
     if isinstance(module, TokenStage) and module.cls_token is not None:
         trunc_normal_(module.cls_token, std=0.02)
+
+
+VARIANTS = {"cvt_13": CvTOptions(), "cvt_21": CvTOptions(depths=(1, 4, 16))}
+FAMILY = Family(CvT, VARIANTS)

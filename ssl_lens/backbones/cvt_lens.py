@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from timm.layers import LayerNorm2d, Mlp
 from torch import Tensor, nn
 
-from ssl_lens.backbones.backbone import Backbone
+from ssl_lens.backbones.backbone import MapBackbone
 from ssl_lens.backbones.layers.attention import attend
+from ssl_lens.backbones.options import Count, Counts, Family, Options, Ratio, check_stages
 from ssl_lens.errors import InputError
 
 ChannelNorm = partial(LayerNorm2d, eps=1e-5)  # over the channels of each pixel; timm's default is 1e-6
@@ -76,7 +78,81 @@ class ConvStage(nn.Sequential):
         )
 
 
-class CvTLens(Backbone):
+class StageArguments(NamedTuple):
+    """One stage of a CvT: width, side and stride of its first convolution, heads and number of its blocks."""
+
+    dim: int
+    kernel_size: int
+    stride: int
+    num_heads: int
+    depth: int
+
+
+@dataclass(frozen=True)
+class StagedOptions(Options):
+    """What the options of every CvT have; its own give the defaults and the documentation.
+
+    Raises: InputError unless all stages are described, each kernel is odd and no smaller than its stride, and there are
+        as many stages as are to be kept; or as `Options`.
+    """
+
+    dims: Counts
+    kernel_sizes: Counts
+    strides: Counts
+    num_heads: Counts
+    depths: Counts
+    stages: Count | None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        lists = {name: list(getattr(self, name)) for name in ("dims", "kernel_sizes", "strides", "num_heads", "depths")}
+        if not self.dims or len({len(values) for values in lists.values()}) > 1:
+            given = ", ".join(f"{name}={values}" for name, values in lists.items())
+            raise InputError(f"{given} of the CvT do not fit; give each one value per stage")
+        pairs = zip(self.kernel_sizes, self.strides, strict=True)
+        if any(kernel % 2 == 0 or kernel < stride for kernel, stride in pairs):
+            raise InputError(
+                f"kernel_sizes={lists['kernel_sizes']} with strides={lists['strides']} of the CvT would skip pixels or "
+                "shift the map; use odd kernels no smaller than their stride"
+            )
+        check_stages(self.stages, self.depths)
+
+    def kept(self) -> list[StageArguments]:
+        """The stages that are kept, one by one."""
+        lists = self.dims, self.kernel_sizes, self.strides, self.num_heads, self.depths
+        return [StageArguments(*values) for values in zip(*lists, strict=True)][: self.stages]
+
+
+@dataclass(frozen=True)
+class CvTLensOptions(StagedOptions):
+    """Options of the lens literature's CvT; the defaults are `cvt_small_lens`.
+
+    Attributes:
+        dims: width of each stage; the last one is the network's `embed_dim`.
+        kernel_sizes: odd side of each stage's first convolution, px of its input.
+        strides: reduction of each stage; the first is that of the images.
+        num_heads: attention heads of each stage.
+        depths: blocks of each stage.
+        mlp_ratio: hidden over outer width of the MLPs.
+        head_dim: width of each attention head.
+        kv_stride: stride of the convolution that makes keys and values.
+        stages: keep the first few; None for all.
+
+    Raises: InputError as `StagedOptions`.
+    """
+
+    dims: Counts = (64, 128)
+    kernel_sizes: Counts = (7, 3)
+    strides: Counts = (4, 2)
+    num_heads: Counts = (2, 3)
+    depths: Counts = (2, 1)
+    mlp_ratio: Ratio = 4.0
+    head_dim: Count = 64
+    kv_stride: Count = 2
+    stages: Count | None = None
+
+
+class CvTLens(MapBackbone):
     """Convolutional vision transformer without class token or final norm; the defaults are `cvt_small_lens`.
 
     The regions are the pixels of the last stage, the view is their mean. 463,106 parameters with `head(2)` at one
@@ -86,45 +162,19 @@ class CvTLens(Backbone):
     dropout of 0. Differs: any number of stages and channels.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        dims: Sequence[int] = (64, 128),
-        kernel_sizes: Sequence[int] = (7, 3),
-        strides: Sequence[int] = (4, 2),
-        num_heads: Sequence[int] = (2, 3),
-        depths: Sequence[int] = (2, 1),
-        mlp_ratio: float = 4.0,
-        head_dim: int = 64,
-        kv_stride: int = 2,
-    ) -> None:
-        """Builds the network with random weights.
+    options_type = CvTLensOptions
+    options: CvTLensOptions
 
-        Args:
-            in_channels: channels of the images.
-            dims: width of each stage; the last one is `embed_dim`.
-            kernel_sizes: odd side of each stage's first convolution, px of its input.
-            strides: reduction of each stage.
-            num_heads: attention heads of each stage.
-            depths: blocks of each stage.
-            mlp_ratio: hidden over outer width of the MLPs.
-            head_dim: width of each attention head.
-            kv_stride: stride of the convolution that makes keys and values.
-
-        Raises: InputError for arguments that `stage_arguments` refuses.
-        """
-        stages = stage_arguments(dims, kernel_sizes, strides, num_heads, depths)
-        super().__init__(in_channels, dims[-1], math.prod(strides))
-        self._config = {
-            "in_channels": in_channels,
-            **stages,
-            "mlp_ratio": mlp_ratio,
-            "head_dim": head_dim,
-            "kv_stride": kv_stride,
-        }
+    def __init__(self, in_channels: int, options: CvTLensOptions = CvTLensOptions()) -> None:
+        """Builds the network with random weights."""
+        stages = options.kept()
+        super().__init__(in_channels, stages[-1].dim, math.prod(stage.stride for stage in stages))
+        self.options = options
         self.layers = nn.ModuleList(
-            ConvStage(*stage, mlp_ratio=mlp_ratio, head_dim=head_dim, kv_stride=kv_stride)
-            for stage in zip((in_channels, *dims[:-1]), dims, kernel_sizes, strides, num_heads, depths, strict=True)
+            ConvStage(
+                before, *stage, mlp_ratio=options.mlp_ratio, head_dim=options.head_dim, kv_stride=options.kv_stride
+            )
+            for before, stage in zip([in_channels, *(stage.dim for stage in stages)], stages, strict=False)
         )
 
     def stages(self, images: Tensor) -> list[Tensor]:
@@ -145,35 +195,6 @@ def lens_head(dim: int, hidden: int, num_outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(dim, hidden), nn.BatchNorm1d(hidden), nn.ELU(), nn.Linear(hidden, num_outputs))
 
 
-def stage_arguments(
-    dims: Sequence[int],
-    kernel_sizes: Sequence[int],
-    strides: Sequence[int],
-    num_heads: Sequence[int],
-    depths: Sequence[int],
-) -> dict[str, list[int]]:
-    """What the stages of any CvT are built of, ready for JSON.
-
-    Raises: InputError unless all have the same length and each kernel is odd and no smaller than its stride.
-    """
-    stages = {
-        "dims": list(dims),
-        "kernel_sizes": list(kernel_sizes),
-        "strides": list(strides),
-        "num_heads": list(num_heads),
-        "depths": list(depths),
-    }
-    if not dims or len({len(values) for values in stages.values()}) > 1:
-        given = ", ".join(f"{name}={values}" for name, values in stages.items())
-        raise InputError(f"{given} of the CvT do not fit; give each one value per stage")
-    if any(kernel % 2 == 0 or kernel < stride for kernel, stride in zip(kernel_sizes, strides, strict=True)):
-        raise InputError(
-            f"kernel_sizes={list(kernel_sizes)} with strides={list(strides)} of the CvT would skip pixels or shift the "
-            "map; use odd kernels no smaller than their stride"
-        )
-    return stages
-
-
 def depthwise_projection(channels: int, width: int, stride: int, bias: bool = False) -> nn.Sequential:
     """A 3x3 convolution of each channel for itself, batch norm, and a 1x1 convolution to `width` channels."""
     return nn.Sequential(
@@ -181,3 +202,7 @@ def depthwise_projection(channels: int, width: int, stride: int, bias: bool = Fa
         nn.BatchNorm2d(channels),
         nn.Conv2d(channels, width, 1, bias=bias),
     )
+
+
+VARIANTS = {"cvt_small_lens": CvTLensOptions()}
+FAMILY = Family(CvTLens, VARIANTS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
@@ -11,19 +12,19 @@ import torch.nn.functional as F
 from timm.layers import DropPath, Mlp, QuickGELU, trunc_normal_
 from torch import Tensor, nn
 
-from ssl_lens.backbones.backbone import Backbone
+from ssl_lens.backbones.backbone import MapBackbone
 from ssl_lens.backbones.cvt import ConvEmbed
-from ssl_lens.backbones.cvt_lens import ChannelNorm, depthwise_projection, stage_arguments
+from ssl_lens.backbones.cvt_lens import ChannelNorm, StagedOptions, depthwise_projection
 from ssl_lens.backbones.layers.attention import attend
 from ssl_lens.backbones.layers.stages import check_heads, drop_rates
 from ssl_lens.backbones.layers.token_groups import even_groups
-from ssl_lens.errors import InputError
+from ssl_lens.backbones.options import Count, Counts, Family, Rate, Ratio
 
 
 class Windows(NamedTuple):
     """How a map is cut into windows; all (vertical, horizontal)."""
 
-    count: tuple[int, int]
+    count: tuple[int, int]  # type: ignore[assignment]  # rather than tuple's method
     size: tuple[int, int]
 
     @classmethod
@@ -118,7 +119,43 @@ class WindowStage(nn.Module):
         return maps
 
 
-class CvTWindowed(Backbone):
+@dataclass(frozen=True)
+class CvTWindowedOptions(StagedOptions):
+    """Options of a windowed CvT; the defaults are EsViT's `cvt_tiny`.
+
+    Attributes:
+        dims: width of each stage; the last one is the network's `embed_dim`.
+        kernel_sizes: odd side of each stage's first convolution, px of its input.
+        strides: reduction of each stage; the first is that of the images.
+        num_heads: attention heads of each stage.
+        depths: blocks of each stage.
+        window_size: largest side of a window, pixels of the map.
+        mlp_ratio: hidden over outer width of the MLPs.
+        drop_path: drop rate of the last block's residual paths, rising linearly from 0.
+        padding: "clamp" for windows no larger than the map and evenly wide; "reference" for the authors': maps padded
+            to whole windows, and the padding attended to.
+        stages: keep the first few; None for all.
+
+    Raises: InputError as `StagedOptions`, or if a stage's width is not a multiple of its heads.
+    """
+
+    dims: Counts = (64, 192, 384, 768)
+    kernel_sizes: Counts = (7, 3, 3, 3)
+    strides: Counts = (4, 2, 2, 2)
+    num_heads: Counts = (1, 3, 6, 12)
+    depths: Counts = (2, 2, 6, 2)
+    window_size: Count = 7
+    mlp_ratio: Ratio = 4.0
+    drop_path: Rate = 0.1
+    padding: Literal["clamp", "reference"] = "clamp"
+    stages: Count | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_heads(self.dims, self.num_heads)
+
+
+class CvTWindowed(MapBackbone):
     """Convolutional transformer with windowed attention and no class token; the defaults are EsViT's `cvt_tiny`.
 
     The regions are the pixels of the last map after the final LayerNorm, the view is their mean. Windows do not shift:
@@ -131,59 +168,29 @@ class CvTWindowed(Backbone):
             the reference for image sides that are multiples of 4 px.
 
     Source: EsViT (Li et al. 2021), cvt_v4 without relative positions: QuickGELU, attention scaled by the whole width,
-    drop path linear over all blocks. Differs: "clamp" is ours; an image side that is no multiple of 4 px is padded with
-    zeros (the reference's stem drops up to 2 px of it).
+    drop path linear over all blocks. Differs: "clamp" is ours; an image side that is not a multiple of the first stride
+    is padded with zeros (the reference's stem drops up to 2 px of it).
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        dims: Sequence[int] = (64, 192, 384, 768),
-        kernel_sizes: Sequence[int] = (7, 3, 3, 3),
-        strides: Sequence[int] = (4, 2, 2, 2),
-        num_heads: Sequence[int] = (1, 3, 6, 12),
-        depths: Sequence[int] = (2, 2, 6, 2),
-        window_size: int = 7,
-        mlp_ratio: float = 4.0,
-        drop_path: float = 0.1,
-        padding: Literal["clamp", "reference"] = "clamp",
-    ) -> None:
-        """Builds the network with random weights.
+    options_type = CvTWindowedOptions
+    options: CvTWindowedOptions
 
-        Args:
-            in_channels: channels of the images.
-            dims: width of each stage; the last one is `embed_dim`.
-            kernel_sizes: odd side of each stage's first convolution, px of its input.
-            strides: reduction of each stage.
-            num_heads: attention heads of each stage.
-            depths: blocks of each stage, 1 or more.
-            window_size: largest side of a window, pixels of the map.
-            mlp_ratio: hidden over outer width of the MLPs.
-            drop_path: drop rate of the last block's residual paths, rising linearly from 0.
-            padding: see the class.
-
-        Raises: InputError for arguments that `stage_arguments` or `check_heads` refuses, or for any other padding.
-        """
-        if padding not in ("clamp", "reference"):
-            raise InputError(f"padding={padding!r} of the CvT is not known; use 'clamp' or 'reference'")
-        stages = stage_arguments(dims, kernel_sizes, strides, num_heads, depths)
-        check_heads(dims, num_heads)
-        super().__init__(in_channels, dims[-1], math.prod(strides))
-        self._config = {
-            "in_channels": in_channels,
-            **stages,
-            "window_size": window_size,
-            "mlp_ratio": mlp_ratio,
-            "drop_path": drop_path,
-            "padding": padding,
-        }
-        see_padding = padding == "reference"
-        rates = drop_rates(drop_path, depths)
+    def __init__(self, in_channels: int, options: CvTWindowedOptions = CvTWindowedOptions()) -> None:
+        """Builds the network with random weights."""
+        stages = options.kept()
+        super().__init__(in_channels, stages[-1].dim, math.prod(stage.stride for stage in stages))
+        self.options = options
+        see_padding = options.padding == "reference"
+        rates = drop_rates(options.drop_path, [stage.depth for stage in stages])
         self.layers = nn.ModuleList()
-        for i, (dim, heads) in enumerate(zip(dims, num_heads, strict=True)):
-            embed = ConvEmbed(dims[i - 1] if i else in_channels, dim, kernel_sizes[i], strides[i])
-            blocks = [WindowBlock(dim, heads, mlp_ratio, rate, see_padding) for rate in rates[i]]
-            self.layers.append(WindowStage(embed, blocks, window_size, see_padding))
+        before = in_channels
+        for stage, stage_rates in zip(stages, rates, strict=True):
+            embed = ConvEmbed(before, stage.dim, stage.kernel_size, stage.stride)
+            blocks = [
+                WindowBlock(stage.dim, stage.num_heads, options.mlp_ratio, rate, see_padding) for rate in stage_rates
+            ]
+            self.layers.append(WindowStage(embed, blocks, options.window_size, see_padding))
+            before = stage.dim
         self.norm = ChannelNorm(self.embed_dim)
         self.apply(_initialize)
 
@@ -221,3 +228,7 @@ def _initialize(module: nn.Module) -> None:
         trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+VARIANTS = {"cvt_windowed": CvTWindowedOptions()}
+FAMILY = Family(CvTWindowed, VARIANTS)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_lens.backbones.backbone import Backbone
 from ssl_lens.backbones.cvt_lens import ConvStage, lens_head
-from ssl_lens.backbones.steerable.fields import CircularMask, GroupPool, field_conv, fold_into
+from ssl_lens.backbones.options import Family, Options
+from ssl_lens.backbones.steerable.backbone import SteerableBackbone
+from ssl_lens.backbones.steerable.fields import CircularMask, GroupPool, field_conv
 from ssl_lens.backbones.steerable.groups import Group, group_order
 from ssl_lens.errors import InputError
 
@@ -17,7 +20,18 @@ LOST = 4  # px of each side, to the 7x7 convolution with a padding of 1
 SIGMA = 0.66  # px, of the blur behind it
 
 
-class EqCvT(Backbone):
+@dataclass(frozen=True)
+class EqCvTOptions(Options):
+    """Options of an `EqCvT`.
+
+    Attributes:
+        group: rotations by 360° / 4 or / 8; D adds reflections.
+    """
+
+    group: Group = "C8"
+
+
+class EqCvT(SteerableBackbone):
     """One steerable convolution pooled over its group, then a stage of the CvT: `eqcvt`.
 
     64,810 parameters with `head(2)` at one channel, whatever the group. The regions are the pixels of the last map, the
@@ -31,19 +45,15 @@ class EqCvT(Backbone):
     image size and channel count.
     """
 
-    def __init__(self, in_channels: int, group: Group = "C8", folded: bool = False) -> None:
-        """Builds the network with random weights.
+    options_type = EqCvTOptions
+    options: EqCvTOptions
+    blur: Tensor
 
-        Args:
-            in_channels: channels of the images.
-            group: rotations by 360° / 4 or / 8; D adds reflections.
-            folded: a plain convolution for a stem, for inference; needs no e2cnn.
-
-        Raises: InputError for any other group.
-        """
-        super().__init__(in_channels, DIM, reduction=2)
-        self._config = {"in_channels": in_channels, "group": group, "folded": folded}
-        self.folded = folded
+    def __init__(self, in_channels: int, options: EqCvTOptions = EqCvTOptions(), *, folded: bool = False) -> None:
+        """Builds the network with random weights; see `SteerableBackbone` for `folded`."""
+        group = options.group
+        super().__init__(in_channels, DIM, reduction=2, folded=folded)
+        self.options = options
         self.mask = CircularMask(margin=1.0)
         self.conv = field_conv(group, in_channels, FIELDS, 7, folded=folded, scalar_input=True, padding=1, norm=True)
         offset = torch.arange(5) - 2.0
@@ -77,5 +87,6 @@ class EqCvT(Backbone):
     def head(self, num_outputs: int) -> nn.Module:
         return lens_head(DIM, 64, num_outputs)
 
-    def fold(self) -> EqCvT:
-        return self if self.folded else fold_into(EqCvT(**{**self._config, "folded": True}), self)
+
+VARIANTS = {"eqcvt": EqCvTOptions()}
+FAMILY = Family(EqCvT, VARIANTS)

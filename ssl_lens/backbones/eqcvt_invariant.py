@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_lens.backbones.backbone import Backbone
 from ssl_lens.backbones.layers.attention import attend
+from ssl_lens.backbones.options import Count, Family, Options
+from ssl_lens.backbones.steerable.backbone import SteerableBackbone
 from ssl_lens.backbones.steerable.fields import (
     AntialiasedDownsample,
     CircularMask,
     FieldNorm,
     GroupPool,
     field_conv,
-    fold_into,
 )
 from ssl_lens.backbones.steerable.groups import Group, group_order
 
@@ -80,7 +82,20 @@ class FieldBlock(nn.Module):
         return x + self.mlp(self.norm2(x))
 
 
-class EqCvTInvariant(Backbone):
+@dataclass(frozen=True)
+class EqCvTInvariantOptions(Options):
+    """Options of an `EqCvTInvariant`.
+
+    Attributes:
+        group: rotations by 360° / 4 or / 8; D adds reflections.
+        depth: blocks of attention and MLP.
+    """
+
+    group: Group = "C8"
+    depth: Count = 3
+
+
+class EqCvTInvariant(SteerableBackbone):
     """A convolutional transformer on regular fields from the first layer to the last: `eqcvt_invariant`.
 
     Three steerable convolutions, the map halved after the first and the last, then blocks of attention and MLP, all of
@@ -93,28 +108,24 @@ class EqCvTInvariant(Backbone):
     (steerable convolutions) and Zhang 2019 (halving).
     """
 
-    def __init__(self, in_channels: int, group: Group = "C8", depth: int = 3, folded: bool = False) -> None:
-        """Builds the network with random weights.
+    options_type = EqCvTInvariantOptions
+    options: EqCvTInvariantOptions
 
-        Args:
-            in_channels: channels of the images.
-            group: rotations by 360° / 4 or / 8; D adds reflections.
-            depth: blocks of attention and MLP.
-            folded: plain convolutions for inference; needs no e2cnn.
-
-        Raises: InputError for any other group.
-        """
-        super().__init__(in_channels, EMBED_DIM, REDUCTION)
-        self._config = {"in_channels": in_channels, "group": group, "depth": depth, "folded": folded}
+    def __init__(
+        self, in_channels: int, options: EqCvTInvariantOptions = EqCvTInvariantOptions(), *, folded: bool = False
+    ) -> None:
+        """Builds the network with random weights; see `SteerableBackbone` for `folded`."""
+        group = options.group
+        super().__init__(in_channels, EMBED_DIM, REDUCTION, folded=folded)
+        self.options = options
         order = group_order(group)
         first, fields = FIELDS[group]
-        self.folded = folded
         self.mask = CircularMask(margin=1.0)
         self.lift = field_conv(group, in_channels, first, 7, scalar_input=True, norm=True, folded=folded)
         self.conv1 = field_conv(group, first, fields, 5, norm=True, folded=folded)
         self.conv2 = field_conv(group, fields, fields, 5, norm=True, folded=folded)
         self.downsample = AntialiasedDownsample()
-        self.blocks = nn.ModuleList(FieldBlock(group, fields, NUM_HEADS, 2, folded) for _ in range(depth))
+        self.blocks = nn.ModuleList(FieldBlock(group, fields, NUM_HEADS, 2, folded) for _ in range(options.depth))
         self.norm = FieldNorm(fields, order)
         self.out = field_conv(group, fields, EMBED_DIM, 1, norm=True, folded=folded)
         self.pool = GroupPool(order)
@@ -131,5 +142,6 @@ class EqCvTInvariant(Backbone):
         last = F.relu(self.pool(self.out(self.norm(x))))
         return [self.pool(fine), self.pool(half), last]
 
-    def fold(self) -> EqCvTInvariant:
-        return self if self.folded else fold_into(EqCvTInvariant(**{**self._config, "folded": True}), self)
+
+VARIANTS = {"eqcvt_invariant": EqCvTInvariantOptions()}
+FAMILY = Family(EqCvTInvariant, VARIANTS)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_lens.backbones.backbone import Backbone
-from ssl_lens.backbones.steerable.stem import AntialiasedDownsample
+from ssl_lens.backbones.backbone import MapBackbone
+from ssl_lens.backbones.options import Bounds, Count, Counts, Family, Options
+from ssl_lens.backbones.steerable.fields import AntialiasedDownsample
 from ssl_lens.errors import InputError
 
 ORDERS = 2  # streams of rotation order 0 and 1
@@ -29,6 +31,8 @@ class HarmonicConv2d(nn.Module):
     Source: Worrall et al. 2017. Differs: rings end at half the kernel's side; a ring's harmonic has unit
     norm, so that a profile has the scale of an ordinary filter; ports of their code drop sin(beta) for m = 0.
     """
+
+    harmonics: Tensor
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: int, rings: int, real_input: bool, phases: bool
@@ -95,7 +99,35 @@ class MagnitudeReLU(nn.Module):
         return (x.unflatten(1, (ORDERS, 2, -1)) * gain).flatten(1, 3)
 
 
-class HarmonicNet(Backbone):
+@dataclass(frozen=True)
+class HarmonicNetOptions(Options):
+    """Options of a harmonic network.
+
+    Attributes:
+        widths: complex channels per rotation order of each block.
+        embed_dim: width of the features, even: half from either order.
+        kernel_size: side of the filters, px, odd and 3 or more.
+        rings: samples of the radial profiles.
+
+    Raises: InputError if there is no block, embed_dim is odd or kernel_size even, or as `Options`.
+    """
+
+    widths: Counts = (8, 16, 35)
+    embed_dim: Annotated[int, Bounds(2)] = 64
+    kernel_size: Annotated[int, Bounds(3)] = 5
+    rings: Count = 4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.widths:
+            raise InputError("widths=[] of the HarmonicNet is empty; give the width of one block or more")
+        if self.embed_dim % 2:
+            raise InputError(f"embed_dim={self.embed_dim} of the HarmonicNet does not halve; use an even number")
+        if not self.kernel_size % 2:
+            raise InputError(f"kernel_size={self.kernel_size} of the HarmonicNet has no centre; use 3, 5, 7, ...")
+
+
+class HarmonicNet(MapBackbone):
     """Harmonic network of blocks of two convolutions, each block on a map half as large as the one before.
 
     Quarter turns of the image turn the maps exactly: the view changes by rounding only, 1e-7 of its norm. Other angles
@@ -109,39 +141,14 @@ class HarmonicNet(Backbone):
     instead of 2x2 means, exact on odd maps; batch norm with torch's momentum; and as in `HarmonicConv2d`.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        widths: Sequence[int] = (8, 16, 35),
-        embed_dim: int = 64,
-        kernel_size: int = 5,
-        rings: int = 4,
-    ) -> None:
-        """Builds the network with random weights.
+    options_type = HarmonicNetOptions
+    options: HarmonicNetOptions
 
-        Args:
-            in_channels: channels of the images.
-            widths: complex channels per rotation order of each block.
-            embed_dim: width of the features, even: half from either order.
-            kernel_size: side of the filters, px, odd.
-            rings: samples of the radial profiles.
-
-        Raises: InputError if a width or rings is not positive, embed_dim is odd or kernel_size even or below 3.
-        """
-        if not widths or min([*widths, rings]) < 1:
-            raise InputError(f"widths={list(widths)}, rings={rings} of the HarmonicNet is impossible; use 1 or more")
-        if embed_dim < 2 or embed_dim % 2:
-            raise InputError(f"embed_dim={embed_dim} of the HarmonicNet does not halve; use an even number")
-        if kernel_size < 3 or not kernel_size % 2:
-            raise InputError(f"kernel_size={kernel_size} of the HarmonicNet has no centre; use 3, 5, 7, ...")
-        super().__init__(in_channels, embed_dim, 2 ** len(widths))
-        self._config = {
-            "in_channels": in_channels,
-            "widths": list(widths),
-            "embed_dim": embed_dim,
-            "kernel_size": kernel_size,
-            "rings": rings,
-        }
+    def __init__(self, in_channels: int, options: HarmonicNetOptions = HarmonicNetOptions()) -> None:
+        """Builds the network with random weights."""
+        widths, kernel_size, rings = options.widths, options.kernel_size, options.rings
+        super().__init__(in_channels, options.embed_dim, 2 ** len(widths))
+        self.options = options
         self.blocks = nn.ModuleList()
         for i, width in enumerate(widths):
             before = widths[i - 1] if i else in_channels
@@ -155,7 +162,9 @@ class HarmonicNet(Backbone):
             )
         self.downsample = AntialiasedDownsample()
         # without phases, as the authors' last layer: only magnitudes follow
-        self.last = HarmonicConv2d(widths[-1], embed_dim // 2, kernel_size, rings, real_input=False, phases=False)
+        self.last = HarmonicConv2d(
+            widths[-1], options.embed_dim // 2, kernel_size, rings, real_input=False, phases=False
+        )
 
     def stages(self, images: Tensor) -> list[Tensor]:
         self.check_images(images)
@@ -189,3 +198,7 @@ def _ring_harmonics(kernel_size: int, rings: int, order: int) -> Tensor:
     wave = torch.stack([(order * phi).cos(), (order * phi).sin()])
     harmonics = torch.einsum("cn,rnkl->rckl", wave, weights)
     return harmonics / harmonics.square().sum(dim=(1, 2, 3), keepdim=True).sqrt()
+
+
+VARIANTS = {"harmonic_net": HarmonicNetOptions()}
+FAMILY = Family(HarmonicNet, VARIANTS)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
-from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from timm.layers import DropPath
 from timm.models.levit import LevitMlp, LinearNorm, NormLinear, Stem16
 from torch import Tensor, nn
 
-from ssl_lens.backbones.backbone import Backbone
+from ssl_lens.backbones.backbone import MapBackbone
 from ssl_lens.backbones.layers.attention import attend
+from ssl_lens.backbones.options import Bounds, Count, Counts, Family, Options, Rate
 from ssl_lens.errors import InputError
 
 STEM_STRIDE = 16
@@ -122,7 +125,44 @@ class Stage(nn.Module):
         return x.transpose(1, 2).unflatten(2, (height, width))
 
 
-class LeViT(Backbone):
+@dataclass(frozen=True)
+class LeViTOptions(Options):
+    """Options of a LeViT; the defaults are LeViT-256.
+
+    Attributes:
+        embed_dim: channels of each stage (the network's `embed_dim` is the last one's); 1 stage or more.
+        depths: blocks of each stage; 0 for none.
+        num_heads: attention heads of each stage.
+        key_dim: width of a head's queries and keys; its values are twice as wide.
+        image_size: longest side of the images it will take, px.
+        drop_path: drop rate of every residual path.
+
+    Raises: InputError if embed_dim, depths, num_heads and key_dim do not fit together, or as `Options`.
+    """
+
+    embed_dim: Counts = (256, 384, 512)
+    depths: tuple[Annotated[int, Bounds(0)], ...] = (4, 4, 4)
+    num_heads: Counts = (4, 6, 8)
+    key_dim: Count = 32
+    image_size: Count = 224
+    drop_path: Rate = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        embed_dim = self.embed_dim
+        if not embed_dim or not len(embed_dim) == len(self.depths) == len(self.num_heads):
+            raise InputError(
+                f"embed_dim={list(embed_dim)}, depths={list(self.depths)}, num_heads={list(self.num_heads)} of the "
+                "LeViT do not fit; give each as many stages"
+            )
+        if embed_dim[0] % 8 or any(dim % self.key_dim for dim in embed_dim[:-1]):
+            raise InputError(
+                f"embed_dim={list(embed_dim)} of the LeViT must begin with a multiple of 8 and be multiples of "
+                f"key_dim={self.key_dim} before the last stage; change either"
+            )
+
+
+class LeViT(MapBackbone):
     """LeViT: four strided convolutions, then attention that halves the map twice, batch norms after all linear layers.
 
     The regions are the pixels of the last map, `16 * 2 ** (stages - 1)` px apart, the view is their mean; there is no
@@ -134,58 +174,25 @@ class LeViT(Backbone):
     uses all its layers.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        embed_dim: Sequence[int] = (256, 384, 512),
-        depths: Sequence[int] = (4, 4, 4),
-        num_heads: Sequence[int] = (4, 6, 8),
-        key_dim: int = 32,
-        image_size: int = 224,
-        drop_path: float = 0.0,
-    ) -> None:
-        """Builds the network with random weights.
+    options_type = LeViTOptions
+    options: LeViTOptions
 
-        Args:
-            in_channels: channels of the images.
-            embed_dim: channels of each stage (`self.embed_dim` is the last one's); 1 stage or more.
-            depths: blocks of each stage.
-            num_heads: attention heads of each stage.
-            key_dim: width of a head's queries and keys; its values are twice as wide.
-            image_size: longest side of the images it will take, px.
-            drop_path: drop rate of every residual path.
-
-        Raises: InputError if embed_dim, depths, num_heads and key_dim do not fit together.
-        """
-        if not embed_dim or not len(embed_dim) == len(depths) == len(num_heads):
-            raise InputError(
-                f"embed_dim={list(embed_dim)}, depths={list(depths)}, num_heads={list(num_heads)} of the LeViT do not "
-                "fit; give each as many stages"
-            )
-        if embed_dim[0] % 8 or any(dim % key_dim for dim in embed_dim[:-1]):
-            raise InputError(
-                f"embed_dim={list(embed_dim)} of the LeViT must begin with a multiple of 8 and be multiples of "
-                f"key_dim={key_dim} before the last stage; change either"
-            )
-        if image_size < 1:
-            raise InputError(f"image_size={image_size} of the LeViT is empty; use 1 px or more")
+    def __init__(self, in_channels: int, options: LeViTOptions = LeViTOptions()) -> None:
+        """Builds the network with random weights."""
+        embed_dim, image_size = options.embed_dim, options.image_size
         super().__init__(in_channels, embed_dim[-1], STEM_STRIDE * 2 ** (len(embed_dim) - 1))
-        self._config = {
-            "in_channels": in_channels,
-            "embed_dim": list(embed_dim),
-            "depths": list(depths),
-            "num_heads": list(num_heads),
-            "key_dim": key_dim,
-            "image_size": image_size,
-            "drop_path": drop_path,
-        }
+        self.options = options
         self.image_size = image_size
         self.stem = Stem16(in_channels, embed_dim[0], act_layer=nn.Hardswish)
         self.layers = nn.ModuleList()
         side = -(-image_size // STEM_STRIDE)
         for i, dim in enumerate(embed_dim):
             dim_before = embed_dim[i - 1] if i else None
-            self.layers.append(Stage(dim_before, dim, key_dim, num_heads[i], depths[i], side, drop_path))
+            self.layers.append(
+                Stage(
+                    dim_before, dim, options.key_dim, options.num_heads[i], options.depths[i], side, options.drop_path
+                )
+            )
             side = _half(side) if i else side
         for module in self.layers.modules():
             if isinstance(module, nn.BatchNorm1d):
@@ -199,7 +206,7 @@ class LeViT(Backbone):
         if not 0 < min(height, width) <= max(height, width) <= self.image_size:
             raise InputError(
                 f"image size {height}x{width} px is refused: this LeViT was built for up to {self.image_size} px; "
-                "build it for larger images with model.image_size"
+                "build it for larger images with image_size"
             )
         return super().map_size(height, width)
 
@@ -211,6 +218,15 @@ class LeViT(Backbone):
             x = layer(x)
             maps.append(x)
         return maps
+
+    @classmethod
+    def from_published(cls, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """From timm's weights, whose stages are the layers here; without their classifiers, of which some have two."""
+        return {
+            re.sub(r"^stages\.", "layers.", name): tensor
+            for name, tensor in state.items()
+            if name.split(".")[0] not in ("head", "head_dist")
+        }
 
     def head(self, num_outputs: int) -> nn.Module:
         """A batch norm and a linear layer, with fresh weights: view features [B, D] to [B, num_outputs]."""
@@ -236,3 +252,7 @@ def _offset_bias(biases: Tensor, side: int, size: tuple[int, int], stride: int) 
 
 def _half(side: int) -> int:
     return -(-side // 2)
+
+
+VARIANTS = {"levit": LeViTOptions()}
+FAMILY = Family(LeViT, VARIANTS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -10,10 +11,11 @@ import torch.nn.functional as F
 from timm.layers import DropPath, LayerNorm2d, Mlp, trunc_normal_
 from torch import Tensor, nn
 
-from ssl_lens.backbones.backbone import Backbone, Features
+from ssl_lens.backbones.backbone import Features, MapBackbone
 from ssl_lens.backbones.layers.stages import doubling_dims, drop_rates
 from ssl_lens.backbones.layers.token_groups import GroupAttention, Groups
-from ssl_lens.backbones.vit import initialize_linear
+from ssl_lens.backbones.layers.tokens import initialize_linear
+from ssl_lens.backbones.options import Count, Counts, Family, Options, Rate, Ratio
 from ssl_lens.errors import InputError
 
 LayerNorm = partial(nn.LayerNorm, eps=1e-6)
@@ -70,7 +72,7 @@ class RegionStage(nn.Module):
         self, dim: int, num_heads: int, window_size: int, mlp_ratio: float, drop_path: Sequence[float], downsample: bool
     ) -> None:
         super().__init__()
-        self.downsample = nn.Identity()
+        self.downsample: nn.Module = nn.Identity()
         if downsample:
             convolution = nn.Conv2d(dim // 2, dim, 3, stride=2, padding=1, groups=dim // 2)
             self.downsample = nn.Sequential(MapNorm(dim // 2), nn.GELU(), convolution)
@@ -79,7 +81,7 @@ class RegionStage(nn.Module):
     def forward(self, regions: Tensor, local: Tensor, window: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Regional map [B, C, r, s] and local map [B, C, h, w], halved if this stage does so."""
         regions, local = self.downsample(regions), self.downsample(local)
-        count, (height, width) = tuple(regions.shape[2:]), local.shape[2:]
+        count, (height, width) = (regions.shape[2], regions.shape[3]), local.shape[2:]
         size = (height if count[0] == 1 else window[0], width if count[1] == 1 else window[1])
         groups = Groups(size, count)
         mask = groups.padding_mask(height, width, like=local)
@@ -91,7 +93,36 @@ class RegionStage(nn.Module):
         return regions, groups.scatter(local, height, width).permute(0, 3, 1, 2)
 
 
-class RegionViT(Backbone):
+@dataclass(frozen=True)
+class RegionViTOptions(Options):
+    """Options of a RegionViT; the defaults are RegionViT-Ti.
+
+    Attributes:
+        embed_dim: channels of the first stage (the network's `embed_dim` is the last one's); a multiple of 4.
+        depths: blocks of each stage.
+        num_heads: attention heads of each stage.
+        window_size: largest side of a region, local tokens.
+        mlp_ratio: hidden over outer width of the MLPs.
+        drop_path: drop rate of the last block's residual paths, rising linearly from 0.
+
+    Raises: InputError if depths, num_heads and embed_dim do not fit together, or as `Options`.
+    """
+
+    embed_dim: Count = 64
+    depths: Counts = (2, 2, 8, 2)
+    num_heads: Counts = (2, 4, 8, 16)
+    window_size: Count = 7
+    mlp_ratio: Ratio = 4.0
+    drop_path: Rate = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.embed_dim % 4:
+            raise InputError(f"embed_dim={self.embed_dim} of the RegionViT is not possible; use a multiple of 4")
+        doubling_dims(self.embed_dim, self.depths, self.num_heads)
+
+
+class RegionViT(MapBackbone):
     """RegionViT: few regional tokens carry information between the windows of many local tokens.
 
     The view is the mean of the regional tokens of the last stage after the final LayerNorm; regions and stage maps are
@@ -108,42 +139,16 @@ class RegionViT(Backbone):
     others the authors' windows keep 7 tokens, the regional patches see an image padded on all sides).
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        embed_dim: int = 64,
-        depths: Sequence[int] = (2, 2, 8, 2),
-        num_heads: Sequence[int] = (2, 4, 8, 16),
-        window_size: int = 7,
-        mlp_ratio: float = 4.0,
-        drop_path: float = 0.1,
-    ) -> None:
-        """Builds the network with random weights; the defaults are RegionViT-Ti.
+    options_type = RegionViTOptions
+    options: RegionViTOptions
 
-        Args:
-            in_channels: channels of the images.
-            embed_dim: channels of the first stage (`self.embed_dim` is the last one's); a multiple of 4.
-            depths: blocks of each stage.
-            num_heads: attention heads of each stage.
-            window_size: largest side of a region, local tokens.
-            mlp_ratio: hidden over outer width of the MLPs.
-            drop_path: drop rate of the last block's residual paths, rising linearly from 0.
-
-        Raises: InputError if depths, num_heads and embed_dim do not fit together.
-        """
-        if embed_dim % 4:
-            raise InputError(f"embed_dim={embed_dim} of the RegionViT is not possible; use a multiple of 4")
+    def __init__(self, in_channels: int, options: RegionViTOptions = RegionViTOptions()) -> None:
+        """Builds the network with random weights."""
+        embed_dim, depths, num_heads = options.embed_dim, options.depths, options.num_heads
+        window_size = options.window_size
         dims = doubling_dims(embed_dim, depths, num_heads)
         super().__init__(in_channels, dims[-1], LOCAL_PATCH * 2 ** (len(depths) - 1))
-        self._config = {
-            "in_channels": in_channels,
-            "embed_dim": embed_dim,
-            "depths": list(depths),
-            "num_heads": list(num_heads),
-            "window_size": window_size,
-            "mlp_ratio": mlp_ratio,
-            "drop_path": drop_path,
-        }
+        self.options = options
         self.window_size = window_size
         self.local_embed = nn.Sequential(
             nn.Conv2d(in_channels, embed_dim // 4, 3, stride=2, padding=1),
@@ -155,9 +160,9 @@ class RegionViT(Backbone):
             nn.Conv2d(embed_dim // 2, embed_dim, 3, padding=1),
         )
         self.region_embed = nn.Conv2d(in_channels, embed_dim, LOCAL_PATCH * window_size)
-        rates = drop_rates(drop_path, depths)
+        rates = drop_rates(options.drop_path, depths)
         self.layers = nn.ModuleList(
-            RegionStage(dims[i], num_heads[i], window_size, mlp_ratio, rates[i], downsample=i > 0)
+            RegionStage(dims[i], num_heads[i], window_size, options.mlp_ratio, rates[i], downsample=i > 0)
             for i in range(len(depths))
         )
         self.norm = LayerNorm(self.embed_dim)
@@ -191,3 +196,7 @@ class RegionViT(Backbone):
         ]
         images = F.pad(images, (0, covered[1] - images.shape[3], 0, covered[0] - images.shape[2]))
         return F.conv2d(images, self.region_embed.weight, self.region_embed.bias, stride)
+
+
+VARIANTS = {"regionvit_tiny": RegionViTOptions()}
+FAMILY = Family(RegionViT, VARIANTS)

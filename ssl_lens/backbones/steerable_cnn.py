@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_lens.backbones.backbone import Backbone
 from ssl_lens.backbones.cvt_lens import lens_head
-from ssl_lens.backbones.steerable.fields import AntialiasedDownsample, CircularMask, GroupPool, field_conv, fold_into
+from ssl_lens.backbones.options import Bounds, Counts, Family, Options
+from ssl_lens.backbones.steerable.backbone import SteerableBackbone
+from ssl_lens.backbones.steerable.fields import AntialiasedDownsample, CircularMask, GroupPool, field_conv
 from ssl_lens.backbones.steerable.groups import Group, group_order
 from ssl_lens.errors import InputError
 
 
-class SteerableCNN(Backbone):
+@dataclass(frozen=True)
+class SteerableCNNOptions(Options):
+    """Options of a steerable CNN.
+
+    Attributes:
+        group: rotations by 360° / 4 or / 8; D adds reflections.
+        fields: regular fields of each block; the last is the network's `embed_dim`.
+        mask_margin: what the circular mask leaves free at the rim, percent of the radius; None for no mask.
+
+    Raises: InputError if there is no block, or as `Options`.
+    """
+
+    group: Group = "C8"
+    fields: Counts = (6, 8, 12, 16, 24, 48)
+    mask_margin: Annotated[float, Bounds(0, 100)] | None = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.fields:
+            raise InputError("fields=[] of the steerable CNN is empty; give the width of one block or more")
+
+
+class SteerableCNN(SteerableBackbone):
     """Blocks of a steerable convolution to regular fields, inner batch norm and ReLU; the group is pooled at the end.
 
     The first block works on the image, every second one from there on on a map half as large. The view, the mean of the
@@ -26,37 +50,17 @@ class SteerableCNN(Backbone):
     last map, never a flattened one; halving that is exact on even and odd maps; fewer fields; after blocks 1, 3 and 5.
     """
 
+    options_type = SteerableCNNOptions
+    options: SteerableCNNOptions
+
     def __init__(
-        self,
-        in_channels: int,
-        group: Group = "C8",
-        fields: Sequence[int] = (6, 8, 12, 16, 24, 48),
-        mask_margin: float | None = 1.0,
-        folded: bool = False,
+        self, in_channels: int, options: SteerableCNNOptions = SteerableCNNOptions(), *, folded: bool = False
     ) -> None:
-        """Builds the network with random weights.
-
-        Args:
-            in_channels: channels of the images.
-            group: rotations by 360° / 4 or / 8; D adds reflections.
-            fields: regular fields of each block; the last is `embed_dim`.
-            mask_margin: what the circular mask leaves free at the rim, percent of the radius; None for no mask.
-            folded: plain convolutions for inference, without batch norm; needs no e2cnn.
-
-        Raises: InputError for any other group or no block at all.
-        """
-        if not fields:
-            raise InputError("fields=[] of the steerable CNN is empty; give the width of one block or more")
-        super().__init__(in_channels, fields[-1], 2 ** (len(fields) // 2))
-        self._config = {
-            "in_channels": in_channels,
-            "group": group,
-            "fields": list(fields),
-            "mask_margin": mask_margin,
-            "folded": folded,
-        }
-        self.folded = folded
-        self.mask = nn.Identity() if mask_margin is None else CircularMask(mask_margin)
+        """Builds the network with random weights; see `SteerableBackbone` for `folded`."""
+        group, fields = options.group, options.fields
+        super().__init__(in_channels, fields[-1], 2 ** (len(fields) // 2), folded=folded)
+        self.options = options
+        self.mask = nn.Identity() if options.mask_margin is None else CircularMask(options.mask_margin)
         self.layers = nn.ModuleList(
             field_conv(group, given, made, 5 if i else 7, folded=folded, scalar_input=i == 0, norm=True)
             for i, (given, made) in enumerate(zip((in_channels, *fields[:-1]), fields, strict=True))
@@ -78,5 +82,11 @@ class SteerableCNN(Backbone):
     def head(self, num_outputs: int) -> nn.Module:
         return lens_head(self.embed_dim, self.embed_dim, num_outputs)
 
-    def fold(self) -> SteerableCNN:
-        return self if self.folded else fold_into(SteerableCNN(**{**self._config, "folded": True}), self)
+
+VARIANTS: dict[str, Options] = {
+    "steerable_cnn_c4": SteerableCNNOptions(group="C4"),
+    "steerable_cnn_c8": SteerableCNNOptions(group="C8"),
+    "steerable_cnn_d4": SteerableCNNOptions(group="D4"),
+    "steerable_cnn_d8": SteerableCNNOptions(group="D8"),
+}
+FAMILY = Family(SteerableCNN, VARIANTS)

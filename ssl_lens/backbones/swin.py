@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,15 +13,16 @@ from timm.layers import DropPath, Mlp, PatchEmbed
 from timm.models import swin_transformer as timm_swin
 from torch import Tensor, nn
 
-from ssl_lens.backbones.backbone import Backbone
+from ssl_lens.backbones.backbone import MapBackbone
 from ssl_lens.backbones.layers.attention import attend
 from ssl_lens.backbones.layers.stages import doubling_dims, drop_rates
 from ssl_lens.backbones.layers.token_groups import even_groups
-from ssl_lens.backbones.vit import initialize_linear
+from ssl_lens.backbones.layers.tokens import initialize_linear
+from ssl_lens.backbones.options import Bounds, Count, Counts, Family, Options, Rate, Ratio, check_stages
 from ssl_lens.errors import InputError
 
 LayerNorm = partial(nn.LayerNorm, eps=1e-6)  # the reference's eps; timm's default is 1e-5
-REFERENCE_IMAGE_SIZE = 224  # px; the reference fixes its windows and shifts at construction, for this size
+REFERENCE_SIZE = 224  # px; the reference fixes its windows and shifts at construction, by default for this size
 
 
 class WindowGrid(NamedTuple):
@@ -34,6 +36,8 @@ class WindowGrid(NamedTuple):
 class WindowAttention(timm_swin.WindowAttention):
     """timm's window attention, for any window up to the size its bias table was built for."""
 
+    relative_position_index: Tensor
+
     def position_bias(self, window: tuple[int, int]) -> Tensor:
         """Relative position bias [heads, N, N] of a window of N = height * width tokens."""
         rows, columns = self.window_size
@@ -42,7 +46,9 @@ class WindowAttention(timm_swin.WindowAttention):
         bias = self.relative_position_bias_table[index.reshape(-1)]
         return bias.view(height * width, height * width, self.num_heads).permute(2, 0, 1)
 
-    def forward(self, x: Tensor, window: tuple[int, int], mask: Tensor | None) -> Tensor:
+    def forward(  # type: ignore[override]  # the window may differ from call to call
+        self, x: Tensor, window: tuple[int, int], mask: Tensor | None
+    ) -> Tensor:
         """Attention within each window: tokens [B * nW, N, C], additive mask [nW, 1, N, N] or None."""
         query, key, value = self.qkv(x).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         bias = self.position_bias(window)[None]
@@ -95,12 +101,14 @@ class SwinStage(nn.Module):
         drop_path: Sequence[float],
         downsample: bool,
     ) -> None:
-        """`reference_side` is the map's side in the reference's 224 px network; None clamps windows to the map."""
+        """`reference_side` is the map's side at the size a "reference" network was made for; None: clamped windows."""
         super().__init__()
         self.clamp = reference_side is None
-        self.window_size = window_size if self.clamp else min(window_size, reference_side)
-        self.shift = 0 if not self.clamp and reference_side <= window_size else self.window_size // 2
-        self.downsample = timm_swin.PatchMerging(dim // 2, dim, norm_layer=LayerNorm) if downsample else nn.Identity()
+        self.window_size = window_size if reference_side is None else min(window_size, reference_side)
+        self.shift = 0 if reference_side is not None and reference_side <= window_size else self.window_size // 2
+        self.downsample: nn.Module = nn.Identity()
+        if downsample:
+            self.downsample = timm_swin.PatchMerging(dim // 2, dim, norm_layer=LayerNorm)  # type: ignore[arg-type]
         self.blocks = nn.ModuleList(SwinBlock(dim, num_heads, self.window_size, mlp_ratio, rate) for rate in drop_path)
 
     def window_and_shift(self, side: int) -> tuple[int, int]:
@@ -126,7 +134,54 @@ class SwinStage(nn.Module):
         return maps
 
 
-class Swin(Backbone):
+@dataclass(frozen=True)
+class SwinOptions(Options):
+    """Options of a Swin; the defaults are Swin-T.
+
+    Attributes:
+        embed_dim: channels of the first stage (the network's `embed_dim` is the last one's).
+        depths: blocks of each stage; 2 to 4 stages.
+        num_heads: attention heads of each stage.
+        patch_size: side of a token of the first stage, px.
+        window_size: side of a window, tokens; the largest one with "clamp".
+        mlp_ratio: hidden over outer width of the MLPs.
+        drop_path: drop rate of the last block's residual paths, rising linearly from 0.
+        padding: "clamp" for windows no larger than the map and evenly wide; "reference" for the authors': maps padded
+            to whole windows, and the padding attended to.
+        reference_size: side of the images that a "reference" network was made for, px; its windows and shifts are fixed
+            by it. None for 224.
+        stages: keep the first few, 2 or more; None for all.
+
+    Raises: InputError if depths, num_heads, embed_dim and stages do not fit together, or as `Options`.
+    """
+
+    embed_dim: Count = 96
+    depths: Counts = (2, 2, 6, 2)
+    num_heads: Counts = (3, 6, 12, 24)
+    patch_size: Count = 4
+    window_size: Count = 7
+    mlp_ratio: Ratio = 4.0
+    drop_path: Rate = 0.1
+    padding: Literal["clamp", "reference"] = "clamp"
+    reference_size: Count | None = None
+    stages: Annotated[int, Bounds(2)] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 2 <= len(self.depths) <= 4 or len(self.num_heads) != len(self.depths):
+            raise InputError(
+                f"depths={list(self.depths)}, num_heads={list(self.num_heads)} do not fit; give both 2 to 4 stages"
+            )
+        doubling_dims(self.embed_dim, self.depths, self.num_heads)
+        check_stages(self.stages, self.depths)
+        if self.reference_size is not None and self.padding != "reference":
+            raise InputError(
+                f"reference_size={self.reference_size} does nothing with padding={self.padding!r}; "
+                "remove it or use padding='reference'"
+            )
+
+
+class Swin(MapBackbone):
     """Swin transformer: windowed attention on maps that halve from stage to stage.
 
     The regions are the tokens of the last stage after the final LayerNorm, the view is their mean. Parameters are named
@@ -136,73 +191,45 @@ class Swin(Backbone):
         "clamp": windows no larger than the map and evenly wide, shifted only where there are several, padding (less
             than one token per window) masked out. The choice for small images: a 1x1 map stays 1x1.
         "reference": maps are padded with zeros to whole windows, then rolled; padding takes part in the attention;
-            windows and shifts are those of a 224 px network. Equal to the reference at every size.
+            windows and shifts are those of a network for images of `reference_size`. Equal to the reference at every
+            size.
 
     Source: Liu et al. 2021, as in EsViT (Li et al. 2021): LayerNorm eps 1e-6, drop path linear over all blocks.
     Differs: "clamp" is ours; 2 to 4 stages and non-square images are allowed.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        embed_dim: int = 96,
-        depths: Sequence[int] = (2, 2, 6, 2),
-        num_heads: Sequence[int] = (3, 6, 12, 24),
-        patch_size: int = 4,
-        window_size: int = 7,
-        mlp_ratio: float = 4.0,
-        drop_path: float = 0.1,
-        padding: Literal["clamp", "reference"] = "clamp",
-    ) -> None:
-        """Builds the network with random weights; the defaults are Swin-T.
+    options_type = SwinOptions
+    options: SwinOptions
 
-        Args:
-            in_channels: channels of the images.
-            embed_dim: channels of the first stage (`self.embed_dim` is the last one's).
-            depths: blocks of each stage; 2 to 4 stages.
-            num_heads: attention heads of each stage.
-            patch_size: side of a token of the first stage, px.
-            window_size: side of a window, tokens; the largest one with "clamp".
-            mlp_ratio: hidden over outer width of the MLPs.
-            drop_path: drop rate of the last block's residual paths, rising linearly from 0.
-            padding: see the class.
-
-        Raises: InputError if depths, num_heads and embed_dim do not fit together, or for any other padding.
-        """
-        if padding not in ("clamp", "reference"):
-            raise InputError(f"padding={padding!r} of the Swin is not known; use 'clamp' or 'reference'")
-        stage_count = len(depths)
-        if not 2 <= stage_count <= 4 or len(num_heads) != stage_count:
-            raise InputError(f"depths={list(depths)}, num_heads={list(num_heads)} do not fit; give both 2 to 4 stages")
-        dims = doubling_dims(embed_dim, depths, num_heads)
-        super().__init__(in_channels, dims[-1], patch_size * 2 ** (stage_count - 1))
-        self._config = {
-            "in_channels": in_channels,
-            "embed_dim": embed_dim,
-            "depths": list(depths),
-            "num_heads": list(num_heads),
-            "patch_size": patch_size,
-            "window_size": window_size,
-            "mlp_ratio": mlp_ratio,
-            "drop_path": drop_path,
-            "padding": padding,
-        }
-        self.patch_size = patch_size
+    def __init__(self, in_channels: int, options: SwinOptions = SwinOptions()) -> None:
+        """Builds the network with random weights."""
+        depths, num_heads = options.depths[: options.stages], options.num_heads[: options.stages]
+        dims = doubling_dims(options.embed_dim, depths, num_heads)
+        super().__init__(in_channels, dims[-1], options.patch_size * 2 ** (len(depths) - 1))
+        self.options = options
+        self.patch_size = options.patch_size
         self.patch_embed = PatchEmbed(
-            None, patch_size, in_channels, embed_dim, norm_layer=LayerNorm, output_fmt="NHWC", strict_img_size=False
+            None,
+            options.patch_size,
+            in_channels,
+            options.embed_dim,
+            norm_layer=LayerNorm,
+            output_fmt="NHWC",
+            strict_img_size=False,
         )
-        rates = drop_rates(drop_path, depths)
+        rates = drop_rates(options.drop_path, depths)
+        reference_size = options.reference_size or REFERENCE_SIZE
         self.layers = nn.ModuleList(
             SwinStage(
                 dims[i],
                 num_heads[i],
-                window_size,
-                REFERENCE_IMAGE_SIZE // patch_size // 2**i if padding == "reference" else None,
-                mlp_ratio,
+                options.window_size,
+                reference_size // options.patch_size // 2**i if options.padding == "reference" else None,
+                options.mlp_ratio,
                 rates[i],
                 downsample=i > 0,
             )
-            for i in range(stage_count)
+            for i in range(len(depths))
         )
         self.norm = LayerNorm(self.embed_dim)
         self.apply(initialize_linear)
@@ -256,3 +283,12 @@ def _attention_mask(grid: WindowGrid, content: tuple[int, int], like: Tensor) ->
     labels = timm_swin.window_partition(labels, grid.window).view(-1, 1, grid.window[0] * grid.window[1])
     apart = labels[..., :, None] != labels[..., None, :]
     return torch.zeros_like(apart, dtype=like.dtype).masked_fill(apart, -100.0)
+
+
+VARIANTS = {
+    "swin_tiny": SwinOptions(),
+    "swin_small": SwinOptions(depths=(2, 2, 18, 2)),
+    "swin_base": SwinOptions(embed_dim=128, depths=(2, 2, 18, 2), num_heads=(4, 8, 16, 32)),
+    "swin_micro": SwinOptions(embed_dim=48, depths=(2, 2, 2), num_heads=(2, 4, 8)),
+}
+FAMILY = Family(Swin, VARIANTS)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch.nn.functional as F
 from timm.layers import PatchEmbed
 from timm.models.twins import PosConv
 from torch import Tensor, nn
 
-from ssl_lens.backbones.backbone import Backbone
+from ssl_lens.backbones.backbone import MapBackbone
 from ssl_lens.backbones.layers.attention import attend
 from ssl_lens.backbones.layers.stages import check_heads, drop_rates
 from ssl_lens.backbones.layers.token_groups import GroupAttention, Groups
-from ssl_lens.backbones.vit import Block, LayerNorm, initialize_linear
+from ssl_lens.backbones.layers.tokens import LayerNorm, initialize_linear
+from ssl_lens.backbones.options import Count, Counts, Family, Options, Rate, Ratio
+from ssl_lens.backbones.vit import Block
 from ssl_lens.errors import InputError
 
 
@@ -28,7 +30,7 @@ class WindowAttention(GroupAttention):
         super().__init__(dim, num_heads)
         self.window_size = window_size
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]  # it makes its own bias
         """Map [B, h, w, C] to the same shape."""
         height, width = x.shape[1:3]
         windows = Groups.even(height, width, self.window_size)
@@ -39,8 +41,8 @@ class WindowAttention(GroupAttention):
 class SubsampledAttention(nn.Module):
     """Attention of every token to a map that a strided convolution has shrunk; parameters are named as timm's.
 
-    A map that is no multiple of `reduction` is padded with zeros, so that every key sums up a token or more; timm drops
-    what is left over.
+    A map that is not a multiple of `reduction` is padded with zeros, so that every key sums up a token or more; timm
+    drops what is left over.
     """
 
     def __init__(self, dim: int, num_heads: int, reduction: int) -> None:
@@ -66,7 +68,44 @@ class SubsampledAttention(nn.Module):
         return self.proj(attend(query, key, value).unflatten(1, size))
 
 
-class TwinsSVT(Backbone):
+@dataclass(frozen=True)
+class TwinsOptions(Options):
+    """Options of a Twins-SVT; the defaults are Twins-SVT-S.
+
+    Attributes:
+        embed_dim: channels of each stage (the network's `embed_dim` is the last one's); 1 stage or more.
+        depths: blocks of each stage, the first, third, ... of them with windows.
+        num_heads: attention heads of each stage.
+        reductions: stride of each stage's subsampling, in tokens.
+        patch_size: side of a token of the first stage, px.
+        window_size: side of the largest window, tokens.
+        mlp_ratio: hidden over outer width of the MLPs.
+        drop_path: drop rate of the last block's residual paths, rising linearly from 0.
+
+    Raises: InputError if embed_dim, depths, num_heads and reductions do not fit together, or as `Options`.
+    """
+
+    embed_dim: Counts = (64, 128, 256, 512)
+    depths: Counts = (2, 2, 10, 4)
+    num_heads: Counts = (2, 4, 8, 16)
+    reductions: Counts = (8, 4, 2, 1)
+    patch_size: Count = 4
+    window_size: Count = 7
+    mlp_ratio: Ratio = 4.0
+    drop_path: Rate = 0.2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        lists = self.embed_dim, self.depths, self.num_heads, self.reductions
+        if not self.embed_dim or len({len(values) for values in lists}) > 1:
+            raise InputError(
+                f"embed_dim={list(self.embed_dim)}, depths={list(self.depths)}, num_heads={list(self.num_heads)}, "
+                f"reductions={list(self.reductions)} of the Twins do not fit; give each as many stages"
+            )
+        check_heads(self.embed_dim, self.num_heads)
+
+
+class TwinsSVT(MapBackbone):
     """Twins-SVT: blocks with attention in windows alternate with blocks that attend to the whole, subsampled map.
 
     A depthwise convolution after each stage's first block tells the tokens where they are, at any size. The regions are
@@ -79,68 +118,31 @@ class TwinsSVT(Backbone):
     attention. Both are equal where nothing is left over, at 224 px for one.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        embed_dim: Sequence[int] = (64, 128, 256, 512),
-        depths: Sequence[int] = (2, 2, 10, 4),
-        num_heads: Sequence[int] = (2, 4, 8, 16),
-        reductions: Sequence[int] = (8, 4, 2, 1),
-        patch_size: int = 4,
-        window_size: int = 7,
-        mlp_ratio: float = 4.0,
-        drop_path: float = 0.2,
-    ) -> None:
-        """Builds the network with random weights.
+    options_type = TwinsOptions
+    options: TwinsOptions
 
-        Args:
-            in_channels: channels of the images.
-            embed_dim: channels of each stage (`self.embed_dim` is the last one's); 1 stage or more.
-            depths: blocks of each stage, the first, third, ... of them with windows.
-            num_heads: attention heads of each stage.
-            reductions: stride of each stage's subsampling, in tokens.
-            patch_size: side of a token of the first stage, px.
-            window_size: side of the largest window, tokens.
-            mlp_ratio: hidden over outer width of the MLPs.
-            drop_path: drop rate of the last block's residual paths, rising linearly from 0.
-
-        Raises: InputError if embed_dim, depths, num_heads and reductions do not fit together.
-        """
-        if not embed_dim or not len(embed_dim) == len(depths) == len(num_heads) == len(reductions):
-            raise InputError(
-                f"embed_dim={list(embed_dim)}, depths={list(depths)}, num_heads={list(num_heads)}, "
-                f"reductions={list(reductions)} of the Twins do not fit; give each as many stages"
-            )
-        check_heads(embed_dim, num_heads)
-        super().__init__(in_channels, embed_dim[-1], patch_size * 2 ** (len(embed_dim) - 1))
-        self._config = {
-            "in_channels": in_channels,
-            "embed_dim": list(embed_dim),
-            "depths": list(depths),
-            "num_heads": list(num_heads),
-            "reductions": list(reductions),
-            "patch_size": patch_size,
-            "window_size": window_size,
-            "mlp_ratio": mlp_ratio,
-            "drop_path": drop_path,
-        }
+    def __init__(self, in_channels: int, options: TwinsOptions = TwinsOptions()) -> None:
+        """Builds the network with random weights."""
+        embed_dim = options.embed_dim
+        super().__init__(in_channels, embed_dim[-1], options.patch_size * 2 ** (len(embed_dim) - 1))
+        self.options = options
         self.patch_embeds = nn.ModuleList()
         self.blocks = nn.ModuleList()
         self.pos_block = nn.ModuleList()
-        rates = drop_rates(drop_path, depths)
-        for i, (dim, heads) in enumerate(zip(embed_dim, num_heads, strict=True)):
-            before, patch = (embed_dim[i - 1], 2) if i else (in_channels, patch_size)
+        rates = drop_rates(options.drop_path, options.depths)
+        for i, (dim, heads) in enumerate(zip(embed_dim, options.num_heads, strict=True)):
+            before, patch = (embed_dim[i - 1], 2) if i else (in_channels, options.patch_size)
             self.patch_embeds.append(
                 PatchEmbed(None, patch, before, dim, nn.LayerNorm, output_fmt="NHWC", dynamic_img_pad=True)
             )
             blocks = nn.ModuleList()
             for j, rate in enumerate(rates[i]):
                 attention = (
-                    SubsampledAttention(dim, heads, reductions[i])
+                    SubsampledAttention(dim, heads, options.reductions[i])
                     if j % 2
-                    else WindowAttention(dim, heads, window_size)
+                    else WindowAttention(dim, heads, options.window_size)
                 )
-                blocks.append(Block(dim, attention, mlp_ratio, rate))
+                blocks.append(Block(dim, attention, options.mlp_ratio, rate))
             self.blocks.append(blocks)
             self.pos_block.append(PosConv(dim, dim))
         self.norm = LayerNorm(self.embed_dim)
@@ -152,7 +154,7 @@ class TwinsSVT(Backbone):
         x = images
         for patch_embed, blocks, position in zip(self.patch_embeds, self.blocks, self.pos_block, strict=True):
             x = patch_embed(x)
-            for i, block in enumerate(blocks):
+            for i, block in enumerate(blocks.children()):
                 x = block(x)
                 if i == 0:
                     x = position(x.flatten(1, 2), x.shape[1:3]).unflatten(1, x.shape[1:3])
@@ -167,4 +169,9 @@ def _initialize(module: nn.Module) -> None:
     if isinstance(module, nn.Conv2d):
         fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
         nn.init.normal_(module.weight, std=(2.0 / fan_out) ** 0.5)
-        nn.init.zeros_(module.bias)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+VARIANTS = {"twins_svt": TwinsOptions()}
+FAMILY = Family(TwinsSVT, VARIANTS)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from functools import partial
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from timm.layers import DropPath, Mlp, PatchEmbed, trunc_normal_
 from torch import Tensor, nn
 
-from ssl_lens.backbones.backbone import Backbone, Features
+from ssl_lens.backbones.backbone import Features, MapBackbone
 from ssl_lens.backbones.layers.attention import attend
+from ssl_lens.backbones.layers.tokens import LayerNorm, check_patches, initialize_linear, stage_tokens, tokens_to_map
+from ssl_lens.backbones.options import Count, Family, Options, Rate, Ratio
 from ssl_lens.errors import InputError
-
-LayerNorm = partial(nn.LayerNorm, eps=1e-6)
-STAGES = 4  # maps a network of one resolution gives for dense use
 
 
 class Attention(nn.Module):
@@ -50,7 +49,40 @@ class Block(nn.Module):
         return x + self.drop_path2(self.mlp(self.norm2(x)))
 
 
-class ViT(Backbone):
+@dataclass(frozen=True)
+class ViTOptions(Options):
+    """Options of a vision transformer; the defaults are ViT-S/16.
+
+    Attributes:
+        embed_dim: width of the tokens.
+        depth: number of blocks.
+        num_heads: attention heads of each block.
+        patch_size: side of a patch, px.
+        image_size: side of the square images whose position embedding is learned, px; other sizes interpolate it.
+        mlp_ratio: hidden over outer width of the MLPs.
+        drop_path: drop rate of the last block's residual paths, rising linearly from 0.
+
+    Raises: InputError if image_size is not a multiple of patch_size, or embed_dim not of num_heads, or as `Options`.
+    """
+
+    embed_dim: Count = 384
+    depth: Count = 12
+    num_heads: Count = 6
+    patch_size: Count = 16
+    image_size: Count = 224
+    mlp_ratio: Ratio = 4.0
+    drop_path: Rate = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_patches("ViT", self.image_size, self.image_size, self.patch_size)
+        if self.embed_dim % self.num_heads:
+            raise InputError(
+                f"embed_dim={self.embed_dim} is not a multiple of num_heads={self.num_heads}; change either"
+            )
+
+
+class ViT(MapBackbone):
     """Vision transformer: patches and a class token attend to each other at one resolution.
 
     The view is the class token and the regions are the patch tokens, both after the final LayerNorm. The position
@@ -62,55 +94,24 @@ class ViT(Backbone):
     `interpolate` a scale of (side + 0.1) / 14 instead, which moves the samples by a fraction of a patch.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        embed_dim: int = 384,
-        depth: int = 12,
-        num_heads: int = 6,
-        patch_size: int = 16,
-        image_size: int = 224,
-        mlp_ratio: float = 4.0,
-        drop_path: float = 0.1,
-    ) -> None:
-        """Builds the network with random weights.
+    options_type = ViTOptions
+    options: ViTOptions
 
-        Args:
-            in_channels: channels of the images.
-            embed_dim: width of the tokens.
-            depth: number of blocks.
-            num_heads: attention heads of each block.
-            patch_size: side of a patch, px.
-            image_size: side of the square images whose position embedding is learned, px; other sizes interpolate it.
-            mlp_ratio: hidden over outer width of the MLPs.
-            drop_path: drop rate of the last block's residual paths, rising linearly from 0.
-
-        Raises: InputError if image_size is not a multiple of patch_size, or embed_dim not of num_heads.
-        """
-        check_patches("ViT", image_size, image_size, patch_size)
-        if embed_dim % num_heads:
-            raise InputError(f"embed_dim={embed_dim} is not a multiple of num_heads={num_heads}; change either")
-        super().__init__(in_channels, embed_dim, patch_size)
-        self._config = {
-            "in_channels": in_channels,
-            "embed_dim": embed_dim,
-            "depth": depth,
-            "num_heads": num_heads,
-            "patch_size": patch_size,
-            "image_size": image_size,
-            "mlp_ratio": mlp_ratio,
-            "drop_path": drop_path,
-        }
-        self.patch_size = patch_size
-        self.grid = image_size // patch_size
-        self.patch_embed = PatchEmbed(None, patch_size, in_channels, embed_dim, strict_img_size=False)
-        self.cls_token = nn.Parameter(torch.empty(1, 1, embed_dim))
-        self.pos_embed = nn.Parameter(torch.empty(1, 1 + self.grid**2, embed_dim))
-        rates = torch.linspace(0, drop_path, depth, device="cpu").tolist()
+    def __init__(self, in_channels: int, options: ViTOptions = ViTOptions()) -> None:
+        """Builds the network with random weights."""
+        super().__init__(in_channels, options.embed_dim, options.patch_size)
+        self.options = options
+        self.patch_size = options.patch_size
+        self.grid = options.image_size // options.patch_size
+        self.patch_embed = PatchEmbed(None, options.patch_size, in_channels, options.embed_dim, strict_img_size=False)
+        self.cls_token = nn.Parameter(torch.empty(1, 1, options.embed_dim))
+        self.pos_embed = nn.Parameter(torch.empty(1, 1 + self.grid**2, options.embed_dim))
+        rates = torch.linspace(0, options.drop_path, options.depth, device="cpu").tolist()
         self.blocks = nn.ModuleList(
-            Block(embed_dim, Attention(embed_dim, num_heads), mlp_ratio, rate) for rate in rates
+            Block(options.embed_dim, Attention(options.embed_dim, options.num_heads), options.mlp_ratio, rate)
+            for rate in rates
         )
-        self.norm = LayerNorm(embed_dim)
+        self.norm = LayerNorm(options.embed_dim)
         self.apply(initialize_linear)
         trunc_normal_(self.cls_token, std=0.02)
         trunc_normal_(self.pos_embed, std=0.02)
@@ -161,30 +162,5 @@ class ViT(Backbone):
         return torch.cat((self.pos_embed[:, :1], resized), dim=1)
 
 
-def check_patches(network: str, height: int, width: int, patch_size: int) -> None:
-    """Raises InputError unless whole patches fill an image of this size in pixels."""
-    if height % patch_size or width % patch_size or not height or not width:
-        nearest = [max(patch_size, round(side / patch_size) * patch_size) for side in (height, width)]
-        raise InputError(
-            f"image size {height}x{width} px of the {network} is not a multiple of patch_size={patch_size}; "
-            f"use {nearest[0]}x{nearest[1]} px or another patch_size"
-        )
-
-
-def stage_tokens(outputs: list[Tensor]) -> list[Tensor]:
-    """The outputs of those blocks that end a quarter of the depth; of every block if there are fewer than four."""
-    count = min(STAGES, len(outputs))
-    return [outputs[len(outputs) * (i + 1) // count - 1] for i in range(count)]
-
-
-def tokens_to_map(tokens: Tensor, size: tuple[int, int]) -> Tensor:
-    """Tokens [B, h * w, D] as a map [B, D, h, w]."""
-    return tokens.transpose(1, 2).unflatten(2, size)
-
-
-def initialize_linear(module: nn.Module) -> None:
-    """Truncated normal weights of deviation 0.02 and no bias, for linear layers only."""
-    if isinstance(module, nn.Linear):
-        trunc_normal_(module.weight, std=0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
+VARIANTS = {"vit_small": ViTOptions()}
+FAMILY = Family(ViT, VARIANTS)

@@ -88,10 +88,10 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _models(options: argparse.Namespace) -> None:
-    from ssl_lens.backbones.section import NetworkName
+    from ssl_lens.backbones import catalog
     from ssl_lens.representation.network_table import table
 
-    for line in table(options.names or get_args(NetworkName)):
+    for line in table(options.names or catalog.names()):
         print(line, flush=True)
 
 

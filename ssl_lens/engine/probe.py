@@ -7,7 +7,7 @@ import copy
 import numpy as np
 from torch import nn
 
-from ssl_lens.backbones.backbone import Backbone
+from ssl_lens.backbones.backbone import Encoder
 from ssl_lens.data.images import ImageSet
 from ssl_lens.data.splits import stratified_split
 from ssl_lens.representation.export import FrozenBackbone
@@ -32,7 +32,7 @@ class OnlineProbe:
         self.n_classes = len(labelled.classes)
         self.train, self.test = stratified_split(labelled.labels, PROBE_TEST_FRACTION, seed)
 
-    def measure(self, backbone: Backbone) -> dict[str, float]:
+    def measure(self, backbone: Encoder) -> dict[str, float]:
         """`probe_knn`: accuracy in [0, 1] of a 20-nearest-neighbour vote on the held-out fifth."""
         frozen = FrozenBackbone(self.preprocess, copy.deepcopy(backbone))
         features = extract(frozen, self.images, batch_size=256, pooling="stage_rings")

@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator
 from tqdm import tqdm
 
-from ssl_lens.backbones.backbone import Backbone
+from ssl_lens.backbones.backbone import Encoder
 from ssl_lens.engine.curves import plot_curves
 from ssl_lens.engine.features import FeatureWindow, feature_statistics
 from ssl_lens.engine.loop import Step
@@ -21,7 +21,7 @@ from ssl_lens.runs.folder import RunFolder
 
 logger = logging.getLogger(__name__)
 
-Probe = Callable[[Backbone], dict[str, float]]  # metrics by name; those called probe_... are accuracies
+Probe = Callable[[Encoder], dict[str, float]]  # metrics by name; those called probe_... are accuracies
 
 
 class Pace(NamedTuple):

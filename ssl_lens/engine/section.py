@@ -27,7 +27,6 @@ class Optim(Section):
     def _warmup_ends(self) -> Optim:
         if self.warmup_epochs >= self.epochs:
             raise ValueError(
-                f"warmup_epochs={self.warmup_epochs} is not below epochs={self.epochs}; "
-                "set optim.warmup_epochs below optim.epochs"
+                f"warmup_epochs={self.warmup_epochs} is not below epochs={self.epochs}; set warmup_epochs below epochs"
             )
         return self

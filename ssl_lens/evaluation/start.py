@@ -5,19 +5,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 import torch
 
 from ssl_lens.backbones import catalog
 from ssl_lens.backbones.backbone import Backbone
-from ssl_lens.backbones.section import NetworkName
 from ssl_lens.data.images import ImageSet
 from ssl_lens.data.pixels.policy import PixelPolicy
 from ssl_lens.data.pixels.preprocess import Preprocess
 from ssl_lens.errors import InputError
+from ssl_lens.recipe import compose
 from ssl_lens.recipe import images as recipe_images
-from ssl_lens.recipe.recipe import Recipe, load_recipe, recipe_of_network, replace
+from ssl_lens.recipe.recipe import Recipe, load_recipe, recipe_of_network
 from ssl_lens.representation.export import load_backbone, load_preprocess, untrained_backbone
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ def recipe_of(model: str, overrides: Sequence[str]) -> Recipe | None:
     """
     if model.endswith((".yaml", ".yml")):
         return load_recipe(model, overrides)
-    if model in get_args(NetworkName):
+    if model in catalog.names():
         return recipe_of_network(model, overrides)
     if "/" not in model and not Path(model).exists():
         recipe_of_network(model)  # says which names there are
@@ -60,12 +60,10 @@ def from_recipe(recipe: Recipe, name: str, images: ImageSet) -> Start:
     """Fresh weights for every seed; the preprocessing is fitted to the training images."""
     preprocess = recipe_images.preprocess(recipe, images.images, images.policy)
     height, width = preprocess.output_size(*images.images.shape[2:])
-    if recipe.model.image_size == "auto" and height == width:
-        recipe = replace(recipe, {"model.image_size": height})
 
     def fresh(seed: int) -> Backbone:
         torch.manual_seed(seed)
-        return catalog.backbone(recipe, images.images.shape[1])
+        return compose.backbone(recipe, images.images.shape[1], image_size=height if height == width else None)
 
     return Start(preprocess, {f"{name} from scratch": fresh})
 

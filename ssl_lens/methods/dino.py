@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from timm.layers.drop import DropPath
 from torch import Tensor, nn
 
-from ssl_lens.backbones.backbone import Backbone
+from ssl_lens.backbones.backbone import Encoder
 from ssl_lens.losses.center import Centering, SinkhornKnopp
 from ssl_lens.losses.region import RegionLoss
 from ssl_lens.losses.view import ViewLoss
@@ -145,7 +145,7 @@ class DINO(Method):
 
     Options = DINOOptions
 
-    def __init__(self, backbone: Backbone, options: DINOOptions) -> None:
+    def __init__(self, backbone: Encoder, options: DINOOptions) -> None:
         super().__init__()
         assert options.out_dim != "auto", "resolve auto values first"
         self.options, self.out_dim = options, options.out_dim
@@ -180,7 +180,7 @@ class DINO(Method):
         return self.student
 
     @property
-    def backbone(self) -> Backbone:
+    def backbone(self) -> Encoder:
         return self.teacher.backbone
 
     def schedule(self, epochs: int, steps_per_epoch: int) -> DINOSchedule:

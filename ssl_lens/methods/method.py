@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from ssl_lens.backbones.backbone import Backbone
+from ssl_lens.backbones.backbone import Encoder
 from ssl_lens.section import Section
 from ssl_lens.views.multicrop import Views
 
@@ -63,7 +63,7 @@ class Method(nn.Module, ABC):
 
     @property
     @abstractmethod
-    def backbone(self) -> Backbone:
+    def backbone(self) -> Encoder:
         """What is kept: measured, exported."""
 
     @abstractmethod

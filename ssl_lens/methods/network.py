@@ -1,4 +1,4 @@
-"""Backbone and heads together: what the student is, and the teacher too."""
+"""Encoder and heads together: what the student is, and the teacher too."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ssl_lens.backbones.backbone import Backbone
+from ssl_lens.backbones.backbone import Encoder
 from ssl_lens.methods.heads import ProjectionHead
 
 
@@ -38,7 +38,7 @@ class Network(nn.Module):
     """
 
     def __init__(
-        self, backbone: Backbone, view_head: ProjectionHead | None, region_head: ProjectionHead | None = None
+        self, backbone: Encoder, view_head: ProjectionHead | None, region_head: ProjectionHead | None = None
     ) -> None:
         super().__init__()
         self.backbone = backbone

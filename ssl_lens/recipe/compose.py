@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +13,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ssl_lens.backbones.backbone import Backbone
-from ssl_lens.backbones.catalog import backbone, backbone_config
+from ssl_lens.backbones.catalog import backbone_config
 from ssl_lens.data.batches import Batches, Plan, fitting_batch_size
 from ssl_lens.data.pixels.preprocess import Preprocess, pixel_range
 from ssl_lens.data.source import ImageSource
@@ -29,23 +27,19 @@ from ssl_lens.engine.section import Optim
 from ssl_lens.engine.signals import InterruptedRun, StopSignals
 from ssl_lens.engine.skips import SkippedSteps
 from ssl_lens.errors import InputError, arguments_named, renamed
-from ssl_lens.methods.catalog import METHODS
 from ssl_lens.methods.method import Method
 from ssl_lens.optim import adamw
 from ssl_lens.recipe import images as recipe_images
+from ssl_lens.recipe.network import build_method, check_sizes
 from ssl_lens.recipe.recipe import Recipe, load_recipe, replace, resolve_auto
+from ssl_lens.recipe.views import multicrop_of
 from ssl_lens.runs import checkpoint
 from ssl_lens.runs.folder import RunFolder
-from ssl_lens.views.colour_jitter import ColourJitter
-from ssl_lens.views.geometry import ImageNetCrops, LensSafe
 from ssl_lens.views.multicrop import MultiCrop, Views
-from ssl_lens.views.photometry import Effect, Photometry
 from ssl_lens.views.picture import save_views
 
 logger = logging.getLogger(__name__)
 
-FINER = ("patch_size", "stem_stride", "stages")  # options of networks; lower ones make finer maps
-FEW_REGIONS = 9  # of a local crop's last map; below, matching regions means little
 OPTIM_KEYS = {name: f"optim.{name}" for name in Optim.model_fields}
 MAY_CHANGE_ON_RESUME = {"run"}  # sections that do not decide the numbers of a run
 SHOWN_IMAGES = 6  # in the picture of the views
@@ -206,13 +200,6 @@ def _batches(recipe: Recipe, images: ImageSource, accelerator: Accelerator) -> B
     return images.batches(plan, accelerator.device)
 
 
-def build_method(recipe: Recipe) -> Method:
-    """The method of a recipe whose `auto` values are resolved, with the fresh weights that its seed gives."""
-    torch.manual_seed(recipe.seed)  # backbone first: `untrained_backbone` repeats it
-    trunk = backbone(recipe, recipe.data.in_channels)
-    return METHODS[recipe.method.name](trunk, recipe.method)
-
-
 def _on_device(method: Method, accelerator: Accelerator) -> tuple[Method, Optimizer]:
     method = method.to(memory_format=torch.channels_last)  # convolutions: 15 % faster
     if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
@@ -309,69 +296,3 @@ def _refuse_difference(root: Path, key: str, before: Any, after: Any) -> None:
         f"{root} was run with {key}={before!r}, the recipe now says {after!r}; "
         f"set {key} back to resume, or run.folder to a new folder"
     )
-
-
-def multicrop_of(recipe: Recipe, pixel_range: tuple[float, float]) -> MultiCrop:
-    """The views of a recipe; `pixel_range` of the prepared images is black and white to the imagenet policy."""
-    views = recipe.views
-    match views.policy:
-        case "lens_safe":
-            safe = views.lens_safe
-            geometry = LensSafe(safe.max_shift_px)
-            photometry = Photometry(
-                flux_scale=Effect(*safe.flux_scale, safe.probability),
-                psf_sigma_px=Effect(*safe.psf_sigma_px, safe.probability),
-                sky_offset=Effect(*safe.sky_offset, safe.probability),
-                noise_std=Effect(*safe.noise_std, safe.probability),
-            )
-        case "imagenet":
-            geometry = ImageNetCrops(views.imagenet.global_scale, views.imagenet.local_scale)
-            photometry = ColourJitter(black=pixel_range[:1], white=pixel_range[1:])
-    return MultiCrop(
-        geometry,
-        photometry,
-        global_size=views.global_size,
-        local_sizes=views.local_sizes,
-        local_counts=views.local_counts,
-        interpolation=views.interpolation,
-    )
-
-
-def check_sizes(recipe: Recipe, backbone: Backbone, height: int, width: int) -> list[str]:
-    """Refuses crops that the image or the network cannot give; returns a line for each that is of doubtful use.
-
-    Args:
-        height, width: of a prepared image, in pixels.
-
-    Raises: InputError if a crop exceeds the image, the backbone cannot take it, or a region loss would match a
-        single region.
-    """
-    views, notes = recipe.views, []
-    sizes = {"views.global_size": (views.global_size,), "views.local_sizes": views.local_sizes}
-    for key, size in ((key, size) for key, group in sizes.items() for size in group):
-        if views.policy == "lens_safe" and math.ceil(3 * views.lens_safe.psf_sigma_px[1]) >= size:
-            raise InputError(
-                f"views.lens_safe.psf_sigma_px reaches {views.lens_safe.psf_sigma_px[1]} px, too wide a blur for "
-                f"{key}={size}; set it below {size / 3:.1f} px"
-            )
-        if size > min(height, width):
-            raise InputError(
-                f"{key}={size} exceeds the image, {height}x{width} px after data.center_crop and data.bin; "
-                f"set {key} to {min(height, width)} or less"
-            )
-        rows, columns = backbone.map_size(size, size)
-        notes.append(f"{key}={size}: {rows}x{columns} regions on the last map")
-        without = recipe.method.without_regions
-        if without is None or rows * columns >= FEW_REGIONS:
-            continue
-        advice = f"{_finer_map(recipe)}raise {key}, or set method.{without}"
-        if rows * columns == 1:
-            raise InputError(f"{key}={size} leaves a 1x1 last map, on which a region loss means nothing; {advice}")
-        notes[-1] += f", few for a region loss; {advice}"
-    return notes
-
-
-def _finer_map(recipe: Recipe) -> str:
-    """Which options of the network make its last map finer."""
-    options = [f"model.{name}" for name in FINER if name in type(recipe.model).model_fields]
-    return f"lower {' or '.join(options)}, " if options else ""

@@ -14,10 +14,13 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 
+from ssl_lens.backbones import catalog
+from ssl_lens.backbones.options import field_names
 from ssl_lens.backbones.section import Model
+from ssl_lens.backbones.steerable.stem import StemOptions
 from ssl_lens.data.section import Data
 from ssl_lens.engine.section import Optim
-from ssl_lens.errors import InputError
+from ssl_lens.errors import InputError, renamed
 from ssl_lens.methods.catalog import METHODS
 from ssl_lens.methods.method import Choice, MethodOptions
 from ssl_lens.runs.section import Run
@@ -185,8 +188,8 @@ def _one_line(error: ValidationError) -> str:
     first = alternatives[0]
     if first["type"] == "extra_forbidden":
         return f"unknown key {key}={first['input']!r}; {_nearest(key)}{more}"
-    if first["type"] == "value_error":  # a section's own check, already a whole sentence
-        return f"{key}: {first['ctx']['error']}{more}" if key else f"{first['ctx']['error']}{more}"
+    if first["type"] == "value_error":  # a section's own check, a whole sentence about its own arguments
+        return _with_keys(str(first["ctx"]["error"]), key) + more
     if first["type"] == "literal_error":
         names = re.findall("'([^']*)'", first["ctx"]["expected"])
         if len(names) > MANY_NAMES:
@@ -194,6 +197,13 @@ def _one_line(error: ValidationError) -> str:
             return f"{key}={first['input']!r} is unknown; the nearest are {', '.join(nearest)}{more}"
     allowed = " or ".join(problem["msg"].removeprefix("Input should be ") for problem in alternatives)
     return f"{key}={first['input']!r} should be {allowed}; change {key}{more}"
+
+
+def _with_keys(sentence: str, section: str) -> str:
+    """What a section says of its arguments, by their keys in the recipe; a sentence without any begins with its key."""
+    own = {key.rpartition(".")[2]: key for key in VALID_KEYS if key.rpartition(".")[0] == section}
+    named = renamed(sentence, own)
+    return named if not section or named != sentence else f"{section}: {sentence}"
 
 
 def _dotted(problem: Any) -> str:
@@ -225,4 +235,8 @@ def _is_section(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
-VALID_KEYS = tuple(dict.fromkeys(key for method in METHODS.values() for key in _keys(Recipe[method.Options])))
+VALID_KEYS = (
+    *dict.fromkeys(key for method in METHODS.values() for key in _keys(Recipe[method.Options])),
+    *(f"model.{option}" for option in catalog.all_option_names()),
+    *(f"model.stem.{option}" for option in field_names(StemOptions)),
+)

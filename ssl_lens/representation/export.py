@@ -161,12 +161,13 @@ def _load_run(run: Path) -> FrozenBackbone:
 
 
 def _network_of_run(run: Path, *, seed: int | None = None) -> Backbone:
-    from ssl_lens.recipe.recipe import load_recipe  # a run needs more packages than an export
+    from ssl_lens.recipe import compose  # a run needs more packages than an export
+    from ssl_lens.recipe.recipe import load_recipe
 
     _refuse_no_run(run)
     recipe = load_recipe(run / RECIPE)
     torch.manual_seed(recipe.seed if seed is None else seed)
-    return catalog.backbone(recipe, _preprocess_of_run(run).in_channels)
+    return compose.backbone(recipe, _preprocess_of_run(run).in_channels)
 
 
 def _refuse_no_run(folder: Path) -> None:
@@ -252,5 +253,5 @@ def onnx_difference(path: Path, images: Tensor, expected: Features) -> float | N
 
 def _difference(features: Features, expected: Features) -> float:
     """Largest difference, relative to the largest feature, of the two kinds of feature."""
-    pairs = zip(features, expected, strict=True)
+    pairs = zip(features[:2], expected[:2], strict=True)
     return torch.stack([(ours - theirs).abs().max() / theirs.abs().max() for ours, theirs in pairs]).max().item()

@@ -1,8 +1,11 @@
-"""What there is to choose from: one measured row per network."""
+"""What there is to choose from: one measured row per network, and the options of each."""
 
 from __future__ import annotations
 
+import inspect
+import json
 import math
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,11 +17,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.swa_utils import update_bn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ssl_lens.backbones.backbone import Backbone
-from ssl_lens.backbones.catalog import backbone
+from ssl_lens.backbones import catalog
+from ssl_lens.backbones.backbone import MapBackbone
+from ssl_lens.backbones.options import Options, field_names
 from ssl_lens.data.pixels.preprocess import Preprocess
 from ssl_lens.errors import InputError
-from ssl_lens.recipe.recipe import recipe_of_network
 from ssl_lens.representation.export import FrozenBackbone, onnx_difference, write_onnx
 
 SIZES = (64, 128)  # px
@@ -57,16 +60,46 @@ class Row(NamedTuple):
 
 
 def table(names: Sequence[str]) -> Iterator[str]:
-    """The lines of a Markdown table, each as soon as it has been measured.
+    """The lines of a Markdown table, each as soon as it has been measured, and of what can be chosen of each network.
 
     Raises: InputError if no network has one of the names.
     """
     for name in names:
-        recipe_of_network(name)
+        catalog.options_of(name)
     yield _line(HEADER)
     yield _line(["-" * width for width in WIDTHS])
     for name in names:
         yield str(measure(name))
+    yield from option_lines(names)
+
+
+def option_lines(names: Sequence[str]) -> Iterator[str]:
+    """Markdown: for the networks of each family their options, with the values that they have and what they mean.
+
+    Raises: InputError if no network has one of the names.
+    """
+    families: dict[type[Options], list[str]] = {}
+    for name in names:
+        families.setdefault(catalog.options_of(name), []).append(name)
+    for options, members in families.items():
+        yield from ("", f"### {', '.join(members)}", "")
+        meanings = _meanings(options)
+        for field in field_names(options):
+            yield f"- `{field}` ({_values(field, members)}): {meanings[field]}"
+
+
+def _meanings(options: type[Options]) -> dict[str, str]:
+    """What the documentation of the class says of each option."""
+    attributes = re.split(r"^Attributes:$|^\w+: ", inspect.getdoc(options) or "", flags=re.MULTILINE)[1]
+    entries = re.findall(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", attributes, flags=re.MULTILINE)
+    return {name: re.sub(r"\s+", " ", text).strip().replace("None", "null") for name, text in entries}
+
+
+def _values(field: str, names: Sequence[str]) -> str:
+    """The value of an option in the first network, and in the others where they differ."""
+    first, *others = (json.dumps(catalog.published_options(name).config()[field]) for name in names)
+    pairs = zip(names[1:], others, strict=True)
+    return "; ".join([first, *(f"{value} in {name}" for name, value in pairs if value != first)])
 
 
 @torch.no_grad()
@@ -82,12 +115,12 @@ def measure(name: str) -> Row:
     return Row(name, parameters, tuple(sums), network.accepted_sizes, *_turned(network), *_exported(network))
 
 
-def _build(name: str, image_size: int) -> Backbone:
+def _build(name: str, image_size: int) -> MapBackbone:
     torch.manual_seed(0)
-    return backbone(recipe_of_network(name, [f"model.image_size={image_size}"]), in_channels=1)
+    return catalog.build_backbone(name, {}, in_channels=1, image_size=image_size)
 
 
-def _settle(network: Backbone) -> None:
+def _settle(network: MapBackbone) -> None:
     """Gives batch norms the statistics of blobs on a noisy sky; evaluation mode."""
     images = torch.cat([blobs(SIZES[0], angle) for angle in (0.0, 45.0, 90.0, 135.0)])
     noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
@@ -107,13 +140,14 @@ def _gflops(name: str, size: int) -> float | None:
     return counter.get_total_flops() / 2e9
 
 
-def _turned(network: Backbone) -> tuple[float, float]:
+def _turned(network: MapBackbone) -> tuple[float, float]:
     still, by_90, by_45 = (network(blobs(SIZES[0], angle)).view.double() for angle in (0.0, 90.0, 45.0))
     between = nn.functional.pdist(still).mean()
-    return tuple(float((turned - still).norm(dim=1).mean() / between) for turned in (by_90, by_45))
+    change_90, change_45 = (float((turned - still).norm(dim=1).mean() / between) for turned in (by_90, by_45))
+    return change_90, change_45
 
 
-def _exported(network: Backbone) -> tuple[bool, float | None]:
+def _exported(network: MapBackbone) -> tuple[bool, float | None]:
     frozen = FrozenBackbone(Preprocess.plain(1), network.fold())
     images = blobs(SIZES[0], 0.0)[:4]
     with tempfile.TemporaryDirectory() as folder:

@@ -2,70 +2,105 @@
 
 import copy
 import io
+import json
 
 import numpy as np
 import onnxruntime
 import pytest
 import torch
+from torch import nn
 
-from ssl_lens.backbones.backbone import Backbone
-from ssl_lens.backbones.beit import BEiT
-from ssl_lens.backbones.canonical_etn import CanonicalETN
-from ssl_lens.backbones.crossformer import CrossFormer
-from ssl_lens.backbones.cvt import CvT
-from ssl_lens.backbones.cvt_lens import CvTLens
-from ssl_lens.backbones.cvt_windowed import CvTWindowed
-from ssl_lens.backbones.eqcvt import EqCvT
-from ssl_lens.backbones.eqcvt_invariant import EqCvTInvariant
-from ssl_lens.backbones.harmonic_net import HarmonicNet
-from ssl_lens.backbones.levit import LeViT
-from ssl_lens.backbones.regionvit import RegionViT
-from ssl_lens.backbones.resnet import ResNet
-from ssl_lens.backbones.steerable.stem import Stem, StemmedBackbone
-from ssl_lens.backbones.steerable_cnn import SteerableCNN
-from ssl_lens.backbones.swin import Swin
-from ssl_lens.backbones.twins import TwinsSVT
-from ssl_lens.backbones.vit import ViT
+from ssl_lens.backbones import catalog
+from ssl_lens.backbones.backbone import Encoder, Features, MapBackbone
+from ssl_lens.backbones.beit import BEiT, BEiTOptions
+from ssl_lens.backbones.canonical_etn import CanonicalETN, CanonicalETNOptions
+from ssl_lens.backbones.crossformer import CrossFormer, CrossFormerOptions
+from ssl_lens.backbones.cvt import CvT, CvTOptions
+from ssl_lens.backbones.cvt_lens import CvTLens, CvTLensOptions
+from ssl_lens.backbones.cvt_windowed import CvTWindowed, CvTWindowedOptions
+from ssl_lens.backbones.eqcvt import EqCvT, EqCvTOptions
+from ssl_lens.backbones.eqcvt_invariant import EqCvTInvariant, EqCvTInvariantOptions
+from ssl_lens.backbones.harmonic_net import HarmonicNet, HarmonicNetOptions
+from ssl_lens.backbones.levit import LeViT, LeViTOptions
+from ssl_lens.backbones.regionvit import RegionViT, RegionViTOptions
+from ssl_lens.backbones.resnet import ResNet, ResNetOptions
+from ssl_lens.backbones.steerable.stem import Stem, StemmedBackbone, StemOptions
+from ssl_lens.backbones.steerable_cnn import SteerableCNN, SteerableCNNOptions
+from ssl_lens.backbones.swin import Swin, SwinOptions
+from ssl_lens.backbones.twins import TwinsOptions, TwinsSVT
+from ssl_lens.backbones.vit import ViT, ViTOptions
 from ssl_lens.errors import InputError
 
 
 def swin(padding: str) -> Swin:
-    return Swin(2, 8, depths=(2, 2, 1), num_heads=(1, 2, 2), patch_size=2, window_size=4, padding=padding)
+    return Swin(2, SwinOptions(8, depths=(2, 2, 1), num_heads=(1, 2, 2), patch_size=2, window_size=4, padding=padding))
 
 
 def stemmed() -> StemmedBackbone:
-    backbone = Swin(3, 8, depths=(2, 1), num_heads=(1, 2), patch_size=2, window_size=4)
-    return StemmedBackbone(Stem(2, "D4", fields=3, kernel_size=3, downsample=2), backbone)
+    backbone = Swin(3, SwinOptions(8, depths=(2, 1), num_heads=(1, 2), patch_size=2, window_size=4))
+    return StemmedBackbone(Stem(2, StemOptions("D4", fields=3, kernel_size=3, downsample=2)), backbone)
 
 
 def windowed(padding: str) -> CvTWindowed:
-    return CvTWindowed(2, (8, 8, 8), (7, 3, 3), (2, 2, 2), (1, 2, 2), (1, 1, 2), window_size=4, padding=padding)
+    return CvTWindowed(
+        2, CvTWindowedOptions((8, 8, 8), (7, 3, 3), (2, 2, 2), (1, 2, 2), (1, 1, 2), window_size=4, padding=padding)
+    )
 
 
 BACKBONES = {
-    "beit": lambda: BEiT(2, 16, depth=4, num_heads=2, patch_size=4, image_size=20),
-    "canonical_etn": lambda: CanonicalETN(2, width=4, depths=(1, 1), pose_width=4, angles=16),
-    "crossformer": lambda: CrossFormer(2, 48, depths=(1, 2), num_heads=(2, 4), group_size=4),
-    "cvt": lambda: CvT(2, (8, 12, 16), num_heads=(1, 2, 4), depths=(1, 1, 2)),
-    "cvt_lens": lambda: CvTLens(2, (8, 12), num_heads=(1, 2), depths=(2, 1), head_dim=4),
+    "beit": lambda: BEiT(2, BEiTOptions(16, depth=4, num_heads=2, patch_size=4, image_size=20)),
+    "canonical_etn": lambda: CanonicalETN(2, CanonicalETNOptions(width=4, depths=(1, 1), pose_width=4, angles=16)),
+    "crossformer": lambda: CrossFormer(2, CrossFormerOptions(48, depths=(1, 2), num_heads=(2, 4), group_size=4)),
+    "cvt": lambda: CvT(2, CvTOptions((8, 12, 16), num_heads=(1, 2, 4), depths=(1, 1, 2))),
+    "cvt_lens": lambda: CvTLens(2, CvTLensOptions((8, 12), num_heads=(1, 2), depths=(2, 1), head_dim=4)),
     "cvt_windowed_clamp": lambda: windowed("clamp"),
     "cvt_windowed_reference": lambda: windowed("reference"),
-    "eqcvt": lambda: EqCvT(2, "C4"),
-    "eqcvt_invariant": lambda: EqCvTInvariant(2, "C4", depth=1),
-    "harmonic_net": lambda: HarmonicNet(2, widths=(2, 3), embed_dim=4),
-    "levit": lambda: LeViT(2, (16, 24), (2, 0), (2, 3), key_dim=8, image_size=32),
-    "regionvit": lambda: RegionViT(2, 16, depths=(1, 2), num_heads=(2, 4), window_size=3),
-    "resnet": lambda: ResNet(2, width=4, depths=(1, 1, 2)),
-    "resnet_bottleneck": lambda: ResNet(2, width=4, depths=(1, 1), block="bottleneck"),
-    "steerable_cnn": lambda: SteerableCNN(2, "D4", fields=(2, 3, 2)),
+    "eqcvt": lambda: EqCvT(2, EqCvTOptions("C4")),
+    "eqcvt_invariant": lambda: EqCvTInvariant(2, EqCvTInvariantOptions("C4", depth=1)),
+    "harmonic_net": lambda: HarmonicNet(2, HarmonicNetOptions(widths=(2, 3), embed_dim=4)),
+    "levit": lambda: LeViT(2, LeViTOptions((16, 24), (2, 0), (2, 3), key_dim=8, image_size=32)),
+    "regionvit": lambda: RegionViT(2, RegionViTOptions(16, depths=(1, 2), num_heads=(2, 4), window_size=3)),
+    "resnet": lambda: ResNet(2, ResNetOptions(width=4, depths=(1, 1, 2))),
+    "resnet_bottleneck": lambda: ResNet(2, ResNetOptions(width=4, depths=(1, 1), block="bottleneck")),
+    "steerable_cnn": lambda: SteerableCNN(2, SteerableCNNOptions("D4", fields=(2, 3, 2))),
     "stemmed": stemmed,
     "swin_clamp": lambda: swin("clamp"),
     "swin_reference": lambda: swin("reference"),
-    "twins": lambda: TwinsSVT(2, (8, 16), (2, 2), (1, 2), (2, 1), patch_size=2, window_size=3),
-    "vit": lambda: ViT(2, 16, depth=4, num_heads=2, patch_size=4, image_size=20),
+    "twins": lambda: TwinsSVT(2, TwinsOptions((8, 16), (2, 2), (1, 2), (2, 1), patch_size=2, window_size=3)),
+    "vit": lambda: ViT(2, ViTOptions(16, depth=4, num_heads=2, patch_size=4, image_size=20)),
 }
 ONE_SIZE = (BEiT,)  # refuses all but 20 px
 OWN_VIEW = (BEiT, CvT, RegionViT, ViT)  # a class token, regional tokens, or a norm of the mean
+
+
+class PointCloud(Encoder):
+    """An encoder without maps: a handful of latent points, wherever the light is."""
+
+    def __init__(self, in_channels: int, points: int, embed_dim: int) -> None:
+        super().__init__(in_channels, embed_dim)
+        self.weigh = nn.Conv2d(in_channels, points, 1)
+        self.describe = nn.Linear(2 + in_channels, embed_dim)
+
+    def forward(self, images: torch.Tensor) -> Features:
+        height, width = images.shape[2:]
+        weights = self.weigh(images).flatten(2).softmax(dim=2)
+        y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+        positions = weights @ torch.stack([x, y], dim=-1).flatten(0, 1).float()
+        regions = self.describe(torch.cat([positions, weights @ images.flatten(2).mT], dim=2))
+        return Features(regions.mean(dim=1), regions, positions)
+
+
+def test_an_encoder_needs_no_maps():
+    encoder = PointCloud(2, points=5, embed_dim=8)
+    view, regions, positions = encoder(images())
+    assert (view.shape, regions.shape, positions.shape) == ((3, 8), (3, 5, 8), (3, 5, 2))
+    assert 0 <= positions.min() <= positions.max() <= 19
+    assert encoder.head(4)(view).shape == (3, 4)
+    assert not isinstance(encoder, MapBackbone)
+    with pytest.raises(TypeError, match="abstract"):
+        Encoder(2, 8)
+    with pytest.raises(TypeError, match="abstract"):
+        MapBackbone(2, 8, 4)
 
 
 @pytest.fixture(params=BACKBONES)
@@ -79,7 +114,7 @@ def images(size: int = 20, batch: int = 3) -> torch.Tensor:
 
 
 @torch.no_grad()
-def warmed_up(backbone: Backbone) -> Backbone:
+def warmed_up(backbone: MapBackbone) -> MapBackbone:
     """In evaluation mode, with batch-norm statistics that are not the initial ones."""
     backbone.train()(images() * 2 + 1)
     return backbone.eval()
@@ -89,7 +124,7 @@ def warmed_up(backbone: Backbone) -> Backbone:
 def test_regions_are_the_last_map_row_by_row_and_the_view_is_their_mean_unless_it_has_its_own(build):
     backbone = warmed_up(build())
     for size in (20,) if isinstance(backbone, ONE_SIZE) else (8, 20, 32):
-        view, regions = backbone(images(size))
+        view, regions, _ = backbone(images(size))
         last = backbone.stages(images(size))[-1]
         height, width = backbone.map_size(size, size)
         assert last.shape == (3, backbone.embed_dim, height, width)
@@ -153,11 +188,7 @@ def test_bfloat16_autocast_stays_close_to_float32(build):
 @torch.no_grad()
 def test_the_configuration_rebuilds_the_architecture(build):
     backbone = build()
-    if isinstance(backbone, StemmedBackbone):
-        config = backbone.config()
-        again = StemmedBackbone(Stem(**config["stem"]), Swin(**config["backbone"]))
-    else:
-        again = type(backbone)(**backbone.config())
+    again = catalog.backbone_from_config(json.loads(json.dumps(catalog.backbone_config(backbone))))
     again.load_state_dict(backbone.state_dict(), strict=True)
     assert again.config() == backbone.config()
     torch.testing.assert_close(again.eval()(images()).view, backbone.eval()(images()).view, atol=0, rtol=0)

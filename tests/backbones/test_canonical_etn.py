@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from parity import formula_blobs, formula_image, formula_weights
 from torch import Tensor, nn
 
-from ssl_lens.backbones.canonical_etn import CanonicalETN, PosePredictor, _sample, _unit
+from ssl_lens.backbones.canonical_etn import CanonicalETN, CanonicalETNOptions, PosePredictor, _sample, _unit
 from ssl_lens.errors import InputError
 
 # A transcription of EquivariantPosePredictor of stanford-futuredata/equivariant-transformers, with strides (2, 2).
@@ -19,7 +19,9 @@ FIXTURE = Path(__file__).parent / "fixtures" / "canonical_etn.npz"
 
 def small(in_channels: int = 1) -> CanonicalETN:
     torch.manual_seed(0)
-    return CanonicalETN(in_channels, width=4, depths=(1, 1), stem_stride=1, pose_width=8, angles=32)
+    return CanonicalETN(
+        in_channels, CanonicalETNOptions(width=4, depths=(1, 1), stem_stride=1, pose_width=8, angles=32)
+    )
 
 
 def blobs(size: int, angle: float) -> Tensor:
@@ -137,4 +139,4 @@ def test_corners_have_no_influence():
 
 def test_angles_that_quarter_turns_do_not_shift_are_refused():
     with pytest.raises(InputError, match="angles=30 .* not a multiple of 4; use 64"):
-        CanonicalETN(1, angles=30)
+        CanonicalETN(1, CanonicalETNOptions(angles=30))

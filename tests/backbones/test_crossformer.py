@@ -8,7 +8,7 @@ import torch
 from parity import formula_image, formula_weights
 from torch.nn import functional as F
 
-from ssl_lens.backbones.crossformer import CrossFormer, CrossFormerBlock
+from ssl_lens.backbones.crossformer import CrossFormer, CrossFormerBlock, CrossFormerOptions
 from ssl_lens.backbones.layers.token_groups import Groups
 from ssl_lens.errors import InputError
 
@@ -18,12 +18,12 @@ SMALL = {"embed_dim": 96, "depths": (2, 2, 6, 2), "num_heads": (3, 6, 12, 24), "
 
 
 def narrow(in_channels: int = 2, group_size: int = 7) -> CrossFormer:
-    return CrossFormer(in_channels, 48, (2, 1, 2, 1), (2, 2, 4, 4), group_size, mlp_ratio=2.0)
+    return CrossFormer(in_channels, CrossFormerOptions(48, (2, 1, 2, 1), (2, 2, 4, 4), group_size, mlp_ratio=2.0))
 
 
 @pytest.mark.parametrize(("arguments", "count"), [(TINY, 27_776_794), (SMALL, 30_657_394)])
 def test_they_have_the_published_parameters(arguments, count):
-    network = CrossFormer(3, **arguments)
+    network = CrossFormer(3, CrossFormerOptions(**arguments))
     assert sum(p.numel() for p in (*network.parameters(), *network.head(1000).parameters())) == count
 
 
@@ -31,19 +31,21 @@ def test_they_have_the_published_parameters(arguments, count):
 def assert_equals_the_authors(network: CrossFormer, side: int, name: str, every: int) -> None:
     data = np.load(FIXTURE, allow_pickle=False)
     network.double().eval().load_state_dict(formula_weights(network.double()), strict=True)
-    view, regions = network(formula_image(1, network.in_channels, side, side))
+    view, regions, _ = network(formula_image(1, network.in_channels, side, side))
     np.testing.assert_allclose(view[0].numpy(), data[f"{name}_view"], atol=1e-10, rtol=0)
     np.testing.assert_allclose(regions[0, ::every].numpy(), data[f"{name}_regions"], atol=1e-10, rtol=0)
 
 
 def test_a_narrow_one_equals_the_authors():
-    network = CrossFormer(2, 32, depths=(2, 2, 1), num_heads=(2, 2, 4))  # 112 px: maps of 28, 14 and 7 tokens
+    network = CrossFormer(
+        2, CrossFormerOptions(32, depths=(2, 2, 1), num_heads=(2, 2, 4))
+    )  # 112 px: maps of 28, 14 and 7 tokens
     assert_equals_the_authors(network, 112, "narrow", every=2)
 
 
 @pytest.mark.parametrize(("name", "arguments"), [("tiny", TINY), pytest.param("small", SMALL, marks=pytest.mark.slow)])
 def test_it_equals_the_authors_at_224_px(name, arguments):
-    assert_equals_the_authors(CrossFormer(3, **arguments), 224, name, every=16)
+    assert_equals_the_authors(CrossFormer(3, CrossFormerOptions(**arguments)), 224, name, every=16)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +153,7 @@ def test_any_size_and_channels_give_maps_rounded_up(size, in_channels):
 
 def test_drop_path_rises_linearly_and_fresh_weights_are_the_authors():
     torch.manual_seed(0)
-    network = CrossFormer(1, 48, depths=(1, 2, 2), num_heads=(1, 2, 2), drop_path=0.4)
+    network = CrossFormer(1, CrossFormerOptions(48, depths=(1, 2, 2), num_heads=(1, 2, 2), drop_path=0.4))
     first, *others = [block.drop_path for stage in network.layers for block in stage.blocks]
     assert isinstance(first, torch.nn.Identity)
     np.testing.assert_allclose([drop.drop_prob for drop in others], [0.1, 0.2, 0.3, 0.4], rtol=1e-6)
@@ -170,7 +172,7 @@ def test_drop_path_rises_linearly_and_fresh_weights_are_the_authors():
 )
 def test_impossible_architectures_are_refused(arguments, message):
     with pytest.raises(InputError, match=message):
-        CrossFormer(1, **arguments)
+        CrossFormer(1, CrossFormerOptions(**arguments))
 
 
 def test_an_empty_image_is_refused():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from parity import formula_image, formula_weights
 
-from ssl_lens.backbones.cvt_lens import ConvStage, CvTLens, lens_head
+from ssl_lens.backbones.cvt_lens import ConvStage, CvTLens, CvTLensOptions, lens_head
 from ssl_lens.errors import InputError
 
 FIXTURE = Path(__file__).parent / "fixtures" / "cvt_lens.npz"  # made by vit-pytorch 1.26.11, the first two stages
@@ -44,8 +44,8 @@ def test_it_equals_vit_pytorch_at_any_size(height, width):
 @pytest.mark.parametrize("channels", [1, 3])
 @torch.no_grad()
 def test_any_size_gives_the_map_it_announces(size, channels):
-    network = CvTLens(channels, (8, 12), num_heads=(1, 2), depths=(1, 1), head_dim=4).eval()
-    view, regions = network(torch.randn(2, channels, *size))
+    network = CvTLens(channels, CvTLensOptions((8, 12), num_heads=(1, 2), depths=(1, 1), head_dim=4)).eval()
+    view, regions, _ = network(torch.randn(2, channels, *size))
     height, width = network.map_size(*size)
     assert (height, width) == (-(-size[0] // 8), -(-size[1] // 8))
     assert view.shape == (2, 12)
@@ -64,7 +64,7 @@ def test_any_size_gives_the_map_it_announces(size, channels):
 )
 def test_impossible_architectures_are_refused(arguments, message):
     with pytest.raises(InputError, match=message):
-        CvTLens(1, **arguments)
+        CvTLens(1, CvTLensOptions(**arguments))
 
 
 def test_an_empty_image_is_refused():

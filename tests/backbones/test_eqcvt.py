@@ -5,7 +5,7 @@ import pytest
 import torch
 from e2cnn import gspaces
 
-from ssl_lens.backbones.eqcvt import EqCvT
+from ssl_lens.backbones.eqcvt import EqCvT, EqCvTOptions
 from ssl_lens.backbones.steerable.groups import ORDERS
 from ssl_lens.errors import InputError
 
@@ -21,14 +21,14 @@ def relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
 @torch.no_grad()
 def warmed_up(group: str, in_channels: int = 1) -> EqCvT:
     torch.manual_seed(0)
-    network = EqCvT(in_channels, group)
+    network = EqCvT(in_channels, EqCvTOptions(group))
     network(torch.randn(4, in_channels, 32, 32) * 2 + 1)
     return network.eval()
 
 
 @pytest.mark.parametrize("group", ORDERS)
 def test_it_has_the_published_parameters_whatever_the_group(group):
-    network = EqCvT(1, group)
+    network = EqCvT(1, EqCvTOptions(group))
     assert (count(network.conv.conv), count(network.conv.norm)) == (180, 20)
     assert [count(part) for part in network.stage] == [2_912, 64, 29_632, 29_632]
     assert count(network) + count(network.head(2)) == 64_810

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from ssl_lens.backbones.eqcvt_invariant import EqCvTInvariant
+from ssl_lens.backbones.eqcvt_invariant import EqCvTInvariant, EqCvTInvariantOptions
 from ssl_lens.backbones.steerable.groups import ORDERS
 from ssl_lens.errors import InputError
 
@@ -23,7 +23,7 @@ def relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
 def warmed_up(group: str, depth: int = 2, in_channels: int = 1) -> EqCvTInvariant:
     """With batch-norm statistics, scales and offsets that are not the initial ones."""
     torch.manual_seed(0)
-    network = EqCvTInvariant(in_channels, group, depth)
+    network = EqCvTInvariant(in_channels, EqCvTInvariantOptions(group, depth))
     for name, parameter in network.named_parameters():
         if "norm" in name or "bias" in name:
             parameter.add_(0.2 * torch.randn_like(parameter))
@@ -33,7 +33,7 @@ def warmed_up(group: str, depth: int = 2, in_channels: int = 1) -> EqCvTInvarian
 
 @pytest.mark.parametrize(("group", "parameters"), [("C4", 56_378), ("C8", 63_898), ("D4", 63_898), ("D8", 63_946)])
 def test_it_stays_within_the_budget_of_the_published_network(group, parameters):
-    network = EqCvTInvariant(1, group)
+    network = EqCvTInvariant(1, EqCvTInvariantOptions(group))
     assert count(network) + count(network.head(2)) == parameters <= 65_000
 
 
@@ -92,7 +92,7 @@ def test_changed_weights_are_seen_at_once_in_evaluation_mode():
 
 
 def test_impossible_groups_and_images_are_refused():
-    with pytest.raises(InputError, match="group='C5' is not known; use one of C4, C8, D4, D8"):
-        EqCvTInvariant(1, "C5")
+    with pytest.raises(InputError, match="group='C5' should be 'C4', 'C8', 'D4' or 'D8'"):
+        EqCvTInvariant(1, EqCvTInvariantOptions("C5"))
     with pytest.raises(InputError, match="image size 0x5 px is empty"):
         EqCvTInvariant(1, folded=True).map_size(0, 5)

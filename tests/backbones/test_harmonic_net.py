@@ -8,7 +8,7 @@ import pytest
 import torch
 from parity import formula_blobs, formula_image, formula_weights
 
-from ssl_lens.backbones.harmonic_net import HarmonicConv2d, HarmonicNet
+from ssl_lens.backbones.harmonic_net import HarmonicConv2d, HarmonicNet, HarmonicNetOptions
 from ssl_lens.errors import InputError
 
 # Made by a transcription of a PyTorch port of danielewworrall/harmonicConvolutions (filters, cross-stream convolution),
@@ -83,7 +83,7 @@ def test_an_eighth_of_a_turn_of_a_smooth_image_changes_the_view_by_a_few_percent
 
 @torch.no_grad()
 def test_bfloat16_autocast_expands_the_filters_in_float32():
-    network = HarmonicNet(1, widths=(2,), embed_dim=2)
+    network = HarmonicNet(1, HarmonicNetOptions(widths=(2,), embed_dim=2))
     with torch.autocast("cpu", torch.bfloat16):
         assert network.last.filter().dtype == torch.float32
 
@@ -91,15 +91,15 @@ def test_bfloat16_autocast_expands_the_filters_in_float32():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"widths": ()}, r"widths=\[\], rings=4 .* use 1 or more"),
-        ({"rings": 0}, "rings=0 .* use 1 or more"),
+        ({"widths": ()}, r"widths=\[\] .* give the width of one block or more"),
+        ({"rings": 0}, "rings=0 should be an integer, 1 or more"),
         ({"embed_dim": 7}, "embed_dim=7 .* even"),
         ({"kernel_size": 4}, "kernel_size=4 .* use 3, 5, 7"),
     ],
 )
 def test_impossible_arguments_are_refused(arguments, message):
     with pytest.raises(InputError, match=message):
-        HarmonicNet(1, **arguments)
+        HarmonicNet(1, HarmonicNetOptions(**arguments))
 
 
 def test_an_empty_image_is_refused():

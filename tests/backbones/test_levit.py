@@ -5,7 +5,7 @@ import torch
 from parity import formula_image, formula_weights
 from timm.models.levit import Levit
 
-from ssl_lens.backbones.levit import LeViT
+from ssl_lens.backbones.levit import LeViT, LeViTOptions
 from ssl_lens.errors import InputError
 
 SMALL = {"embed_dim": (16, 24, 32), "num_heads": (2, 3, 4), "key_dim": 8}
@@ -42,7 +42,7 @@ def test_it_equals_timms_on_the_same_weights():
 @torch.no_grad()
 def test_it_equals_timms_in_training_mode():
     theirs = timms(112, depth=(1, 2, 1), **SMALL).train()
-    ours = LeViT(3, depths=(1, 2, 1), image_size=112, **SMALL).double().train()
+    ours = LeViT(3, LeViTOptions(depths=(1, 2, 1), image_size=112, **SMALL)).double().train()
     ours.load_state_dict(renamed(theirs.state_dict()), strict=True)
     images = formula_image(3, 3, 112, 112)
     torch.testing.assert_close(ours(images).view, theirs(images), atol=1e-9, rtol=0)
@@ -53,7 +53,7 @@ def test_it_equals_timms_in_training_mode():
 
 @torch.no_grad()
 def test_a_smaller_image_uses_its_share_of_the_biases():
-    ours = LeViT(3, depths=(1, 2, 1), image_size=240, **SMALL).double().eval()
+    ours = LeViT(3, LeViTOptions(depths=(1, 2, 1), image_size=240, **SMALL)).double().eval()
     ours.load_state_dict(formula_weights(ours))
     theirs = timms((96, 64), depth=(1, 2, 1), **SMALL)  # maps of 6x4, 3x2 and 2x1 tokens
     state = {}
@@ -71,7 +71,7 @@ def test_a_smaller_image_uses_its_share_of_the_biases():
 
 @torch.no_grad()
 def test_an_update_of_the_biases_in_evaluation_mode_counts():
-    network = LeViT(1, depths=(1, 1, 1), image_size=64, **SMALL).eval()
+    network = LeViT(1, LeViTOptions(depths=(1, 1, 1), image_size=64, **SMALL)).eval()
     network.load_state_dict(formula_weights(network))
     images = formula_image(1, 1, 64, 64).float()
     before = network(images).view
@@ -82,7 +82,7 @@ def test_an_update_of_the_biases_in_evaluation_mode_counts():
 @pytest.mark.parametrize("size", [(64, 64), (65, 33), (32, 112), (1, 1), (100, 100)])
 @torch.no_grad()
 def test_maps_are_as_large_as_announced(size):
-    network = LeViT(1, depths=(1, 1, 1), image_size=112, **SMALL).eval()
+    network = LeViT(1, LeViTOptions(depths=(1, 1, 1), image_size=112, **SMALL)).eval()
     assert network(torch.randn(2, 1, *size)).regions.shape[1] == (-(-size[0] // 64)) * (-(-size[1] // 64))
     maps = network.stages(torch.randn(2, 1, *size))
     assert [stage.shape[2:] for stage in maps] == [
@@ -92,7 +92,7 @@ def test_maps_are_as_large_as_announced(size):
 
 
 def test_the_untrained_network_uses_all_its_layers():
-    network = LeViT(1, depths=(1, 1, 1), image_size=112, **SMALL)
+    network = LeViT(1, LeViTOptions(depths=(1, 1, 1), image_size=112, **SMALL))
     network(torch.randn(2, 1, 112, 112)).view.square().sum().backward()
     assert all(parameter.grad.abs().max() > 0 for parameter in network.parameters() if parameter.ndim == 4)
     assert network.layers[0].blocks[0].mlp.ln2.bn.weight.min() == 1
@@ -101,7 +101,7 @@ def test_the_untrained_network_uses_all_its_layers():
 @pytest.mark.parametrize(
     ("arguments", "size", "message"),
     [
-        ({"image_size": 64}, (65, 32), "65x32 px .* built for up to 64 px; .* model.image_size"),
+        ({"image_size": 64}, (65, 32), "65x32 px .* built for up to 64 px; .* image_size"),
         ({"image_size": 0}, None, "image_size=0"),
         ({"depths": (1, 1)}, None, "depths=\\[1, 1\\].* give each as many stages"),
         ({"key_dim": 5}, None, "multiples of key_dim=5"),
@@ -109,5 +109,5 @@ def test_the_untrained_network_uses_all_its_layers():
 )
 def test_what_does_not_fit_is_refused_in_one_line(arguments, size, message):
     with pytest.raises(InputError, match=message) as error:
-        LeViT(1, **{"depths": (1, 1, 1)} | SMALL | arguments)(torch.zeros(1, 1, *size))
+        LeViT(1, LeViTOptions(**{"depths": (1, 1, 1)} | SMALL | arguments))(torch.zeros(1, 1, *size))
     assert "\n" not in str(error.value)

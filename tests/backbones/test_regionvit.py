@@ -8,14 +8,14 @@ import torch
 from parity import formula_image, formula_weights
 
 from ssl_lens.backbones.layers.token_groups import Groups
-from ssl_lens.backbones.regionvit import RegionBlock, RegionStage, RegionViT
+from ssl_lens.backbones.regionvit import RegionBlock, RegionStage, RegionViT, RegionViTOptions
 from ssl_lens.errors import InputError
 
 FIXTURE = Path(__file__).parent / "fixtures" / "regionvit.npz"  # IBM/RegionViT ebe1aa9, regionvit/regionvit.py
 
 
 def narrow(in_channels: int = 2) -> RegionViT:
-    return RegionViT(in_channels, 16, (1, 1, 2, 1), (2, 2, 4, 4), mlp_ratio=2.0)
+    return RegionViT(in_channels, RegionViTOptions(16, (1, 1, 2, 1), (2, 2, 4, 4), mlp_ratio=2.0))
 
 
 def test_regionvit_tiny_has_the_published_parameters():
@@ -24,18 +24,18 @@ def test_regionvit_tiny_has_the_published_parameters():
 
 
 @pytest.mark.parametrize(
-    ("name", "side", "every", "arguments"),
+    ("name", "side", "every", "network"),
     [
-        ("narrow", 112, 2, {"in_channels": 2, "embed_dim": 16, "depths": (1, 2, 1), "num_heads": (1, 2, 4)}),
-        ("tiny", 224, 16, {"in_channels": 3}),
+        ("narrow", 112, 2, RegionViT(2, RegionViTOptions(16, depths=(1, 2, 1), num_heads=(1, 2, 4)))),
+        ("tiny", 224, 16, RegionViT(3)),
     ],
 )
 @torch.no_grad()
-def test_it_equals_the_authors(name, side, every, arguments):
+def test_it_equals_the_authors(name, side, every, network):
     data = np.load(FIXTURE, allow_pickle=False)  # regions: their last local tokens after their final norm
-    network = RegionViT(**arguments).double().eval()
+    network.double().eval()
     network.load_state_dict(formula_weights(network), strict=True)
-    view, regions = network(formula_image(1, network.in_channels, side, side))
+    view, regions, _ = network(formula_image(1, network.in_channels, side, side))
     np.testing.assert_allclose(view[0].numpy(), data[f"{name}_view"], atol=1e-9, rtol=0)
     np.testing.assert_allclose(regions[0, ::every].numpy(), data[f"{name}_regions"], atol=1e-9, rtol=0)
 
@@ -118,7 +118,7 @@ def test_any_size_and_channels_give_maps_rounded_up(size, in_channels):
         assert stage_map.shape == (1, 16 * 2**stage, *expected)
         assert stage_map.isfinite().all()
     assert network.map_size(*size) == maps[-1].shape[2:]
-    view, regions = network(images)
+    view, regions, _ = network(images)
     assert view.shape == (1, network.embed_dim)
     assert regions.shape == (1, maps[-1][0, 0].numel(), network.embed_dim)
     torch.testing.assert_close(regions[:, -1], maps[-1][:, :, -1, -1])
@@ -139,7 +139,7 @@ def test_a_regional_patch_begins_where_its_window_does():
 
 def test_drop_path_rises_linearly_and_drops_regions_one_by_one():
     torch.manual_seed(0)
-    network = RegionViT(1, 16, depths=(1, 2, 2), num_heads=(1, 2, 2), drop_path=0.4)
+    network = RegionViT(1, RegionViTOptions(16, depths=(1, 2, 2), num_heads=(1, 2, 2), drop_path=0.4))
     first, *others = [block.drop_path for stage in network.layers for block in stage.blocks]
     assert isinstance(first, torch.nn.Identity)
     np.testing.assert_allclose([drop.drop_prob for drop in others], [0.1, 0.2, 0.3, 0.4], rtol=1e-6)
@@ -167,7 +167,7 @@ def test_fresh_weights_are_the_authors():
 )
 def test_impossible_architectures_are_refused(arguments, message):
     with pytest.raises(InputError, match=message):
-        RegionViT(1, **arguments)
+        RegionViT(1, RegionViTOptions(**arguments))
 
 
 def test_an_empty_image_is_refused():

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ssl_lens.backbones.steerable.groups import ORDERS
-from ssl_lens.backbones.steerable_cnn import SteerableCNN
+from ssl_lens.backbones.steerable_cnn import SteerableCNN, SteerableCNNOptions
 from ssl_lens.errors import InputError
 
 TOLERANCE = 1e-5  # relative to the largest feature, float32
@@ -22,7 +22,7 @@ def count(module: torch.nn.Module) -> int:
 def narrow(group: str, in_channels: int = 1) -> SteerableCNN:
     """A narrow one with batch-norm statistics that are not the initial ones."""
     torch.manual_seed(0)
-    network = SteerableCNN(in_channels, group, NARROW)
+    network = SteerableCNN(in_channels, SteerableCNNOptions(group, NARROW))
     network(torch.randn(4, in_channels, 32, 32) * 2 + 1)
     return network.eval()
 
@@ -33,7 +33,7 @@ def relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
 
 @pytest.mark.parametrize(("group", "parameters"), [("C4", 82_704), ("C8", 165_072), ("D4", 165_072), ("D8", 329_808)])
 def test_parameters(group, parameters):
-    network = SteerableCNN(1, group)
+    network = SteerableCNN(1, SteerableCNNOptions(group))
     assert count(network) == parameters
     assert count(network.head(2)) == 2_546
     assert network.embed_dim == 48
@@ -58,7 +58,7 @@ def test_the_view_does_not_see_quarter_turns_and_flips_of_the_group(group, size)
 @torch.no_grad()
 def test_the_view_of_the_published_width_does_not_see_quarter_turns_either(group):
     torch.manual_seed(0)
-    network = SteerableCNN(1, group)
+    network = SteerableCNN(1, SteerableCNNOptions(group))
     network(torch.randn(4, 1, 32, 32))
     for size in (64, 65, 96, 150):
         images = torch.randn(1, 1, size, size)
@@ -80,7 +80,7 @@ def test_eight_rotations_change_less_under_an_eighth_turn_than_four():
 
     def change(group: str) -> float:
         torch.manual_seed(0)
-        network = SteerableCNN(1, group, (4, 4, 4, 4, 8, 16))
+        network = SteerableCNN(1, SteerableCNNOptions(group, (4, 4, 4, 4, 8, 16)))
         network(drawn(0.0))
         straight, slanted = (network.eval()(drawn(turn)).view for turn in (0.0, torch.pi / 4))
         return ((slanted - straight).norm() / straight.norm()).item()
@@ -124,9 +124,9 @@ def test_no_folded_network_needs_e2cnn():
 
 
 def test_impossible_networks_and_images_are_refused():
-    with pytest.raises(InputError, match="group='C5' is not known; use one of C4, C8, D4, D8"):
-        SteerableCNN(1, "C5")
+    with pytest.raises(InputError, match="group='C5' should be 'C4', 'C8', 'D4' or 'D8'"):
+        SteerableCNN(1, SteerableCNNOptions("C5"))
     with pytest.raises(InputError, match=r"fields=\[\] .* one block or more"):
-        SteerableCNN(1, fields=())
+        SteerableCNN(1, SteerableCNNOptions(fields=()))
     with pytest.raises(InputError, match="image size 0x5 px is empty"):
         SteerableCNN(1, folded=True).map_size(0, 5)

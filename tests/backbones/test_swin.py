@@ -8,7 +8,7 @@ import pytest
 import torch
 from timm.models.swin_transformer import SwinTransformer
 
-from ssl_lens.backbones.swin import LayerNorm, Swin, SwinBlock, SwinStage
+from ssl_lens.backbones.swin import LayerNorm, Swin, SwinBlock, SwinOptions, SwinStage
 from ssl_lens.errors import InputError
 
 
@@ -30,9 +30,8 @@ def test_it_equals_timm_where_nothing_is_padded(padding):
         num_classes=0,
         norm_layer=LayerNorm,
     )
-    ours = Swin(3, 8, depths=(2, 2), num_heads=(2, 4), padding=padding)
-    if padding == "reference":  # its last stage of two sees 28 tokens at 224 px and shifts, unlike timm's at 56 px
-        ours.layers[1].shift = 0
+    built_for = 56 if padding == "reference" else None  # 7 tokens in its last stage, which shifts none
+    ours = Swin(3, SwinOptions(8, depths=(2, 2), num_heads=(2, 4), padding=padding, reference_size=built_for))
     ours.load_state_dict(theirs.state_dict(), strict=True)
     images = torch.randn(2, 3, 56, 56, dtype=torch.float64)
     expected = theirs.double().eval()(images)
@@ -45,13 +44,15 @@ def test_it_reproduces_the_reference_backbone(golden: Path):
     config = json.loads(str(data["config"]))
     network = Swin(
         3,
-        config["embed_dim"],
-        config["depths"],
-        config["num_heads"],
-        config["patch_size"],
-        config["window_size"],
-        config["mlp_ratio"],
-        padding="reference",
+        SwinOptions(
+            config["embed_dim"],
+            config["depths"],
+            config["num_heads"],
+            config["patch_size"],
+            config["window_size"],
+            config["mlp_ratio"],
+            padding="reference",
+        ),
     )
     weights = {
         _timm_name(key.removeprefix("param/")): torch.from_numpy(data[key]) for key in data if key.startswith("param/")
@@ -149,12 +150,20 @@ def test_clamped_windows_are_evenly_wide_and_shift_only_where_there_are_several(
     ("window_size", "windows", "shifts"), [(7, [7, 7, 7, 7], [3, 3, 3, 0]), (14, [14, 14, 14, 7], [7, 7, 0, 0])]
 )
 def test_reference_windows_are_those_of_224_px(window_size, windows, shifts):
-    network = Swin(1, 2, num_heads=(1, 1, 1, 1), window_size=window_size, padding="reference")
+    network = Swin(1, SwinOptions(2, num_heads=(1, 1, 1, 1), window_size=window_size, padding="reference"))
     assert [stage.window_and_shift(1) for stage in network.layers] == list(zip(windows, shifts, strict=True))
 
 
+def test_reference_windows_are_those_of_the_size_it_was_built_for():
+    """At 128 px its maps have 32, 16, 8 and 4 tokens: the last is one window of 4, which shifts none."""
+    options = SwinOptions(2, num_heads=(1, 1, 1, 1), padding="reference", reference_size=128)
+    network = Swin(1, options)
+    assert [stage.window_and_shift(1) for stage in network.layers] == [(7, 3), (7, 3), (7, 3), (4, 0)]
+    assert network.layers[-1].blocks[0].attn.relative_position_bias_table.shape == (49, 1)
+
+
 def test_drop_path_rises_linearly_over_all_blocks():
-    network = Swin(1, 2, depths=(1, 2, 2), num_heads=(1, 1, 1), drop_path=0.4)
+    network = Swin(1, SwinOptions(2, depths=(1, 2, 2), num_heads=(1, 1, 1), drop_path=0.4))
     first, *others = [block.drop_path1 for stage in network.layers for block in stage.blocks]
     assert isinstance(first, torch.nn.Identity)
     np.testing.assert_allclose([drop.drop_prob for drop in others], [0.1, 0.2, 0.3, 0.4], rtol=1e-6)
@@ -162,13 +171,13 @@ def test_drop_path_rises_linearly_over_all_blocks():
 
 def test_a_size_off_the_patch_is_refused_with_the_nearest_one():
     with pytest.raises(InputError, match=r"image size 65x150 px .* patch_size=4; use 64x152 px"):
-        Swin(1, 4, depths=(1, 1), num_heads=(1, 1))(torch.zeros(1, 1, 65, 150))
+        Swin(1, SwinOptions(4, depths=(1, 1), num_heads=(1, 1)))(torch.zeros(1, 1, 65, 150))
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"padding": "zeros"}, "padding='zeros' .* use 'clamp' or 'reference'"),
+        ({"padding": "zeros"}, "padding='zeros' should be 'clamp' or 'reference'"),
         ({"depths": (2,), "num_heads": (1,)}, "2 to 4 stages"),
         ({"depths": (2, 2), "num_heads": (1, 2, 4)}, "2 to 4 stages"),
         (
@@ -179,4 +188,4 @@ def test_a_size_off_the_patch_is_refused_with_the_nearest_one():
 )
 def test_impossible_architectures_are_refused(arguments, message):
     with pytest.raises(InputError, match=message):
-        Swin(1, **arguments)
+        Swin(1, SwinOptions(**arguments))

@@ -5,14 +5,14 @@ import timm
 import torch
 from parity import formula_image, formula_weights
 
-from ssl_lens.backbones.twins import SubsampledAttention, TwinsSVT, WindowAttention
+from ssl_lens.backbones.twins import SubsampledAttention, TwinsOptions, TwinsSVT, WindowAttention
 from ssl_lens.errors import InputError
 
 
 def small(**arguments) -> TwinsSVT:
     torch.manual_seed(0)
     widths = {"embed_dim": (8, 16, 24), "depths": (2, 2, 3), "num_heads": (1, 2, 3), "reductions": (4, 2, 1)}
-    return TwinsSVT(2, **widths | arguments).eval()
+    return TwinsSVT(2, TwinsOptions(**widths | arguments)).eval()
 
 
 def test_twins_svt_small_has_the_published_parameters():
@@ -29,7 +29,7 @@ def test_it_equals_timms_on_the_same_weights():
     ours = TwinsSVT(3).double().eval()
     ours.load_state_dict(theirs.state_dict(), strict=True)
     images = formula_image(1, 3, 224, 224)
-    view, regions = ours(images)
+    view, regions, _ = ours(images)
     torch.testing.assert_close(view, theirs(images), atol=1e-9, rtol=0)
     torch.testing.assert_close(regions, theirs.forward_features(images), atol=1e-9, rtol=0)
 
@@ -92,7 +92,7 @@ def test_what_the_subsampling_leaves_over_is_still_seen():
 def test_the_stages_end_with_the_normed_regions():
     network = small()
     images = torch.randn(2, 2, 40, 56)
-    view, regions = network(images)
+    view, regions, _ = network(images)
     torch.testing.assert_close(regions.mean(dim=1), view)
     torch.testing.assert_close(regions.mean(dim=2), torch.zeros(2, regions.shape[1]), atol=1e-5, rtol=0)
 

@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from ssl_lens.backbones.backbone import Backbone
+from ssl_lens.backbones.backbone import MapBackbone
 from ssl_lens.engine.loop import Step, train
 from ssl_lens.engine.processes import join_processes
 from ssl_lens.engine.schedule import Schedule
@@ -26,7 +26,7 @@ def accelerator() -> Iterator[Accelerator]:
     joined.end_training()
 
 
-class ToyBackbone(Backbone):
+class ToyBackbone(MapBackbone):
     def __init__(self, embed_dim: int) -> None:
         super().__init__(in_channels=3, embed_dim=embed_dim, reduction=4)
         self.proj = nn.Conv2d(3, embed_dim, 4, 4)

@@ -6,8 +6,8 @@ import torch
 from tiny_run import write_labelled_images
 
 from ssl_lens.backbones.backbone import Backbone
-from ssl_lens.backbones.resnet import ResNet
-from ssl_lens.backbones.swin import Swin
+from ssl_lens.backbones.resnet import ResNet, ResNetOptions
+from ssl_lens.backbones.swin import Swin, SwinOptions
 from ssl_lens.data.images import load_images
 from ssl_lens.errors import InputError
 from ssl_lens.evaluation import finetune
@@ -31,7 +31,7 @@ def data(tmp_path_factory) -> Data:
 
 def _backbone(drop_path: float = 0.1) -> Swin:
     torch.manual_seed(0)
-    return Swin(1, embed_dim=16, depths=(1, 1), num_heads=(2, 2), drop_path=drop_path)
+    return Swin(1, SwinOptions(embed_dim=16, depths=(1, 1), num_heads=(2, 2), drop_path=drop_path))
 
 
 def _prediction(
@@ -82,9 +82,9 @@ def test_the_seed_decides_and_the_given_backbone_stays(data):
 def test_the_head_is_the_authors_on_the_view_and_a_normalised_linear_layer_on_other_poolings():
     """ResNet-18 with a linear layer to 1000 classes has 11,689,512 parameters at 3 channels."""
     image = torch.zeros(1, 3, 32, 32)
-    published = predictor(ResNet(3, stem_stride=4), 1000, "view", image)
+    published = predictor(ResNet(3, ResNetOptions(stem_stride=4)), 1000, "view", image)
     assert published.parameter_count == 11_689_512
-    assert predictor(ResNet(3, stem_stride=4), 2, "stats", image).head[0].normalized_shape == (3 * 512,)
+    assert predictor(ResNet(3, ResNetOptions(stem_stride=4)), 2, "stats", image).head[0].normalized_shape == (3 * 512,)
 
 
 def test_validation_is_stratified_and_left_out_only_where_images_are_few():

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ssl_lens.backbones.resnet import ResNet
+from ssl_lens.backbones.resnet import ResNet, ResNetOptions
 from ssl_lens.data.images import ImageSet
 from ssl_lens.errors import InputError
 from ssl_lens.evaluation.finetune import Settings, training_processes
@@ -63,7 +63,7 @@ def test_a_network_measures_width_and_flux():
     settings = Settings(epochs=12, batch_size=16, lr=5e-3, augmentation="right-angle")
     torch.manual_seed(0)
     with training_processes(settings, bf16=False) as trainer:
-        backbone = ResNet(1, width=8, depths=(1, 1))
+        backbone = ResNet(1, ResNetOptions(width=8, depths=(1, 1)))
         regressor = train_regressor(trainer, backbone, prepared[:180], values[:180], names=["w", "f"], seed=0)
         measurement = measure(trainer, regressor, prepared[180:])
     assert all(r_squared(values[180:, i], measurement.predicted[:, i]) > 0.8 for i in range(2))

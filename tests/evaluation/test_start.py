@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_lens.backbones.resnet import ResNet
-from ssl_lens.backbones.steerable_cnn import SteerableCNN
+from ssl_lens.backbones.resnet import ResNet, ResNetOptions
+from ssl_lens.backbones.steerable_cnn import SteerableCNN, SteerableCNNOptions
 from ssl_lens.data.images import ImageSet
 from ssl_lens.data.pixels.preprocess import Preprocess
 from ssl_lens.errors import InputError
@@ -16,7 +16,10 @@ from ssl_lens.recipe.recipe import recipe_of_network
 from ssl_lens.representation.export import FrozenBackbone, write_export
 
 
-@pytest.mark.parametrize(("backbone", "loses"), [(SteerableCNN(1, "C4", fields=(2, 2)), True), (ResNet(1, 4), False)])
+@pytest.mark.parametrize(
+    ("backbone", "loses"),
+    [(SteerableCNN(1, SteerableCNNOptions("C4", fields=(2, 2))), True), (ResNet(1, ResNetOptions(4)), False)],
+)
 def test_an_export_whose_training_may_lose_the_symmetry_says_so(backbone, loses, tmp_path, caplog):
     write_export(FrozenBackbone(Preprocess.plain(1), backbone), tmp_path / "out", (16, 16))
     with caplog.at_level(logging.WARNING):

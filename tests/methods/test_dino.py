@@ -10,7 +10,7 @@ from rows import output_from_rows
 from timm.layers import DropPath
 from torch import nn
 
-from ssl_lens.backbones.backbone import Backbone
+from ssl_lens.backbones.backbone import MapBackbone
 from ssl_lens.losses.center import Centering
 from ssl_lens.losses.region import match_regions
 from ssl_lens.losses.view import ViewLoss
@@ -21,7 +21,7 @@ from ssl_lens.optim import adamw, set_hyperparameters
 from ssl_lens.views.multicrop import Views
 
 
-class DroppingBackbone(Backbone):
+class DroppingBackbone(MapBackbone):
     """One convolution with batch norm and a residual path that is often dropped."""
 
     def __init__(self) -> None:

@@ -2,12 +2,12 @@ import pytest
 import torch
 from torch import nn
 
-from ssl_lens.backbones.backbone import Backbone
+from ssl_lens.backbones.backbone import MapBackbone
 from ssl_lens.methods.heads import ProjectionHead
 from ssl_lens.methods.network import Network
 
 
-class PatchBackbone(Backbone):
+class PatchBackbone(MapBackbone):
     """One patch embedding; counts its passes."""
 
     def __init__(self, in_channels: int = 1, embed_dim: int = 6, patch_size: int = 8) -> None:

@@ -16,6 +16,7 @@ from ssl_lens.errors import InputError
 from ssl_lens.losses.center import Centering, SinkhornKnopp
 from ssl_lens.recipe import compose as composition
 from ssl_lens.recipe import images as recipe_images
+from ssl_lens.recipe import network
 from ssl_lens.recipe.recipe import load_recipe, recipe_of_network, replace, resolve_auto
 
 DEFAULT = recipe_of_network("swin_tiny")
@@ -34,18 +35,18 @@ RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 def test_sizes_that_cannot_work_are_refused(values: dict[str, object], message: str) -> None:
     recipe = replace(DEFAULT, values)
     with pytest.raises(InputError, match=message):
-        composition.check_sizes(recipe, composition.backbone(recipe, 1), 72, 72)
+        network.check_sizes(recipe, network.backbone(recipe, 1), 72, 72)
 
 
 def test_few_regions_are_told() -> None:
     """Patch 4 and four stages leave 2x2 regions of 64 px; without a region loss that is nobody's business."""
     recipe = replace(DEFAULT, {"views.local_sizes": [], "views.local_counts": []})
-    assert composition.check_sizes(recipe, composition.backbone(recipe, 1), 72, 72) == [
+    assert network.check_sizes(recipe, network.backbone(recipe, 1), 72, 72) == [
         "views.global_size=64: 2x2 regions on the last map, few for a region loss; lower model.patch_size or "
         "model.stages, raise views.global_size, or set method.region_weight=0"
     ]
     recipe = replace(recipe, {"method.region_weight": 0})
-    assert composition.check_sizes(recipe, composition.backbone(recipe, 1), 72, 72) == [
+    assert network.check_sizes(recipe, network.backbone(recipe, 1), 72, 72) == [
         "views.global_size=64: 2x2 regions on the last map"
     ]
 
@@ -65,7 +66,7 @@ def test_the_recipe_chooses_what_is_simulated(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.parametrize(("name", "kind"), [("center", Centering), ("sinkhorn", SinkhornKnopp)])
 def test_centering_is_chosen_for_both_losses(name: str, kind: type) -> None:
     recipe = replace(recipe_of_network("swin_micro"), {"method.centering": name})
-    method = composition.build_method(resolve_auto(recipe, n_images=1000, in_channels=1)[0])
+    method = network.build_method(resolve_auto(recipe, n_images=1000, in_channels=1)[0])
     assert isinstance(method.view_loss.centering, kind)
     assert isinstance(method.region_loss.centering, kind)
     assert method.view_loss.centering is not method.region_loss.centering
@@ -89,7 +90,7 @@ def test_every_number_of_a_schedule_is_the_recipe_s() -> None:
         "data.in_channels": 1,
     }
     recipe = replace(recipe_of_network("swin_micro"), values)
-    schedule = composition.schedule_of(recipe, composition.build_method(recipe), steps_per_epoch=5)
+    schedule = composition.schedule_of(recipe, network.build_method(recipe), steps_per_epoch=5)
     assert schedule.total_steps == 40
     for step in range(40):
         now, epoch = schedule.at(step), step // 5
@@ -146,3 +147,18 @@ def test_every_recipe_takes_a_step(path: Path, tmp_path: Path, monkeypatch: pyte
     after = list(pretraining.method.trained.parameters())
     assert all(parameter.isfinite().all() for parameter in after)
     assert any(not torch.equal(b, a) for b, a in zip(before, after, strict=True))
+
+
+def test_training_begins_with_the_weights_that_are_named(tmp_path: Path) -> None:
+    """From a file, the heads staying as the seed has them; of another network they are refused."""
+    values = {"model.name": "resnet_micro", "method.out_dim": 8, "method.head_hidden_dim": 8, "data.in_channels": 1}
+    recipe = replace(DEFAULT, values | {"method.ema_momentum": 0.9})
+    torch.manual_seed(5)
+    theirs = network.backbone(recipe, 1).state_dict()
+    torch.save(theirs, tmp_path / "theirs.pth")
+    fresh = network.build_method(recipe)
+    started = network.build_method(replace(recipe, {"model.weights": str(tmp_path / "theirs.pth")}))
+    assert all(torch.equal(value, theirs[key]) for key, value in started.student.backbone.state_dict().items())
+    assert all(map(torch.equal, started.student.view_head.parameters(), fresh.student.view_head.parameters()))
+    with pytest.raises(InputError, match="theirs.pth holds the weights of another network"):
+        network.build_method(replace(recipe, {"model.weights": str(tmp_path / "theirs.pth"), "model.width": 16}))

@@ -40,7 +40,8 @@ def test_overrides_are_yaml_and_win(file: Path) -> None:
 
 
 def test_yaml_written_is_read_back_equal(file: Path) -> None:
-    recipe = load_recipe(file, ["model.stem={group: C8}", "data.center_crop=128"])
+    recipe = load_recipe(file, ["model.stem={group: C8}", "model.depths=[2, 2, 4, 2]", "data.center_crop=128"])
+    assert recipe.model.options == {"depths": (2, 2, 4, 2)}
     file.write_text(recipe.to_yaml())
     assert load_recipe(file) == recipe
 
@@ -51,29 +52,32 @@ def test_yaml_written_is_read_back_equal(file: Path) -> None:
         ("optim.epoch=20", "unknown key optim.epoch=20; the nearest valid key is optim.epochs"),
         ("epochs=20", "unknown key epochs=20; the nearest valid key is optim.epochs"),
         ("model.stem.grup=C4", "unknown key model.stem.grup=C4; the nearest valid key is model.stem.group"),
-        ("model.stem={grup: C4}", "unknown key model.stem.grup='C4'; the nearest valid key is model.stem.group"),
+        ("model.stem={grup: C4}", "model.stem: grup is not an option of the stem; the nearest is group"),
         ("optim.epochs=1.5", "optim.epochs=1.5 should be a valid integer; change optim.epochs"),
         ("optim.epochs='3'", "optim.epochs='3' should be a valid integer"),
         ("optim.lr=-1", "optim.lr=-1 should be 'auto' or greater than 0; change optim.lr"),
         ("optim.lr=fast", "optim.lr='fast' should be 'auto' or a valid number"),
-        ("model.drop_path=.nan", "model.drop_path=nan should be a finite number"),
+        ("model.drop_path=.nan", "model.drop_path=nan should be a number, 0 or more and below 1"),
         ("model.name=swin_tin", "model.name='swin_tin' is unknown; the nearest are swin_tiny, swin_micro"),
         ("model.stem.group=C5", "model.stem.group='C5' should be 'C4', 'C8', 'D4' or 'D8'"),
         ("method.teacher_temp=no", "method.teacher_temp='no' should be a valid number"),
         ("optim=3", "optim=3 should be an object"),
-        ("views.local_sizes=[96]", "views: local_sizes=[96] exceeds global_size=64"),
-        ("views.local_sizes=[32, 24]", "views: local_sizes has 2 entries and local_counts 1"),
+        ("views.local_sizes=[96]", "views.local_sizes=[96] exceeds views.global_size=64"),
+        ("views.local_sizes=[32, 24]", "views.local_sizes has 2 entries and views.local_counts 1"),
         (
             "views.lens_safe.psf_sigma_px=[2, 1]",
             "views.lens_safe.psf_sigma_px: [2.0, 1.0] is not a range; write its low end first",
         ),
         ("optim.accumulate=3", "optim.batch_size=256 is not a multiple of optim.accumulate=3"),
-        ("optim.warmup_epochs=100", "warmup_epochs=100 is not below epochs=100"),
-        ("method={view_weight: 0, region_weight: 0}", "method: view_weight and region_weight are both 0"),
+        ("optim.warmup_epochs=100", "optim.warmup_epochs=100 is not below optim.epochs=100"),
+        ("method={view_weight: 0, region_weight: 0}", "method.view_weight and method.region_weight are both 0"),
         ("method.name=dyno", "method.name='dyno' is unknown; the nearest are dino"),
         ("method=3", "method=3 should be an object"),
         ("method.view_wieght=1", "unknown key method.view_wieght=1; the nearest valid key is method.view_weight"),
-        ("model.stem_stride=2", "model: stem_stride=2 is no option of swin_tiny, only of resnet18, resnet34, resnet50"),
+        (
+            "model.stem_stride=2",
+            "model.stem_stride is not an option of swin_tiny, which has model.embed_dim, depths",
+        ),
         ('data.path=""', "data.path"),
         ("optim.lr", "override 'optim.lr' is not key=value"),
         ("optim.lr=[1", "override optim.lr=[1, line 1: expected ',' or ']'"),
@@ -170,7 +174,7 @@ def test_a_recipe_chooses_what_is_simulated(tmp_path: Path) -> None:
         ("simulate.set.shear=0.1", "simulate.set.shear=0.1 should be a valid array"),
         ("simulate.set.shear=[0.2,0.1]", "simulate.set.shear: 0.2,0.1 is not a range; write its low end first"),
         ("simulate.set.noise=loud", "simulate.set.noise='loud' should be 'physical' or 'deeplense'"),
-        ("simulate.set.lens_redshift=[0.1,1.5]", "simulate.set: source_redshift=1 is not behind lens_red"),
+        ("simulate.set.lens_redshift=[0.1,1.5]", "simulate.set.source_redshift=1 is not behind simulate.set.lens_red"),
     ],
 )
 def test_what_cannot_be_simulated(tmp_path: Path, override: str, message: str) -> None:

@@ -24,7 +24,7 @@ class Groups(NamedTuple):
     """
 
     size: tuple[int, int]
-    count: tuple[int, int]
+    count: tuple[int, int]  # type: ignore[assignment]  # rather than tuple's method
     distant: bool = False
 
     @classmethod

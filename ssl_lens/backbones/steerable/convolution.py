@@ -5,18 +5,21 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-import e2cnn.kernels.utils
 import numpy as np
 import torch
 import torch.nn.functional as F
-from e2cnn import gspaces
-from e2cnn import nn as e2nn
-from e2cnn.kernels import irreps_basis
-from e2cnn.nn import init as e2cnn_init
 from torch import Tensor, nn
 
 from ssl_lens.backbones.steerable.groups import Foldable, group_order
 from ssl_lens.errors import InputError
+
+with warnings.catch_warnings():  # its sources hold invalid escape sequences, reported whenever they are compiled
+    warnings.simplefilter("ignore")
+    import e2cnn.kernels.utils
+    from e2cnn import gspaces
+    from e2cnn import nn as e2nn
+    from e2cnn.kernels import irreps_basis
+    from e2cnn.nn import init as e2cnn_init
 
 
 class _NumPyOne:
@@ -61,6 +64,9 @@ class SteerableConv2d(Foldable):
     Source: Weiler & Cesa 2019, e2cnn 0.2.3 (basis, frequencies and generalised He initialisation). Differs: a 1x1
     filter, which e2cnn cannot sample, combines the group's permutations; its output's variance is its input's.
     """
+
+    basis: Tensor
+    bias: nn.Parameter | None
 
     def __init__(
         self,
@@ -124,6 +130,9 @@ class SteerableConv2d(Foldable):
 class SteerableLayer(Foldable):
     """Steerable convolution with one batch norm per field (statistics over the group as well)."""
 
+    conv: SteerableConv2d
+    norm: nn.BatchNorm3d
+
     def __init__(self, conv: SteerableConv2d) -> None:
         super().__init__()
         assert conv.bias is None, "the norm has the offset"
@@ -135,6 +144,8 @@ class SteerableLayer(Foldable):
 
     @torch.no_grad()
     def folded(self) -> dict[str, Tensor]:
+        assert self.norm.running_var is not None
+        assert self.norm.running_mean is not None
         scale = self.norm.weight * torch.rsqrt(self.norm.running_var + self.norm.eps)
         bias = self.norm.bias - self.norm.running_mean * scale
         order = self.conv.order

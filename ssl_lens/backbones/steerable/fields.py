@@ -62,8 +62,8 @@ def field_conv(
 
 
 @torch.no_grad()
-def fold_into(plain: nn.Module, network: nn.Module) -> nn.Module:
-    """Gives `plain`, the same network built folded, the present weights of `network`; in evaluation mode."""
+def fold_into(plain: nn.Module, network: nn.Module) -> None:
+    """Gives `plain`, the same network built folded, the present weights of `network`, and evaluation mode."""
     state = network.state_dict()
     convolutions = {name for name, module in plain.named_modules() if isinstance(module, nn.Conv2d)}
     for name, layer in network.named_modules():
@@ -72,7 +72,7 @@ def fold_into(plain: nn.Module, network: nn.Module) -> nn.Module:
         state = {key: value for key, value in state.items() if not key.startswith(f"{name}.")}
         state |= {f"{name}.{key}": value for key, value in layer.folded().items()}
     plain.to(next(network.parameters())).load_state_dict(state, strict=True)
-    return plain.eval()
+    plain.eval()
 
 
 class GroupPool(nn.Module):
@@ -135,6 +135,9 @@ class AntialiasedDownsample(nn.Module):
 
     Source: Zhang 2019 (anti-aliased pooling). Differs: taps by the parity of the map.
     """
+
+    even_taps: Tensor
+    odd_taps: Tensor
 
     def __init__(self) -> None:
         super().__init__()

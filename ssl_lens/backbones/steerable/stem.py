@@ -3,15 +3,46 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_lens.backbones.backbone import Backbone, Features
+from ssl_lens.backbones.backbone import Features, MapBackbone, taken
+from ssl_lens.backbones.options import Bounds, Count, Options
 from ssl_lens.backbones.steerable.fields import AntialiasedDownsample, GroupPool, field_conv, fold_into
 from ssl_lens.backbones.steerable.groups import Group, group_order
 from ssl_lens.errors import InputError
+
+
+@dataclass(frozen=True)
+class StemOptions(Options):
+    """Options of a steerable stem.
+
+    Attributes:
+        group: rotations by 360° / 4 or / 8; D adds reflections.
+        fields: regular fields of every layer, and channels of the output.
+        depth: number of convolutions.
+        kernel_size: odd side of the filters, px.
+        downsample: 2 halves the map (antialiased) after the first layer.
+        pooling: how the elements of the group become one channel.
+
+    Raises: InputError if the kernel is even, or as `Options`.
+    """
+
+    group: Group = "C8"
+    fields: Count = 8
+    depth: Count = 2
+    kernel_size: Annotated[int, Bounds(3)] = 5
+    downsample: Literal[1, 2] = 1
+    pooling: Literal["max", "mean"] = "max"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.kernel_size % 2 == 0:
+            raise InputError(f"kernel_size={self.kernel_size} of the stem is not symmetric; use an odd number from 3")
 
 
 class Stem(nn.Module):
@@ -24,68 +55,49 @@ class Stem(nn.Module):
     Source: Weiler & Cesa 2019 (regular fields, inner batch norm, group pooling).
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        group: Group = "C8",
-        fields: int = 8,
-        depth: int = 2,
-        kernel_size: int = 5,
-        downsample: Literal[1, 2] = 1,
-        pooling: Literal["max", "mean"] = "max",
-        folded: bool = False,
-    ) -> None:
+    def __init__(self, in_channels: int, options: StemOptions = StemOptions(), *, folded: bool = False) -> None:
         """Builds the stem with random weights.
 
         Args:
             in_channels: channels of the images; each is a scalar field.
-            group: rotations by 360° / 4 or / 8; D adds reflections.
-            fields: regular fields of every layer, and channels of the output.
-            depth: number of convolutions.
-            kernel_size: odd side of the filters, px.
-            downsample: 2 halves the map (antialiased) after the first layer.
-            pooling: how the elements of the group become one channel.
+            options: see `StemOptions`.
             folded: plain convolutions for inference, without batch norm; needs no e2cnn.
-
-        Raises: InputError for any other group, kernel size, depth, downsampling or pooling.
         """
         super().__init__()
-        if kernel_size < 3 or kernel_size % 2 == 0:
-            raise InputError(f"kernel_size={kernel_size} of the stem is not symmetric; use an odd number from 3")
-        if depth < 1:
-            raise InputError(f"depth={depth} of the stem is too small; use 1 or more")
-        if downsample not in (1, 2):
-            raise InputError(f"downsample={downsample} of the stem is not possible; use 1 or 2")
-        if pooling not in ("max", "mean"):
-            raise InputError(f"pooling={pooling!r} of the stem is not known; use 'max' or 'mean'")
-        self._config = {
-            "in_channels": in_channels,
-            "group": group,
-            "fields": fields,
-            "depth": depth,
-            "kernel_size": kernel_size,
-            "downsample": downsample,
-            "pooling": pooling,
-            "folded": folded,
-        }
+        group, fields, depth = options.group, options.fields, options.depth
+        self.options = options
         self.in_channels = in_channels
         self.out_channels = fields
         self.folded = folded
-        self.reduction = downsample
-        self.pool = GroupPool(group_order(group), pooling)
+        self.reduction = options.downsample
+        self.pool = GroupPool(group_order(group), options.pooling)
         self.layers = nn.ModuleList(
-            field_conv(group, given, fields, kernel_size, folded=folded, scalar_input=i == 0, norm=True)
+            field_conv(group, given, fields, options.kernel_size, folded=folded, scalar_input=i == 0, norm=True)
             for i, given in enumerate([in_channels] + [fields] * (depth - 1))
         )
-        self.downsample = AntialiasedDownsample() if downsample == 2 else nn.Identity()
+        self.downsample = AntialiasedDownsample() if options.downsample == 2 else nn.Identity()
 
     def config(self) -> dict[str, Any]:
-        """The constructor's arguments, ready for JSON."""
-        return dict(self._config)
+        """Channels, options and form, ready for JSON; `from_config` builds the same stem of it."""
+        return {"in_channels": self.in_channels, **self.options.config(), "folded": self.folded}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Stem:
+        """The stem that `config` describes, with fresh weights.
+
+        Raises: InputError if an option is unknown or cannot be.
+        """
+        in_channels, others = taken(config, "in_channels")
+        folded, options = taken(others, "folded")
+        return cls(in_channels, StemOptions.from_config(options), folded=folded)
 
     def fold(self) -> Stem:
         """The same function with its present weights, for inference."""
-        return self if self.folded else fold_into(Stem(**{**self._config, "folded": True}), self)
+        if self.folded:
+            return self
+        plain = Stem(self.in_channels, self.options, folded=True)
+        fold_into(plain, self)
+        return plain
 
     def map_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the stem's map for images of this size in pixels."""
@@ -106,10 +118,10 @@ class Stem(nn.Module):
         return x
 
 
-class StemmedBackbone(Backbone):
+class StemmedBackbone(MapBackbone):
     """A backbone that sees a stem's map in place of the image."""
 
-    def __init__(self, stem: Stem, backbone: Backbone) -> None:
+    def __init__(self, stem: Stem, backbone: MapBackbone) -> None:
         """Raises InputError unless the backbone takes as many channels as the stem gives."""
         if stem.out_channels != backbone.in_channels:
             raise InputError(
@@ -126,7 +138,7 @@ class StemmedBackbone(Backbone):
         return f"{inner} after halving" if self.stem.reduction > 1 and inner != "any" else inner
 
     def config(self) -> dict[str, Any]:
-        """Configurations of the two parts; each rebuilds its own class."""
+        """Configurations of the two parts; each builds its own class again."""
         return {"stem": self.stem.config(), "backbone": self.backbone.config()}
 
     def map_size(self, height: int, width: int) -> tuple[int, int]:

@@ -1,5 +1,8 @@
 """Steerable convolutions: exact under their group, never stale, equal to e2cnn's."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from e2cnn import gspaces
@@ -127,3 +130,13 @@ def test_e2cnn_is_patched_for_numpy_2():
 def test_impossible_convolutions_are_refused(arguments, message):
     with pytest.raises(InputError, match=message):
         SteerableConv2d(*arguments)
+
+
+def test_a_first_import_reports_nothing(tmp_path):
+    """e2cnn's sources hold invalid escape sequences, which Python reports whenever it compiles them."""
+    command = (
+        "import sys, numpy, scipy.linalg, sympy, torch; sys.dont_write_bytecode = True; "
+        f"sys.pycache_prefix = {str(tmp_path)!r}; import ssl_lens.backbones.steerable.convolution"
+    )
+    result = subprocess.run([sys.executable, "-W", "error", "-c", command], capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (0, "")

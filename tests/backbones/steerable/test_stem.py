@@ -6,10 +6,10 @@ import pickle
 import pytest
 import torch
 
-from ssl_lens.backbones.resnet import ResNet
+from ssl_lens.backbones.resnet import ResNet, ResNetOptions
 from ssl_lens.backbones.steerable.groups import ORDERS
-from ssl_lens.backbones.steerable.stem import Stem, StemmedBackbone
-from ssl_lens.backbones.swin import Swin
+from ssl_lens.backbones.steerable.stem import Stem, StemmedBackbone, StemOptions
+from ssl_lens.backbones.swin import Swin, SwinOptions
 from ssl_lens.errors import InputError
 
 TOLERANCE = 1e-5  # relative, float32
@@ -17,7 +17,7 @@ TOLERANCE = 1e-5  # relative, float32
 
 def stem(group: str = "C4", downsample: int = 1, depth: int = 2, pooling: str = "max") -> Stem:
     torch.manual_seed(0)
-    return Stem(1, group, fields=2, depth=depth, kernel_size=5, downsample=downsample, pooling=pooling)
+    return Stem(1, StemOptions(group, fields=2, depth=depth, kernel_size=5, downsample=downsample, pooling=pooling))
 
 
 def relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
@@ -47,7 +47,7 @@ def test_turned_images_give_turned_maps(group, downsample, training, pooling):
 def test_only_eight_rotations_see_an_eighth_turn(group, least, most):
     """A smooth elongated blob, drawn at 0° and at 45°: the pooled response at its centre."""
     torch.manual_seed(1)
-    network = Stem(1, group, fields=8, depth=1, kernel_size=7).eval()
+    network = Stem(1, StemOptions(group, fields=8, depth=1, kernel_size=7)).eval()
     y, x = torch.meshgrid(torch.arange(-10.0, 11), torch.arange(-10.0, 11), indexing="ij")
 
     def blob(angle: torch.Tensor) -> torch.Tensor:
@@ -79,7 +79,7 @@ def test_a_folded_stem_is_the_same_function(group, pooling):
 @pytest.mark.parametrize(("pooling", "expected"), [("max", ([5, 0], [0, 3])), ("mean", ([8 / 3, 0], [0, 2]))])
 @torch.no_grad()
 def test_group_pooling_takes_the_maximum_or_the_mean_of_a_fields_elements_behind_the_relu(pooling, expected):
-    stem = Stem(1, "C4", fields=2, depth=1, kernel_size=3, pooling=pooling, folded=True)
+    stem = Stem(1, StemOptions("C4", fields=2, depth=1, kernel_size=3, pooling=pooling), folded=True)
     stem.layers[0].weight.zero_()[:, 0, 1, 1] = torch.tensor([1.0, 5, 2, 8 / 3, -1, -3, -2, -2])
     if pooling == "max":
         stem.layers[0].weight[3, 0, 1, 1] = -9
@@ -91,8 +91,8 @@ def test_group_pooling_takes_the_maximum_or_the_mean_of_a_fields_elements_behind
 
 
 def test_a_folded_stem_is_rebuilt_from_its_configuration():
-    stem = Stem(2, "D4", fields=3, depth=2, kernel_size=5, downsample=2, folded=True)
-    again = Stem(**stem.config())
+    stem = Stem(2, StemOptions("D4", fields=3, depth=2, kernel_size=5, downsample=2), folded=True)
+    again = Stem.from_config(stem.config())
     again.load_state_dict(stem.state_dict(), strict=True)
     images = torch.randn(1, 2, 9, 9)
     torch.testing.assert_close(again(images), stem(images), atol=0, rtol=0)
@@ -120,7 +120,9 @@ def test_copies_and_pickles_after_a_forward_pass_in_either_mode():
 
 
 def test_folding_copies_the_backbone_and_leaves_it_as_it_was():
-    backbone = StemmedBackbone(Stem(1, fields=2, folded=True), ResNet(2, width=2, depths=(1,))).train()
+    backbone = StemmedBackbone(
+        Stem(1, StemOptions(fields=2), folded=True), ResNet(2, ResNetOptions(width=2, depths=(1,)))
+    ).train()
     folded = backbone.fold()
     assert backbone.training
     assert not folded.training
@@ -131,27 +133,27 @@ def test_folding_copies_the_backbone_and_leaves_it_as_it_was():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"group": "C6"}, "group='C6' .* use one of C4, C8, D4, D8"),
+        ({"group": "C6"}, "group='C6' should be 'C4', 'C8', 'D4' or 'D8'"),
         ({"kernel_size": 4}, "kernel_size=4 .* odd number"),
         ({"depth": 0}, "depth=0 .* 1 or more"),
-        ({"downsample": 3}, "downsample=3 .* use 1 or 2"),
-        ({"pooling": "sum"}, "pooling='sum' .* use 'max' or 'mean'"),
+        ({"downsample": 3}, "downsample=3 should be 1 or 2"),
+        ({"pooling": "sum"}, "pooling='sum' should be 'max' or 'mean'"),
     ],
 )
 @pytest.mark.parametrize("folded", [False, True])
 def test_impossible_stems_are_refused(arguments, message, folded):
     with pytest.raises(InputError, match=message):
-        Stem(1, **arguments, folded=folded)
+        Stem(1, StemOptions(**arguments), folded=folded)
 
 
 def test_channels_that_do_not_meet_are_refused():
     with pytest.raises(InputError, match="stem gives 2 channels but the backbone takes 1; .* in_channels=2"):
-        StemmedBackbone(Stem(1, fields=2, folded=True), ResNet(1, width=2, depths=(1,)))
+        StemmedBackbone(Stem(1, StemOptions(fields=2), folded=True), ResNet(1, ResNetOptions(width=2, depths=(1,))))
 
 
 def test_a_size_off_the_patch_is_refused_with_image_and_map():
-    backbone = Swin(2, 4, depths=(1, 1), num_heads=(1, 1))
-    stemmed = StemmedBackbone(Stem(1, fields=2, downsample=2, folded=True), backbone)
+    backbone = Swin(2, SwinOptions(4, depths=(1, 1), num_heads=(1, 1)))
+    stemmed = StemmedBackbone(Stem(1, StemOptions(fields=2, downsample=2), folded=True), backbone)
     with pytest.raises(InputError, match="behind the stem a 65x65 px image is a map: image size 33x33 px"):
         stemmed(torch.zeros(1, 1, 65, 65))
     assert stemmed.map_size(64, 64) == (4, 4)

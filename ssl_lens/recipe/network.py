@@ -1,0 +1,102 @@
+"""The network of a recipe, the method that trains it, and what they can take."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+
+from ssl_lens.backbones import catalog, weights
+from ssl_lens.backbones.backbone import MapBackbone
+from ssl_lens.errors import InputError
+from ssl_lens.methods.catalog import METHODS
+from ssl_lens.methods.method import Method
+from ssl_lens.recipe.recipe import Recipe
+from ssl_lens.representation.export import load_backbone
+
+FINER = ("patch_size", "stem_stride", "stages")  # options of networks; lower ones make finer maps
+FEW_REGIONS = 9  # of a local crop's last map; below, matching regions means little
+
+
+def build_method(recipe: Recipe) -> Method:
+    """The method of a recipe without `auto`, with its first weights: fresh ones by its seed, or `model.weights`.
+
+    Raises: InputError if the recipe's values do not fit together, or the weights are another network's.
+    """
+    torch.manual_seed(recipe.seed)  # backbone first: `untrained_backbone` repeats it
+    trunk = backbone(recipe, recipe.data.in_channels)
+    if recipe.model.weights is not None:
+        load_starting_weights(trunk, recipe.model.weights)
+    return METHODS[recipe.method.name](trunk, recipe.method)
+
+
+def backbone(recipe: Recipe, in_channels: int, image_size: int | None = None) -> MapBackbone:
+    """The recipe's backbone with fresh weights, its stem included.
+
+    Args:
+        image_size: side of the images in pixels, for a network that is built for one; None for that of global crops.
+
+    Raises: InputError if the recipe's model values do not fit together.
+    """
+    model = recipe.model
+    return catalog.build_backbone(
+        model.name,
+        model.options,
+        in_channels=in_channels,
+        image_size=image_size or recipe.views.global_size,
+        stem=model.stem,
+    )
+
+
+def load_starting_weights(backbone: MapBackbone, source: str) -> None:
+    """Loads what `model.weights` names into a backbone: pretrained, the folder of a run or an export, or a file.
+
+    Raises: InputError if there are no such weights, or they are another network's.
+    """
+    if source == "pretrained":
+        weights.load_pretrained(backbone)
+    elif Path(source).is_dir():
+        weights.load_weights(backbone, load_backbone(source).backbone.state_dict(), source)
+    else:
+        weights.load_weights(backbone, weights.read_weights(source), source)
+
+
+def check_sizes(recipe: Recipe, backbone: MapBackbone, height: int, width: int) -> list[str]:
+    """Refuses crops that the image or the network cannot give; returns a line for each that is of doubtful use.
+
+    Args:
+        height, width: of a prepared image, in pixels.
+
+    Raises: InputError if a crop exceeds the image, the backbone cannot take it, or a region loss would match a
+        single region.
+    """
+    views, notes = recipe.views, []
+    sizes = {"views.global_size": (views.global_size,), "views.local_sizes": views.local_sizes}
+    for key, size in ((key, size) for key, group in sizes.items() for size in group):
+        if views.policy == "lens_safe" and math.ceil(3 * views.lens_safe.psf_sigma_px[1]) >= size:
+            raise InputError(
+                f"views.lens_safe.psf_sigma_px reaches {views.lens_safe.psf_sigma_px[1]} px, too wide a blur for "
+                f"{key}={size}; set it below {size / 3:.1f} px"
+            )
+        if size > min(height, width):
+            raise InputError(
+                f"{key}={size} exceeds the image, {height}x{width} px after data.center_crop and data.bin; "
+                f"set {key} to {min(height, width)} or less"
+            )
+        rows, columns = backbone.map_size(size, size)
+        notes.append(f"{key}={size}: {rows}x{columns} regions on the last map")
+        without = recipe.method.without_regions
+        if without is None or rows * columns >= FEW_REGIONS:
+            continue
+        advice = f"{_finer_map(recipe)}raise {key}, or set method.{without}"
+        if rows * columns == 1:
+            raise InputError(f"{key}={size} leaves a 1x1 last map, on which a region loss means nothing; {advice}")
+        notes[-1] += f", few for a region loss; {advice}"
+    return notes
+
+
+def _finer_map(recipe: Recipe) -> str:
+    """Which options of the network make its last map finer."""
+    options = [f"model.{name}" for name in FINER if name in catalog.option_names(recipe.model.name)]
+    return f"lower {' or '.join(options)}, " if options else ""
