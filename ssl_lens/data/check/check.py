@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ssl_lens.data.check.duplicates import duplicate_groups, orientation_free_key
 from ssl_lens.data.folders.discovery import Found, describe_images, find_images
 from ssl_lens.data.folders.layouts import TRAIN, LayoutName
 from ssl_lens.data.folders.tables import GrowingTable, Table, read_table
@@ -146,11 +146,7 @@ def check_images(
         problems.append(str(error))
     known = tally.known.table()
     try:
-        if isinstance(source, Found):
-            known = describe_images(known, source.table, layout)
-        else:
-            check_policy(path, source, policy)
-            known = source.table if table is None else describe_images(source.table, read_table(table), layout)
+        known = _all_known(path, source, known, policy, layout, table)
     except InputError as error:
         problems.append(str(error))
     parts = tuple(
@@ -169,12 +165,8 @@ def check_images(
         suspects=dict(tally.suspects),
         bands=tuple(_band(moments[:, band]) for band in range(moments.shape[1])),
         classes=_class_table(labels, parts),
-        targets={
-            name: (int(np.isfinite(values).sum()), float(np.nanmin(values)), float(np.nanmax(values)))
-            for name, values in known.targets.items()
-            if np.isfinite(values).any()
-        },
-        duplicates=_duplicates(tally),
+        targets=_ranges(known.targets),
+        duplicates=duplicate_groups(tally.known.names, tally.keys),
         leaks=_leaks(tally, parts, against, policy, layout),
         problems=tuple(problems),
         fluxes=moments[:, :, 2],
@@ -183,10 +175,23 @@ def check_images(
     )
 
 
-def orientation_free_key(image: np.ndarray) -> bytes:
-    """A hash of an image [C, H, W] that is the same for its quarter turns and mirror images."""
-    turned = [np.rot90(side, turns, (1, 2)) for side in (image, image[:, :, ::-1]) for turns in range(4)]
-    return min(hashlib.blake2b(np.ascontiguousarray(one).data, digest_size=16).digest() for one in turned)
+def _all_known(
+    path: Path, source: Found | Pack, known: Table, policy: PixelPolicy, layout: LayoutName, table: Path | None
+) -> Table:
+    """What files, tables and folders say of the images that were read."""
+    if isinstance(source, Found):
+        return describe_images(known, source.table, layout)
+    check_policy(path, source, policy)
+    return source.table if table is None else describe_images(source.table, read_table(table), layout)
+
+
+def _ranges(targets: Mapping[str, np.ndarray]) -> dict[str, tuple[int, float, float]]:
+    """How many images have each number, its lowest and its highest."""
+    return {
+        name: (int(np.isfinite(values).sum()), float(np.nanmin(values)), float(np.nanmax(values)))
+        for name, values in targets.items()
+        if np.isfinite(values).any()
+    }
 
 
 def _suspects(image: np.ndarray) -> set[float]:
@@ -273,13 +278,6 @@ def _class_table(labels: Sequence[str], parts: Sequence[str]) -> dict[str, dict[
 def _band(moments: np.ndarray) -> Band:
     lowest, highest, mean, variance = moments.T
     return Band(float(lowest.min()), float(highest.max()), float(mean.mean()), math.sqrt(variance.mean() + mean.var()))
-
-
-def _duplicates(tally: _Tally) -> tuple[tuple[str, ...], ...]:
-    groups: dict[bytes, list[str]] = defaultdict(list)
-    for name, key in zip(tally.known.names, tally.keys, strict=True):
-        groups[key].append(name)
-    return tuple(tuple(group) for group in groups.values() if len(group) > 1)
 
 
 def _leaks(

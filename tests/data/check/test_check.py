@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from ssl_lens.cli import main as cli
-from ssl_lens.data.check.check import NO_CLASS, check_images, orientation_free_key
+from ssl_lens.data.check.check import NO_CLASS, check_images
+from ssl_lens.data.check.duplicates import orientation_free_key
 from ssl_lens.data.check.report import lines, write_check
 from ssl_lens.data.images import load_images, pack_images
 from ssl_lens.data.pixels.policy import PixelPolicy
