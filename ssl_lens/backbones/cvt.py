@@ -154,7 +154,7 @@ class CvT(Backbone):
         for i, (dim, heads, depth) in enumerate(zip(dims, num_heads, depths, strict=True)):
             last = i == len(dims) - 1
             embed = ConvEmbed(dims[i - 1] if i else in_channels, dim, kernel_sizes[i], strides[i])
-            rates = torch.linspace(0, drop_path if last else 0.0, depth).tolist()
+            rates = torch.linspace(0, drop_path if last else 0.0, depth, device="cpu").tolist()
             blocks = [TokenBlock(dim, heads, mlp_ratio, rate, class_token=last) for rate in rates]
             self.layers.append(TokenStage(embed, blocks, class_token=dim if last else 0))
         self.norm = nn.LayerNorm(self.embed_dim)

@@ -23,7 +23,8 @@ from ssl_lens.methods.network import Network
 from ssl_lens.methods.student_teacher import make_teacher, update_teacher
 from ssl_lens.optim import adamw
 from ssl_lens.recipe.recipe import Recipe, replace
-from ssl_lens.representation.export import FrozenBackbone, onnx_difference, write_onnx
+from ssl_lens.representation.export import onnx_difference, write_onnx
+from ssl_lens.representation.frozen import FrozenBackbone
 
 NAMES = get_args(NetworkName)
 SMALL = (
