@@ -38,7 +38,7 @@ def write_run(root: Path, *overrides: str, channels: int = 1) -> Path:
         json.dumps({"shape": [channels, 40, 40], "names": [f"{i}.npy" for i in range(8)]})
     )
     torch.manual_seed(recipe.seed)
-    catalog.backbone(recipe, channels)  # the student's
+    save_file(catalog.backbone(recipe, channels).state_dict(), root / "began_with.safetensors")  # the student, before
     teacher = catalog.backbone(recipe, channels)
     config = catalog.unfolded(catalog.backbone_config(copy.deepcopy(teacher).eval().fold()))
     (root / "backbone.json").write_text(json.dumps({"seed": recipe.seed, "backbone": config}))

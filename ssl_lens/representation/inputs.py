@@ -49,7 +49,7 @@ def batches_of(
     if isinstance(images, np.ndarray):
         if images.dtype.kind not in "biuf":
             raise InputError(f"images are an array of type {images.dtype}; give real numbers")
-        if images.ndim < 4:
+        if images.ndim < 4 or not images.size:
             images = as_batch(torch.from_numpy(np.array(images, dtype=np.float32)), channels).numpy()
     return raw_batches(images, BATCH_SIZE)
 

@@ -47,7 +47,7 @@ def build_network(config: dict[str, Any], weights: dict[str, Tensor], *, source:
     Raises: InputError if `config` describes no network, or one that these are not the weights of.
     """
     try:
-        with torch.device("meta"), _at_most(weights, source):  # shapes alone, no memory
+        with torch.device("meta"), at_most(weights, source):  # shapes alone, no memory
             catalog.backbone_from_config(config)
     except InputError:
         raise
@@ -60,9 +60,9 @@ def build_network(config: dict[str, Any], weights: dict[str, Tensor], *, source:
 
 
 @contextmanager
-def _at_most(weights: Mapping[str, Tensor], source: Path) -> Iterator[None]:
-    """Stops the construction of a network that has more, or larger, parameters than there are weights."""
-    numbers, tensors = sum(value.numel() for value in weights.values()), len(weights)
+def at_most(weights: Mapping[str, Tensor], source: Path) -> Iterator[None]:
+    """Stops the construction of a network that has far more, or larger, parameters than there are weights."""
+    numbers, tensors = 2 * sum(value.numel() for value in weights.values()), 2 * len(weights)  # some are made twice
 
     def count(module: nn.Module, name: str, parameter: nn.Parameter) -> None:
         nonlocal numbers, tensors
