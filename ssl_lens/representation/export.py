@@ -22,7 +22,7 @@ from ssl_lens.data.pixels.preprocess import Preprocess
 from ssl_lens.errors import InputError
 from ssl_lens.representation.frozen import CONFIG, WEIGHTS, FrozenBackbone, Representation, load_backbone, raw_size
 from ssl_lens.representation.network_file import write_weights
-from ssl_lens.representation.pooling import Pooling
+from ssl_lens.representation.pooling_names import Pooling
 
 ONNX = "backbone.onnx"
 HEAD, OUTPUTS = "head.safetensors", "outputs.json"  # beside the backbone of a predictor

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ssl_lens.data.pack.packed_images import Images
 from ssl_lens.data.pixels.preprocess import Preprocess
@@ -24,9 +23,7 @@ def extract(
     Args:
         progress: what a progress bar on a terminal is called; none is shown if None.
     """
-    batches = raw_batches(images, batch_size)
-    if progress is not None:
-        batches = tqdm(batches, desc=progress, total=-(-len(images) // batch_size), leave=False, disable=None)
+    batches = raw_batches(images, batch_size, progress=progress)
     return torch.cat([frozen.features(batch).float().cpu() for batch in batches]).numpy()
 
 

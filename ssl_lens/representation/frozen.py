@@ -16,7 +16,8 @@ from ssl_lens.data.pixels.preprocess import Preprocess
 from ssl_lens.errors import InputError
 from ssl_lens.representation.inputs import AnyImages, as_batch, batches_of
 from ssl_lens.representation.network_file import build_network, read_weights
-from ssl_lens.representation.pooling import DEFAULT_POOLING, Pooling, pool_maps, pooled
+from ssl_lens.representation.pooling import pool_maps, pooled
+from ssl_lens.representation.pooling_names import DEFAULT_POOLING, Pooling
 from ssl_lens.runs.checkpoint import load_into, newest_good
 
 CONFIG, WEIGHTS = "config.json", "backbone.safetensors"  # of an export

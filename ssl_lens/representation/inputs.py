@@ -9,6 +9,7 @@ from typing import TypeAlias
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from ssl_lens.data.pack.packed_images import Images, PackedImages
 from ssl_lens.data.pixels.policy import PixelPolicy
@@ -54,8 +55,19 @@ def batches_of(
     return raw_batches(images, BATCH_SIZE)
 
 
-def raw_batches(images: Images, batch_size: int) -> Iterator[Tensor]:
-    """Raw images [N, C, H, W] as float32 tensors of at most `batch_size` images, on the CPU."""
-    for start in range(0, len(images), batch_size):
+def raw_batches(images: Images, batch_size: int, *, progress: str | None = None) -> Iterator[Tensor]:
+    """Raw images [N, C, H, W] as float32 tensors of at most `batch_size` images, on the CPU.
+
+    Args:
+        progress: what a progress bar on a terminal is called; none is shown if None.
+    """
+    starts = range(0, len(images), batch_size)
+    bar = tqdm(starts, desc=progress, unit="batch", leave=False, disable=True if progress is None else None)
+    for start in bar:
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes inf, which is filled
             yield torch.from_numpy(np.array(images[start : start + batch_size], dtype=np.float32, order="C"))
+
+
+def best_device() -> torch.device:
+    """A GPU if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
 from ssl_lens.backbones.backbone import Backbone
+from ssl_lens.representation.pooling_names import Pooling
 
-Pooling: TypeAlias = Literal["view", "stats", "stages", "rings", "stage_rings"]
-DEFAULT_POOLING: Pooling = "stage_rings"  # the best of the five, by far, on every set measured
 MAX_RINGS = 6
 
 

@@ -21,7 +21,8 @@ from ssl_lens.representation.export import HEAD, OUTPUTS, ExportCheck, replaced_
 from ssl_lens.representation.frozen import FrozenBackbone, load_backbone
 from ssl_lens.representation.inputs import BATCH_SIZE, raw_batches
 from ssl_lens.representation.network_file import read_weights, write_weights
-from ssl_lens.representation.pooling import Pooling, pooled
+from ssl_lens.representation.pooling import pooled
+from ssl_lens.representation.pooling_names import Pooling
 from ssl_lens.runs.checkpoint import load_into
 
 
@@ -164,10 +165,14 @@ class SavedPredictor:
         return replace(self, preprocess=self.preprocess.to(device), network=self.network.to(device))
 
     @torch.inference_mode()
-    def predict(self, images: Images, *, batch_size: int = BATCH_SIZE) -> np.ndarray:
-        """Probabilities or numbers float64 [N, O] of raw images [N, C, H, W], in order."""
+    def predict(self, images: Images, *, batch_size: int = BATCH_SIZE, progress: str | None = None) -> np.ndarray:
+        """Probabilities or numbers float64 [N, O] of raw images [N, C, H, W], in order.
+
+        Args:
+            progress: what a progress bar on a terminal is called; none is shown if None.
+        """
         device = self.preprocess.mean.device
-        batches = raw_batches(images, batch_size)
+        batches = raw_batches(images, batch_size, progress=progress)
         return np.concatenate([self.outputs.values(self.network(self.preprocess(b.to(device)))) for b in batches])
 
 
