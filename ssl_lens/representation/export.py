@@ -154,6 +154,7 @@ def write_onnx(frozen: FrozenBackbone, images: Tensor, path: Path) -> None:
             output_names=[f"ssl_lens_{name}" for name in Representation._fields],
             verbose=False,
         )
+    assert program is not None, "of the dynamo exporter"
     graph = program.model.graph
     for node in graph:  # operators name their own values, such as `view`, too
         for value in node.outputs:

@@ -9,7 +9,7 @@ from torch import Tensor
 from ssl_lens.data.pack.packed_images import Images
 from ssl_lens.data.pixels.preprocess import Preprocess
 from ssl_lens.representation.frozen import FrozenBackbone
-from ssl_lens.representation.inputs import BATCH_SIZE, raw_batches
+from ssl_lens.representation.inputs import BATCH_SIZE, device_of, raw_batches
 
 
 @torch.inference_mode()
@@ -30,7 +30,7 @@ def extract(
 @torch.no_grad()
 def preprocessed(preprocess: Preprocess, images: Images, *, batch_size: int = BATCH_SIZE) -> Tensor:
     """What a backbone sees of raw images [N, C, H, W]: float32 [N, C, h, w] on the CPU, in order."""
-    device = preprocess.mean.device
+    device = device_of(preprocess)
     return torch.cat([preprocess(batch.to(device)).cpu() for batch in raw_batches(images, batch_size)])
 
 

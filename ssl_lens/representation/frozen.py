@@ -14,7 +14,7 @@ from ssl_lens.backbones import catalog
 from ssl_lens.backbones.backbone import Backbone, Features
 from ssl_lens.data.pixels.preprocess import Preprocess
 from ssl_lens.errors import InputError
-from ssl_lens.representation.inputs import AnyImages, as_batch, batches_of
+from ssl_lens.representation.inputs import AnyImages, as_batch, batches_of, device_of
 from ssl_lens.representation.network_file import build_network, read_weights
 from ssl_lens.representation.pooling import pool_maps, pooled
 from ssl_lens.representation.pooling_names import DEFAULT_POOLING, Pooling
@@ -89,7 +89,7 @@ class FrozenBackbone(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return self.preprocess.mean.device
+        return device_of(self.preprocess)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -103,7 +103,7 @@ class FrozenBackbone(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FrozenBackbone:
         """Moves or casts everything but the numbers of the preprocessing, which stay float32."""
         super()._apply(fn, recurse)
-        self.preprocess = Preprocess.from_config(self.preprocess.config()).to(self.preprocess.mean.device)
+        self.preprocess = Preprocess.from_config(self.preprocess.config()).to(self.device)
         return self
 
 
@@ -181,11 +181,13 @@ def raw_size(path: Path | str) -> tuple[int, int]:
     """
     path = Path(path)
     if _is_export(path):
-        height, width = _export_config(path)["image_size"]
-        return height, width
-    _refuse_no_run(path)
-    height, width = _read_json(path / IMAGES)["shape"][1:]
-    return height, width
+        size, file = _export_config(path).get("image_size"), path / CONFIG
+    else:
+        _refuse_no_run(path)
+        size, file = _read_json(path / IMAGES).get("shape", [])[1:], path / IMAGES
+    if not isinstance(size, list) or [type(side) for side in size] != [int, int]:
+        raise InputError(f"{file} does not say how large the images are; give image_size")
+    return size[0], size[1]
 
 
 def _is_export(path: Path) -> bool:

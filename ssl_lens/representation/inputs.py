@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from ssl_lens.data.pack.packed_images import Images, PackedImages
@@ -66,6 +66,11 @@ def raw_batches(images: Images, batch_size: int, *, progress: str | None = None)
     for start in bar:
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes inf, which is filled
             yield torch.from_numpy(np.array(images[start : start + batch_size], dtype=np.float32, order="C"))
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where the numbers of a module are that has buffers, such as a preprocessing."""
+    return next(module.buffers()).device
 
 
 def best_device() -> torch.device:

@@ -13,10 +13,10 @@ CHUNK = 256  # test images rescored at once: bounds memory at CHUNK x candidates
 class Neighbours(NamedTuple):
     """The k training images nearest to each test image, nearest first.
 
-    Shapes: index int64 [M, k] into the training images; cosine [M, k] to them.
+    Shapes: indices int64 [M, k] into the training images; cosine [M, k] to them.
     """
 
-    index: np.ndarray
+    indices: np.ndarray
     cosine: np.ndarray
 
 
@@ -28,14 +28,14 @@ def nearest(train_features: np.ndarray, test_features: np.ndarray, k: int) -> Ne
     train, test = _unit_rows(train_features), _unit_rows(test_features)
     k = min(k, len(train))
     candidates = _candidates(train, test, min(2 * k, len(train)))  # twice k: float32 may swap neighbours around rank k
-    index, cosines = np.empty((len(test), k), np.int64), np.empty((len(test), k), train.dtype)
+    indices, cosines = np.empty((len(test), k), np.int64), np.empty((len(test), k), train.dtype)
     for start in range(0, len(test), CHUNK):
         part = slice(start, start + CHUNK)
         cosine = np.einsum("md,mjd->mj", test[part], train[candidates[part]])
         order = np.argsort(-cosine, axis=1, kind="stable")[:, :k]
-        index[part] = np.take_along_axis(candidates[part], order, axis=1)
+        indices[part] = np.take_along_axis(candidates[part], order, axis=1)
         cosines[part] = np.take_along_axis(cosine, order, axis=1)
-    return Neighbours(index, cosines)
+    return Neighbours(indices, cosines)
 
 
 def knn_scores(
@@ -60,7 +60,7 @@ def knn_scores(
     weights = np.exp(neighbours.cosine / temperature)
     votes = np.eye(num_classes, dtype=weights.dtype)[train_labels]
     parts = [slice(start, start + CHUNK) for start in range(0, len(weights), CHUNK)]
-    return np.concatenate([np.einsum("mk,mkc->mc", weights[p], votes[neighbours.index[p]]) for p in parts])
+    return np.concatenate([np.einsum("mk,mkc->mc", weights[p], votes[neighbours.indices[p]]) for p in parts])
 
 
 def knn_probabilities(scores: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ from ssl_lens.data.pixels.preprocess import Preprocess
 from ssl_lens.errors import InputError
 from ssl_lens.representation.export import HEAD, OUTPUTS, ExportCheck, replaced_export, write_files
 from ssl_lens.representation.frozen import FrozenBackbone, load_backbone
-from ssl_lens.representation.inputs import BATCH_SIZE, raw_batches
+from ssl_lens.representation.inputs import BATCH_SIZE, device_of, raw_batches
 from ssl_lens.representation.network_file import read_weights, write_weights
 from ssl_lens.representation.pooling import pooled
 from ssl_lens.representation.pooling_names import Pooling
@@ -87,7 +87,10 @@ class Predictor(nn.Module):
         self.backbone, self.head, self.pooling = backbone, head, pooling
 
     def forward(self, images: Tensor) -> Tensor:
-        features = pooled(self.backbone, images, self.pooling)
+        return self.outputs(pooled(self.backbone, images, self.pooling))
+
+    def outputs(self, features: Tensor) -> Tensor:
+        """Outputs [B, O] of pooled features [B, F], computed in the type of the head."""
         return self.head(features.to(next(self.head.parameters()).dtype))
 
     @property
@@ -154,11 +157,16 @@ class SavedPredictor:
     Attributes:
         network: takes what `preprocess` makes of raw images; in evaluation mode, without gradients.
         outputs: what its outputs mean.
+        num_features: length of the pooled features that its head takes.
+
+    Raises: InputError in `predict` if the images have another size than those it was trained on, and the features thus
+        another length.
     """
 
     preprocess: Preprocess
     network: Predictor
     outputs: Outputs
+    num_features: int
 
     def to(self, device: torch.device) -> SavedPredictor:
         """The same on another device."""
@@ -171,9 +179,18 @@ class SavedPredictor:
         Args:
             progress: what a progress bar on a terminal is called; none is shown if None.
         """
-        device = self.preprocess.mean.device
         batches = raw_batches(images, batch_size, progress=progress)
-        return np.concatenate([self.outputs.values(self.network(self.preprocess(b.to(device)))) for b in batches])
+        return np.concatenate([self.outputs.values(self._raw_outputs(batch)) for batch in batches])
+
+    def _raw_outputs(self, images: Tensor) -> Tensor:
+        prepared = self.preprocess(images.to(device_of(self.preprocess)))
+        features = pooled(self.network.backbone, prepared, self.network.pooling)
+        if features.shape[1] != self.num_features:  # smaller maps have fewer rings
+            raise InputError(
+                f"images of {images.shape[2]}x{images.shape[3]} px give {features.shape[1]} features, but the head was "
+                f"trained on {self.num_features}; give images of the size that it was trained on"
+            )
+        return self.network.outputs(features)
 
 
 def save_predictor(
@@ -209,32 +226,33 @@ def load_predictor(folder: Path | str) -> SavedPredictor:
             f"{folder} holds a backbone without a head; give a folder that `ssl-lens finetune` or `ssl-lens evaluate` "
             "wrote with --save"
         )
+    weights = read_weights(folder / HEAD)
     try:
         content = json.loads((folder / OUTPUTS).read_text(encoding="utf-8"))
         outputs = _outputs(content)
-        head = _head(content["head"], read_weights(folder / HEAD), frozen.backbone, len(outputs))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, InputError):
-            raise
+        head, num_features = _head(content["head"], weights, frozen.backbone, len(outputs))
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise InputError(f"{folder / OUTPUTS} cannot be used ({error!r}); save the network again") from None
-    load_into(head, read_weights(folder / HEAD), source=folder / HEAD)
+    load_into(head, weights, source=folder / HEAD)
     network = Predictor(frozen.backbone, head, frozen.pooling)
-    return SavedPredictor(frozen.preprocess, network.eval().requires_grad_(False), outputs)
+    return SavedPredictor(frozen.preprocess, network.eval().requires_grad_(False), outputs, num_features)
 
 
 def _kind(head: nn.Module) -> str:
     return {nn.Linear: "linear", NormalisedLinear: "normalised_linear"}.get(type(head), "architecture")
 
 
-def _head(kind: str, weights: Mapping[str, Tensor], backbone: Backbone, num_outputs: int) -> nn.Module:
-    """A head of its kind, of the type and the number of features that its weights have."""
+def _head(kind: str, weights: Mapping[str, Tensor], backbone: Backbone, num_outputs: int) -> tuple[nn.Module, int]:
+    """A head of its kind, of the type and the number of features that its weights have; and that number."""
     match kind:
         case "linear":
-            return nn.Linear(weights["weight"].shape[1], num_outputs, dtype=weights["weight"].dtype)
+            num_features, dtype = weights["weight"].shape[1], weights["weight"].dtype
+            return nn.Linear(num_features, num_outputs, dtype=dtype), num_features
         case "normalised_linear":
-            return NormalisedLinear(weights["1.weight"].shape[1], num_outputs)
+            num_features = weights["1.weight"].shape[1]
+            return NormalisedLinear(num_features, num_outputs), num_features
         case "architecture":
-            return backbone.head(num_outputs)
+            return backbone.head(num_outputs), backbone.embed_dim
         case _:
             raise ValueError(f"head {kind!r}")
 
