@@ -10,10 +10,12 @@ from tiny_run import STEM, write_labelled_images, write_run
 from torch import Tensor, nn
 
 import ssl_lens
+from ssl_lens.backbones import catalog
 from ssl_lens.backbones.backbone import Backbone
 from ssl_lens.data.pixels.preprocess import Preprocess
 from ssl_lens.data.pixels.stretch import no_stretch
 from ssl_lens.errors import InputError
+from ssl_lens.recipe.recipe import recipe_of_network
 from ssl_lens.representation.export import export
 from ssl_lens.representation.extract import extract
 from ssl_lens.representation.frozen import FrozenBackbone, load_backbone, untrained_backbone
@@ -151,6 +153,18 @@ def test_half_precision_gives_the_features(targets, kind, dtype, tolerance):
     between = (expected.features[0] - expected.features[1]).abs().max()
     assert between > 2 * (half(RAW).features.float() - expected.features).abs().max()  # images stay apart
     torch.testing.assert_close(half.float().preprocess(RAW), frozen.preprocess(RAW), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", ["canonical_etn", "harmonic_net", "vit_small", "eqcvt_invariant", "cvt_13"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_networks_with_arithmetic_of_their_own_work_in_half_precision(name, dtype):
+    torch.manual_seed(0)
+    network = catalog.backbone(recipe_of_network(name, ["model.image_size=32"]), 1)
+    frozen, images = FrozenBackbone(Preprocess.plain(1), network, "view"), torch.rand(2, 1, 32, 32)
+    expected = frozen(images).view
+    view = frozen.to(dtype)(images).view
+    assert view.dtype == dtype
+    assert (view.float() - expected).abs().max() < 0.05 * expected.abs().max()
 
 
 @pytest.mark.parametrize("kind", KINDS)
