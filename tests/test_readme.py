@@ -68,7 +68,7 @@ def test_the_python_example_gives_the_shapes_it_says(tmp_path: Path, monkeypatch
     """On an export of the network that the README pretrains, with the weights it starts from."""
     from ssl_lens.data.pixels.preprocess import Preprocess
     from ssl_lens.recipe import compose
-    from ssl_lens.representation.export import FrozenBackbone
+    from ssl_lens.representation.frozen import FrozenBackbone
 
     (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     recipe = load_recipe(ROOT / "recipes" / "esvit_equiv.yaml")

@@ -47,7 +47,6 @@ def test_e2cnn_is_imported_in_one_file() -> None:
 @pytest.mark.parametrize(
     ("library", "file"),
     [
-        ("pyarrow", "ssl_lens/data/folders/tables.py"),
         ("fsspec", "ssl_lens/data/shards/shard_file.py"),
         ("h5py", "ssl_lens/data/formats/hdf5_file.py"),
         ("tifffile", "ssl_lens/data/formats/tiff_file.py"),
@@ -55,6 +54,13 @@ def test_e2cnn_is_imported_in_one_file() -> None:
 )
 def test_a_format_is_known_to_one_file(library: str, file: str) -> None:
     assert importers(library) == {file}
+
+
+def test_parquet_is_read_in_one_file_and_written_in_another() -> None:
+    assert importers("pyarrow") == {
+        "ssl_lens/data/folders/tables.py",
+        "ssl_lens/representation/embedding_file.py",
+    }
 
 
 def test_no_pickle_is_ever_executed() -> None:

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 
 from ssl_lens.backbones.catalog import backbone_config
 from ssl_lens.optim import adamw
-from ssl_lens.recipe import compose
 from ssl_lens.recipe import images as recipe_images
+from ssl_lens.recipe.network import build_method
 from ssl_lens.recipe.recipe import load_recipe, resolve_auto
 from ssl_lens.runs import checkpoint
 from ssl_lens.runs.folder import RunFolder
@@ -37,8 +38,9 @@ def write_run(root: Path, *overrides: str, channels: int = 1) -> Path:
     folder.recipe.write_text(recipe.to_yaml())
     folder.preprocess.write_text(json.dumps(preprocess.config()))
     folder.images.write_text(json.dumps({"shape": [channels, 40, 40], "names": [f"{i}.npy" for i in range(8)]}))
-    method = compose.build_method(recipe)
+    method = build_method(recipe)
     folder.backbone.write_text(json.dumps({"seed": recipe.seed, "backbone": backbone_config(method.backbone)}))
+    save_file(method.student.backbone.state_dict(), root / "began_with.safetensors")
     torch.manual_seed(1)
     for parameter in method.backbone.parameters():  # as after training: not the weights that the seed gives
         parameter.data += 0.01 * torch.randn_like(parameter)

@@ -162,7 +162,7 @@ class CanonicalETN(MapBackbone):
 
     def stages(self, images: Tensor) -> list[Tensor]:
         self.check_images(images)
-        return self.resnet.stages(self.canonical(images))
+        return self.resnet.stages(self.canonical(images).to(images.dtype))
 
 
 def _polar_conv(x: Tensor, weight: Tensor, dilation: int, stride: int) -> Tensor:

@@ -167,7 +167,7 @@ class CvT(MapBackbone):
         for stage in stages:
             last = stage is stages[-1]
             embed = ConvEmbed(before, stage.dim, stage.kernel_size, stage.stride)
-            rates = torch.linspace(0, options.drop_path if last else 0.0, stage.depth).tolist()
+            rates = torch.linspace(0, options.drop_path if last else 0.0, stage.depth, device="cpu").tolist()
             blocks = [
                 TokenBlock(stage.dim, stage.num_heads, options.mlp_ratio, rate, class_token=last) for rate in rates
             ]

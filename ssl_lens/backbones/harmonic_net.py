@@ -179,7 +179,8 @@ class HarmonicNet(MapBackbone):
 
 def _magnitude(x: Tensor) -> Tensor:
     """Magnitudes [B, orders * C, H, W] of streams [B, orders * 2 * C, H, W]."""
-    return (x.unflatten(1, (ORDERS, 2, -1)).square().sum(dim=2) + MAGNITUDE_EPS).sqrt().flatten(1, 2)
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))  # float16 would lose the eps
+    return (wide.unflatten(1, (ORDERS, 2, -1)).square().sum(dim=2) + MAGNITUDE_EPS).sqrt().flatten(1, 2).to(x.dtype)
 
 
 def _ring_harmonics(kernel_size: int, rings: int, order: int) -> Tensor:

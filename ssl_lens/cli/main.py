@@ -11,12 +11,17 @@ from typing import get_args
 import numpy as np
 import torch
 
-from ssl_lens.cli import data
+from ssl_lens.cli import data, embed, export, predict
 from ssl_lens.cli.console import show_progress
 from ssl_lens.errors import InputError, one_line_errors
 from ssl_lens.simulation.parameters import Model, Parameters, parse_parameters
 
 SHOWN_IMAGES = 6
+MODULES = (
+    ("embed", embed, "write the features of a folder of images to a table"),
+    ("predict", predict, "write the classes of a folder of images, with scores, to a table"),
+    ("export", export, "turn a run into a backbone that loads with torch and timm alone"),
+)
 
 
 @one_line_errors
@@ -31,11 +36,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="ssl-lens", description="Beside pretrain.py and the scripts in eval/.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    export = commands.add_parser("export", help="turn a run into a backbone that loads with torch and timm alone")
-    export.add_argument("run", metavar="RUN", type=Path)
-    export.add_argument("out", metavar="OUT", type=Path)
-    export.add_argument("--image-size", metavar="PX", type=int, help="side of raw images for ONNX; default: the run's")
-    export.set_defaults(run_command=_export)
+    for name, module, help_line in MODULES:
+        command = commands.add_parser(name, help=help_line)
+        module.add_arguments(command)
+        command.set_defaults(run_command=module.run)
 
     models = commands.add_parser("models", help="measure the networks there are to choose from")
     models.add_argument("names", metavar="NAME", nargs="*", help="default: all")
@@ -74,17 +78,6 @@ def _parser() -> argparse.ArgumentParser:
     simulate.add_argument("--workers", metavar="N", type=int, help="processes; they change no bit of the images")
     simulate.set_defaults(run_command=_simulate)
     return parser
-
-
-def _export(options: argparse.Namespace) -> None:
-    from ssl_lens.representation.export import TOLERANCE, export
-
-    check = export(options.run, options.out, image_size=options.image_size)
-    print(f"{options.out}: features differ from the run's by {check.weights:.1e} (at most {TOLERANCE:.0e})")
-    if check.onnx is None:
-        print("ONNX: written, not checked; `pip install onnxruntime` to have it checked")
-    else:
-        print(f"ONNX: features differ from the run's by {check.onnx:.1e} (at most {TOLERANCE:.0e})")
 
 
 def _models(options: argparse.Namespace) -> None:

@@ -10,9 +10,9 @@ from torch import nn
 from ssl_lens.backbones.backbone import Encoder
 from ssl_lens.data.images import ImageSet
 from ssl_lens.data.splits import stratified_split
-from ssl_lens.representation.export import FrozenBackbone
+from ssl_lens.representation.extract import extract
+from ssl_lens.representation.frozen import FrozenBackbone
 from ssl_lens.representation.neighbours import knn_scores
-from ssl_lens.representation.pooling import extract
 
 PROBE_NEIGHBOURS = 20
 PROBE_TEST_FRACTION = 0.2
@@ -35,7 +35,7 @@ class OnlineProbe:
     def measure(self, backbone: Encoder) -> dict[str, float]:
         """`probe_knn`: accuracy in [0, 1] of a 20-nearest-neighbour vote on the held-out fifth."""
         frozen = FrozenBackbone(self.preprocess, copy.deepcopy(backbone))
-        features = extract(frozen, self.images, batch_size=256, pooling="stage_rings")
+        features = extract(frozen, self.images, batch_size=256)
         neighbours = min(PROBE_NEIGHBOURS, len(self.train))
         scores = knn_scores(
             features[self.train], self.labels[self.train], features[self.test], k=neighbours, num_classes=self.n_classes

@@ -25,9 +25,9 @@ from ssl_lens.evaluation.protocol import (
     few_label_results,
 )
 from ssl_lens.evaluation.report import summarise, table, write_report
-from ssl_lens.representation.export import FrozenBackbone, load_backbone, untrained_backbone
+from ssl_lens.representation.extract import extract, preprocessed, whitened
+from ssl_lens.representation.frozen import FrozenBackbone, load_backbone, untrained_backbone
 from ssl_lens.representation.neighbours import knn_probabilities, knn_scores
-from ssl_lens.representation.pooling import extract, preprocessed, whitened
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ def _evaluate_frozen(
 ) -> None:
     show_progress()
     out = options.out or options.model / "eval" / command
-    frozen = load_backbone(options.model).to(_device())
+    frozen = load_backbone(options.model, pooling=options.pooling).to(_device())
     images = load_images(
         options.data,
         in_channels=frozen.backbone.in_channels,
@@ -122,9 +122,9 @@ def _feature_sets(
     backbones = {options.model.resolve().name: frozen}
     if options.untrained:
         fresh = untrained_backbone(options.model).to(_device())
-        backbones["untrained"] = FrozenBackbone(frozen.preprocess, fresh)
+        backbones["untrained"] = FrozenBackbone(frozen.preprocess, fresh, frozen.pooling)
     for method, backbone in backbones.items():
-        train, test = (extract(backbone, part.images, pooling=options.pooling) for part in division)
+        train, test = (extract(backbone, part.images) for part in division)
         yield method, train, test
         if whiten:
             yield f"{method}, whitened", *whitened(train, test, whiten)

@@ -43,7 +43,7 @@ from ssl_lens.evaluation.report import summarise, table, write_numbers, write_re
 from ssl_lens.evaluation.saved import BestNetwork, save_network
 from ssl_lens.evaluation.start import Start, from_backbone, from_recipe, pixel_policy, recipe_of
 from ssl_lens.recipe.recipe import Recipe
-from ssl_lens.representation.pooling import preprocessed
+from ssl_lens.representation.extract import preprocessed
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from ssl_lens.data.pixels.preprocess import Preprocess
 from ssl_lens.errors import InputError
 from ssl_lens.evaluation.finetune import Predictor, predictor
-from ssl_lens.representation.export import FrozenBackbone, load_backbone, write_export
+from ssl_lens.representation.export import write_export
+from ssl_lens.representation.frozen import FrozenBackbone, load_backbone
 from ssl_lens.runs.checkpoint import load_into
 
 HEAD, OUTPUTS = "head.safetensors", "outputs.json"
@@ -46,7 +47,7 @@ def save_network(best: BestNetwork, preprocess: Preprocess, folder: Path, size: 
     """
     assert best.network is not None, "nothing was trained"
     network = copy.deepcopy(best.network).cpu()
-    write_export(FrozenBackbone(copy.deepcopy(preprocess).cpu(), network.backbone), folder, size)
+    write_export(FrozenBackbone(copy.deepcopy(preprocess).cpu(), network.backbone, network.pooling), folder, size)
     save_file({name: value.contiguous() for name, value in network.head.state_dict().items()}, folder / HEAD)
     content = {"pooling": network.pooling, "image_size": list(size), **best.outputs}
     (folder / OUTPUTS).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -18,7 +18,7 @@ from ssl_lens.errors import InputError
 from ssl_lens.recipe import compose
 from ssl_lens.recipe import images as recipe_images
 from ssl_lens.recipe.recipe import Recipe, load_recipe, recipe_of_network
-from ssl_lens.representation.export import load_backbone, load_preprocess, untrained_backbone
+from ssl_lens.representation.frozen import load_backbone, load_preprocess, untrained_backbone
 
 logger = logging.getLogger(__name__)
 

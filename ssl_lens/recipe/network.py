@@ -13,7 +13,7 @@ from ssl_lens.errors import InputError
 from ssl_lens.methods.catalog import METHODS
 from ssl_lens.methods.method import Method
 from ssl_lens.recipe.recipe import Recipe
-from ssl_lens.representation.export import load_backbone
+from ssl_lens.representation.frozen import load_backbone
 
 FINER = ("patch_size", "stem_stride", "stages")  # options of networks; lower ones make finer maps
 FEW_REGIONS = 9  # of a local crop's last map; below, matching regions means little

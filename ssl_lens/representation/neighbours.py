@@ -2,10 +2,40 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import faiss
 import numpy as np
 
 CHUNK = 256  # test images rescored at once: bounds memory at CHUNK x candidates x D numbers
+
+
+class Neighbours(NamedTuple):
+    """The k training images nearest to each test image, nearest first.
+
+    Shapes: indices int64 [M, k] into the training images; cosine [M, k] to them.
+    """
+
+    indices: np.ndarray
+    cosine: np.ndarray
+
+
+def nearest(train_features: np.ndarray, test_features: np.ndarray, k: int) -> Neighbours:
+    """The k training images nearest in cosine to each test image; all of them where there are fewer.
+
+    Shapes: train_features [N, D], test_features [M, D]; cosines in the features' dtype.
+    """
+    train, test = _unit_rows(train_features), _unit_rows(test_features)
+    k = min(k, len(train))
+    candidates = _candidates(train, test, min(2 * k, len(train)))  # twice k: float32 may swap neighbours around rank k
+    indices, cosines = np.empty((len(test), k), np.int64), np.empty((len(test), k), train.dtype)
+    for start in range(0, len(test), CHUNK):
+        part = slice(start, start + CHUNK)
+        cosine = np.einsum("md,mjd->mj", test[part], train[candidates[part]])
+        order = np.argsort(-cosine, axis=1, kind="stable")[:, :k]
+        indices[part] = np.take_along_axis(candidates[part], order, axis=1)
+        cosines[part] = np.take_along_axis(cosine, order, axis=1)
+    return Neighbours(indices, cosines)
 
 
 def knn_scores(
@@ -26,19 +56,11 @@ def knn_scores(
     Source: kNN evaluation of DINO (Caron et al. 2021). Differs: faiss finds candidates in float32 and these are ranked
     and weighted again in the features' own dtype; any number of classes and of test images.
     """
-    train, test = _unit_rows(train_features), _unit_rows(test_features)
-    k = min(k, len(train))
-    candidates = _nearest(train, test, min(2 * k, len(train)))  # twice k: float32 may swap neighbours around rank k
-    votes = np.eye(num_classes, dtype=train.dtype)[train_labels]
-    scores = np.empty((len(test), num_classes), train.dtype)
-    for start in range(0, len(test), CHUNK):
-        chosen = candidates[start : start + CHUNK]
-        cosine = np.einsum("md,mjd->mj", test[start : start + CHUNK], train[chosen])
-        nearest = np.argsort(-cosine, axis=1, kind="stable")[:, :k]
-        weights = np.exp(np.take_along_axis(cosine, nearest, axis=1) / temperature)
-        neighbours = np.take_along_axis(chosen, nearest, axis=1)
-        scores[start : start + CHUNK] = np.einsum("mk,mkc->mc", weights, votes[neighbours])
-    return scores
+    neighbours = nearest(train_features, test_features, k)
+    weights = np.exp(neighbours.cosine / temperature)
+    votes = np.eye(num_classes, dtype=weights.dtype)[train_labels]
+    parts = [slice(start, start + CHUNK) for start in range(0, len(weights), CHUNK)]
+    return np.concatenate([np.einsum("mk,mkc->mc", weights[p], votes[neighbours.indices[p]]) for p in parts])
 
 
 def knn_probabilities(scores: np.ndarray) -> np.ndarray:
@@ -51,7 +73,7 @@ def _unit_rows(features: np.ndarray) -> np.ndarray:
     return features / np.maximum(norms, 1e-12)
 
 
-def _nearest(train: np.ndarray, test: np.ndarray, count: int) -> np.ndarray:
+def _candidates(train: np.ndarray, test: np.ndarray, count: int) -> np.ndarray:
     index = faiss.IndexFlatIP(train.shape[1])
     index.add(np.ascontiguousarray(train, dtype=np.float32))
     return index.search(np.ascontiguousarray(test, dtype=np.float32), count)[1]

@@ -22,7 +22,8 @@ from ssl_lens.backbones.backbone import MapBackbone
 from ssl_lens.backbones.options import Options, field_names
 from ssl_lens.data.pixels.preprocess import Preprocess
 from ssl_lens.errors import InputError
-from ssl_lens.representation.export import FrozenBackbone, onnx_difference, write_onnx
+from ssl_lens.representation.export import onnx_difference, write_onnx
+from ssl_lens.representation.frozen import FrozenBackbone
 
 SIZES = (64, 128)  # px
 HEADER = ("name", "parameters", *(f"GFLOPs {size} px" for size in SIZES), "sizes", "90°", "45°", "export")

@@ -27,7 +27,8 @@ from ssl_lens.losses.view import ViewLoss
 from ssl_lens.methods.heads import ProjectionHead
 from ssl_lens.methods.network import Network
 from ssl_lens.optim import adamw
-from ssl_lens.representation.export import FrozenBackbone, onnx_difference, write_onnx
+from ssl_lens.representation.export import onnx_difference, write_onnx
+from ssl_lens.representation.frozen import FrozenBackbone
 from ssl_lens.representation.network_table import option_lines
 
 NAMES = catalog.names()

@@ -29,7 +29,7 @@ def test_export_prints_the_differences(monkeypatch, capsys, onnx, line):
     """The export itself is tested in test_export.py."""
     given = []
 
-    def export(run: Path, out: Path, *, image_size: int | None) -> ExportCheck:
+    def export(run: Path, out: Path, *, image_size: int | None, pooling: str | None) -> ExportCheck:
         given.extend([run, out, image_size])
         return ExportCheck(weights=3e-7, onnx=onnx)
 

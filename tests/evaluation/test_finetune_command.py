@@ -10,7 +10,7 @@ from tiny_run import RECIPE, STEM, flag_and_enlarge, write_labelled_images, writ
 
 from ssl_lens.data.pixels.policy import PixelPolicy
 from ssl_lens.evaluation.finetune_command import finetune
-from ssl_lens.representation.export import load_preprocess
+from ssl_lens.representation.frozen import load_preprocess
 
 QUICK = "--labels-per-class 8 --seeds 1 --epochs 1 --batch-size 8"
 

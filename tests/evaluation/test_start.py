@@ -13,7 +13,8 @@ from ssl_lens.data.pixels.preprocess import Preprocess
 from ssl_lens.errors import InputError
 from ssl_lens.evaluation.start import from_backbone, from_recipe, recipe_of
 from ssl_lens.recipe.recipe import recipe_of_network
-from ssl_lens.representation.export import FrozenBackbone, write_export
+from ssl_lens.representation.export import write_export
+from ssl_lens.representation.frozen import FrozenBackbone
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from ssl_lens.engine.skips import SkippedSteps
 from ssl_lens.errors import InputError
 from ssl_lens.recipe.compose import Pretraining, compose
 from ssl_lens.recipe.recipe import Recipe
-from ssl_lens.representation.export import untrained_backbone
+from ssl_lens.representation.frozen import untrained_backbone
 from ssl_lens.views.multicrop import Views
 
 RESNET = ("model.name=resnet_micro", *(f"model.{key}=null" for key in ("patch_size", "window_size", "drop_path")))

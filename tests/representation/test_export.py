@@ -1,33 +1,37 @@
 import json
+import os
+import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from tiny_run import STEM, write_run
 from torch import Tensor, nn
 
-import ssl_lens
+from ssl_lens.backbones import catalog
 from ssl_lens.backbones.backbone import Backbone
+from ssl_lens.backbones.section import NetworkName
 from ssl_lens.data.pixels.policy import PixelPolicy
-from ssl_lens.data.pixels.preprocess import fit_preprocess
+from ssl_lens.data.pixels.preprocess import Preprocess, fit_preprocess
 from ssl_lens.errors import InputError
+from ssl_lens.recipe.recipe import recipe_of_network
 from ssl_lens.representation import export as export_module
+from ssl_lens.representation import network_file
 from ssl_lens.representation.export import (
     ONNX,
     WEIGHTS,
-    FrozenBackbone,
     export,
-    load_backbone,
-    load_preprocess,
     onnx_difference,
-    untrained_backbone,
     write_export,
     write_onnx,
 )
+from ssl_lens.representation.frozen import FrozenBackbone, load_backbone, load_preprocess
 
 RAW = torch.from_numpy(np.random.default_rng(2).gamma(2.0, 1e-12, (3, 1, 40, 40)).astype(np.float32))
 NOT_NEEDED = "e2cnn pydantic lightly accelerate faiss sklearn matplotlib lenstronomy astropy h5py tifffile ruamel onnx "
@@ -54,43 +58,30 @@ def exported(steerable_run) -> Path:
     return out
 
 
-def test_a_run_gives_its_teacher_frozen(plain_run):
-    frozen = ssl_lens.load_backbone(plain_run)
-    teacher = load_file(plain_run / "checkpoints" / "step_00000003" / "teacher.safetensors")
-    for name, value in frozen.backbone.state_dict().items():
-        torch.testing.assert_close(value, teacher[f"backbone.{name}"], rtol=0, atol=0)
-    view, regions = frozen(RAW.clone().requires_grad_())
-    assert not view.requires_grad
-    assert view.shape == (3, 96)
-    assert regions.shape == (3, 16, 96)
-    assert [tuple(stage.shape) for stage in frozen.stages(RAW)] == [(3, 48, 8, 8), (3, 96, 4, 4)]
-    assert not any(parameter.requires_grad for parameter in frozen.parameters())
-
-
-def test_a_frozen_backbone_refuses_to_train(plain_run):
-    frozen = load_backbone(plain_run)
-    with pytest.raises(RuntimeError, match="does not train"):
-        frozen.train()
-    assert not any(module.training for module in frozen.eval().modules())
-
-
 def test_export_is_folded_and_gives_the_runs_features(steerable_run, exported):
     own, loaded = load_backbone(steerable_run), load_backbone(exported)
     assert loaded.backbone.stem.folded
     expected, features = own(RAW), loaded(RAW)
     assert expected.view.std() > 0.1
-    torch.testing.assert_close(features.view, expected.view, rtol=0, atol=1e-5)
-    torch.testing.assert_close(features.regions, expected.regions, rtol=0, atol=1e-5)
+    torch.testing.assert_close(features, expected, rtol=0, atol=1e-5)
 
 
 def test_onnx_takes_any_number_of_raw_images(steerable_run, exported):
     onnxruntime = pytest.importorskip("onnxruntime")
     session = onnxruntime.InferenceSession(exported / ONNX, providers=["CPUExecutionProvider"])
+    assert [output.name for output in session.get_outputs()] == ["features", "view", "regions"]
     expected = load_backbone(steerable_run)(RAW)
     for count in (1, 3):
-        view, regions = session.run(["view_features", "region_features"], {"images": RAW[:count].numpy()})
-        np.testing.assert_allclose(view, expected.view[:count], rtol=0, atol=1e-5)
-        np.testing.assert_allclose(regions, expected.regions[:count], rtol=0, atol=1e-5)
+        for ours, theirs in zip(session.run(None, {"images": RAW[:count].numpy()}), expected, strict=True):
+            np.testing.assert_allclose(ours, theirs[:count], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("pooling", ["view", "stages"])
+def test_onnx_gives_other_poolings(plain_run, tmp_path, pooling):
+    pytest.importorskip("onnxruntime")
+    frozen = load_backbone(plain_run, pooling=pooling)
+    write_onnx(frozen, RAW, tmp_path / ONNX)
+    assert onnx_difference(tmp_path / ONNX, RAW, frozen(RAW)) <= 1e-5
 
 
 def test_an_export_loads_with_torch_timm_numpy_and_safetensors_alone(exported):
@@ -98,12 +89,12 @@ def test_an_export_loads_with_torch_timm_numpy_and_safetensors_alone(exported):
 import sys
 sys.modules.update(dict.fromkeys({NOT_NEEDED.split()!r}))  # importing one of these now fails
 import torch, ssl_lens
-print(ssl_lens.load_backbone({str(exported)!r})(torch.full((1, 1, 40, 40), 1e-12)).view.sum().item())
+print(ssl_lens.load_backbone({str(exported)!r})(torch.full((1, 1, 40, 40), 1e-12)).features.sum().item())
 """
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert process.returncode == 0, process.stderr
-    expected = load_backbone(exported)(torch.full((1, 1, 40, 40), 1e-12)).view.sum().item()
-    assert float(process.stdout) == pytest.approx(expected, abs=1e-4)
+    expected = load_backbone(exported)(torch.full((1, 1, 40, 40), 1e-12)).features.sum().item()
+    assert float(process.stdout) == pytest.approx(expected, rel=1e-4)
 
 
 class Means(Backbone):
@@ -158,51 +149,76 @@ def test_the_pixel_policy_travels_with_runs_and_exports(tmp_path):
 
 
 @pytest.mark.parametrize("part", ["onnx_difference", "_difference"])
-def test_an_export_that_differs_or_gives_nan_is_refused(plain_run, tmp_path, monkeypatch, part):
+def test_an_export_that_differs_or_gives_nan_is_refused_and_the_one_before_stays(
+    plain_run, tmp_path, monkeypatch, part
+):
     monkeypatch.setattr(export_module, "write_onnx", lambda *arguments: None)
     monkeypatch.setattr(export_module, "onnx_difference", lambda *arguments: None)
+    frozen = load_backbone(plain_run)
+    write_export(frozen, tmp_path / "before", (40, 40))
+    (tmp_path / "before" / "eval").mkdir()
+    before = {path: path.read_bytes() for path in (tmp_path / "before").iterdir() if path.is_file()}
+    assert len(before) == 2
     for difference in (2e-5, float("nan")):
         monkeypatch.setattr(export_module, part, lambda *arguments, difference=difference: difference)
-        with pytest.raises(RuntimeError, match="differs from its source"):
-            write_export(load_backbone(plain_run), tmp_path / "out", (40, 40))
+        for out in ("new", "before"):
+            with pytest.raises(RuntimeError, match="differs from its source"):
+                write_export(frozen, tmp_path / out, (40, 40))
+    assert not (tmp_path / "new").exists()
+    assert {path: path.read_bytes() for path in (tmp_path / "before").iterdir() if path.is_file()} == before
+    assert len(list((tmp_path / "before").iterdir())) == 3
 
 
-def test_untrained_networks_are_seeded_and_not_the_trained_one(plain_run):
-    first, again, other = (untrained_backbone(plain_run, seed=seed) for seed in (0, 0, 1))
-    name = "patch_embed.proj.weight"
-    trained = load_backbone(plain_run).backbone.state_dict()[name]
-    assert torch.equal(first.state_dict()[name], again.state_dict()[name])
-    assert not torch.equal(first.state_dict()[name], other.state_dict()[name])
-    assert not torch.equal(first.state_dict()[name], trained)
+def test_a_new_export_replaces_the_files_of_the_old_one_and_no_others(plain_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(export_module, "write_onnx", lambda *arguments: None)
+    monkeypatch.setattr(export_module, "onnx_difference", lambda *arguments: None)
+    (tmp_path / "eval").mkdir()
+    for name in ("head.safetensors", "outputs.json", ONNX, "notes.txt", "eval/results.csv"):
+        (tmp_path / name).write_text("old")
+    write_export(load_backbone(plain_run, pooling="view"), tmp_path, (40, 40))
+    there = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert there == {"config.json", WEIGHTS, "notes.txt", "eval/results.csv"}
+    assert load_backbone(tmp_path).pooling == "view"
 
 
-def test_an_export_starts_afresh_with_steerable_filters(exported):
-    fresh, again = (untrained_backbone(exported, seed=0) for _ in range(2))
-    assert not fresh.stem.folded
-    filters = [network.stem.layers[0].conv.filter() for network in (fresh, again)]
-    assert torch.equal(*filters)
-    assert filters[0].std() > 0.01
+def test_an_export_that_is_interrupted_is_none(plain_run, tmp_path, monkeypatch):
+    """The configuration, without which a folder is no export, goes first and comes last."""
+    monkeypatch.setattr(export_module, "write_onnx", lambda *arguments: None)
+    monkeypatch.setattr(export_module, "onnx_difference", lambda *arguments: None)
+    frozen = load_backbone(plain_run)
+    write_export(frozen, tmp_path / "out", (40, 40))
+    replace, moved = Path.replace, []
 
+    def killed(self: Path, target: Path) -> Path:
+        moved.append(self.name)
+        if self.name == "config.json":
+            raise KeyboardInterrupt
+        return replace(self, target)
 
-def test_neither_run_nor_export(tmp_path):
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_export(frozen, tmp_path / "out", (40, 40))
+    assert moved == [WEIGHTS, "config.json"]
     with pytest.raises(InputError, match="neither a run .* nor an export"):
-        load_backbone(tmp_path)
-    with pytest.raises(InputError, match="neither a run"):
-        export(tmp_path / "nowhere", tmp_path / "out")
+        load_backbone(tmp_path / "out")
 
 
-def test_a_run_without_checkpoint(tmp_path):
-    run = write_run(tmp_path / "run")
-    (run / "checkpoints" / "step_00000003" / "teacher.safetensors").write_bytes(b"cut off")
-    with pytest.raises(InputError, match="no intact checkpoint"):
-        load_backbone(run)
+def test_files_are_readable_as_the_umask_says(plain_run, tmp_path):
+    before = os.umask(0o027)
+    try:
+        export(plain_run, tmp_path / "out")
+    finally:
+        os.umask(before)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"config.json", WEIGHTS, ONNX}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "out").iterdir()} == {0o640}
 
 
-def test_a_checkpoint_of_another_network(tmp_path):
-    run, other = write_run(tmp_path / "run"), write_run(tmp_path / "other", "model.patch_size=2")
-    (run / "recipe.yaml").write_text((other / "recipe.yaml").read_text())
-    with pytest.raises(InputError, match="checkpoint of another network"):
-        load_backbone(run)
+def test_an_export_can_be_exported_again_with_another_pooling(exported, tmp_path):
+    check = export(exported, tmp_path / "again", pooling="stats")
+    assert check.weights == 0
+    features = load_backbone(tmp_path / "again")(RAW).features
+    torch.testing.assert_close(features, load_backbone(exported, pooling="stats")(RAW).features, rtol=0, atol=0)
+    assert json.loads((tmp_path / "again" / "config.json").read_text())["image_size"] == [40, 40]
 
 
 def test_export_onto_a_file(plain_run, tmp_path):
@@ -211,26 +227,97 @@ def test_export_onto_a_file(plain_run, tmp_path):
         export(plain_run, tmp_path / "file")
 
 
+def damaged(exported: Path, folder: Path, change) -> Path:
+    """A copy of an export, with `change` done to its configuration."""
+    for name in ("config.json", WEIGHTS):
+        (folder / name).write_bytes((exported / name).read_bytes())
+    config = json.loads((folder / "config.json").read_text())
+    change(config)
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_a_copied_export_is_whole(exported, tmp_path):
+    torch.testing.assert_close(
+        load_backbone(damaged(exported, tmp_path, lambda config: None))(RAW),
+        load_backbone(exported)(RAW),
+        rtol=0,
+        atol=0,
+    )
+
+
 @pytest.mark.parametrize(
     "damage",
-    ["config cut off", "config of something else", "preprocessing other", "weights missing", "weights other"],
+    [
+        "config cut off",
+        "config a list",
+        "config of something else",
+        "weights missing",
+        "weights cut off",
+        "weights other",
+    ],
 )
 def test_a_damaged_export_is_one_line(exported, tmp_path, damage):
-    for name in ("config.json", WEIGHTS):
-        (tmp_path / name).write_bytes((exported / name).read_bytes())
+    damaged(exported, tmp_path, lambda config: None)
     match damage:
         case "config cut off":
             (tmp_path / "config.json").write_text('{"backbone": ')
+        case "config a list":
+            (tmp_path / "config.json").write_text("[1, 2]")
         case "config of something else":
             (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
-        case "preprocessing other":
-            config = json.loads((exported / "config.json").read_text())
-            del config["preprocess"]["sky"]
-            (tmp_path / "config.json").write_text(json.dumps(config))
         case "weights missing":
             (tmp_path / WEIGHTS).unlink()
+        case "weights cut off":
+            (tmp_path / WEIGHTS).write_bytes((tmp_path / WEIGHTS).read_bytes()[:1000])
         case "weights other":
             save_file({"weight": torch.zeros(3)}, tmp_path / WEIGHTS)
     with pytest.raises(InputError) as error:
         load_backbone(tmp_path)
     assert "\n" not in str(error.value)
+
+
+HOSTILE = {
+    "no sky": lambda config: config["preprocess"].pop("sky"),
+    "two skies": lambda config: config["preprocess"].update(sky=[0, 0]),
+    "no scatter": lambda config: config["preprocess"].update(std=[0.0]),
+    "policy of another kind": lambda config: config["preprocess"].update(policy=[]),
+    "two channels": lambda config: config.update(preprocess=Preprocess.plain(2).config()),
+    "no pooling": lambda config: config.pop("pooling"),
+    "unknown pooling": lambda config: config.update(pooling="__import__"),
+    "no architecture": lambda config: config["backbone"].pop("architecture"),
+    "unknown architecture": lambda config: config["backbone"].update(architecture="os.system"),
+    "unknown argument": lambda config: config["backbone"]["backbone"].update(command="rm"),
+    "argument of another type": lambda config: config["backbone"]["backbone"].update(embed_dim="wide"),
+    "negative": lambda config: config["backbone"]["backbone"].update(embed_dim=-48),
+    "terabytes": lambda config: config["backbone"]["backbone"].update(embed_dim=48_000_000),
+    "a million layers": lambda config: config["backbone"]["backbone"].update(depths=[1_000_000, 2]),
+    "a stem of terabytes": lambda config: config["backbone"]["stem"].update(fields=10_000_000),
+    "another depth": lambda config: config["backbone"]["backbone"].update(depths=[2, 1]),
+}
+
+
+@pytest.mark.parametrize("change", HOSTILE)
+def test_a_hostile_configuration_is_one_line_and_allocates_nothing(exported, tmp_path, change):
+    folder = damaged(exported, tmp_path, HOSTILE[change])
+    start = time.perf_counter()
+    with pytest.raises(InputError) as error:
+        load_backbone(folder)
+    assert "\n" not in str(error.value)
+    assert time.perf_counter() - start < 5
+
+
+LARGER_ONES = {"swin_small", "swin_base", "cvt_21", "resnet34", "resnet50", "crossformer_small"}  # of the same classes
+
+
+def test_every_network_is_known_without_memory():
+    """The check before building knows what each family's folded network is made of."""
+    for name in sorted(set(get_args(NetworkName)) - LARGER_ONES):
+        overrides = [] if name == "beit_base" else ["model.image_size=64"]
+        network = catalog.backbone(recipe_of_network(name, overrides), 1).fold()
+        config = json.loads(json.dumps(catalog.backbone_config(network)))
+        with torch.device("meta"), network_file.at_most(network.state_dict(), Path(name)):
+            built = catalog.backbone_from_config(config)
+        assert {key: value.shape for key, value in built.state_dict().items()} == {
+            key: value.shape for key, value in network.state_dict().items()
+        }

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from ssl_lens.representation.neighbours import knn_probabilities, knn_scores
+from ssl_lens.representation.neighbours import knn_probabilities, knn_scores, nearest
 
 
 def _scalar_knn(train, labels, test, num_classes, k, temperature):
@@ -68,3 +68,13 @@ def test_float32_features_give_float32_scores_and_probabilities_sum_to_one():
     scores = knn_scores(train, np.arange(50) % 3, test, num_classes=3)
     assert scores.dtype == np.float32
     np.testing.assert_allclose(knn_probabilities(scores).sum(1), 1, rtol=1e-6)
+
+
+def test_neighbours_are_nearest_first_with_their_cosines():
+    rng = np.random.default_rng(0)
+    train, test = rng.normal(size=(600, 5)), rng.normal(size=(300, 5))
+    found = nearest(train, test, 7)
+    cosine = test @ train.T / np.linalg.norm(test, axis=1)[:, None] / np.linalg.norm(train, axis=1)
+    np.testing.assert_array_equal(found.indices, np.argsort(-cosine, axis=1)[:, :7])
+    np.testing.assert_allclose(found.cosine, -np.sort(-cosine, axis=1)[:, :7], atol=1e-12)
+    assert nearest(train[:3], test, 7).indices.shape == (300, 3)
