@@ -4,8 +4,9 @@ import argparse
 import sys
 
 from ssl_lens.cli.console import show_progress
-from ssl_lens.engine.trainer import InterruptedRun, Pretraining
+from ssl_lens.engine.signals import InterruptedRun
 from ssl_lens.errors import one_line_errors
+from ssl_lens.recipe.compose import pretrain
 from ssl_lens.recipe.recipe import load_recipe
 
 
@@ -18,7 +19,7 @@ def main() -> int:
     arguments = parser.parse_args()
     show_progress()
     try:
-        folder = Pretraining(load_recipe(arguments.recipe, arguments.overrides)).run()
+        folder = pretrain(load_recipe(arguments.recipe, arguments.overrides))
     except InterruptedRun as stop:
         print(stop, file=sys.stderr)
         return stop.exit_status

@@ -1,7 +1,5 @@
 """A run folder as pretraining leaves it, of a network small enough for tests; weights are random."""
 
-import copy
-import hashlib
 import json
 from pathlib import Path
 
@@ -9,17 +7,21 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from ssl_lens.backbones import catalog
+from ssl_lens.backbones.catalog import backbone_config
+from ssl_lens.optim import adamw
+from ssl_lens.recipe import compose
 from ssl_lens.recipe import images as recipe_images
 from ssl_lens.recipe.recipe import load_recipe, resolve_auto
+from ssl_lens.runs import checkpoint
+from ssl_lens.runs.folder import RunFolder
 
 RECIPE = """
 data: {center_crop: 32, stretch: asinh}
-model: {name: swin_micro, patch_size: 4, stages: 2, out_dim: 16, head_hidden_dim: 16, head_bottleneck_dim: 8}
+model: {name: swin_micro, patch_size: 4, stages: 2}
+method: {out_dim: 16, head_hidden_dim: 16, head_bottleneck_dim: 8}
 views: {global_size: 32, local_sizes: [16], local_counts: [1]}
 optim: {epochs: 20, batch_size: 4}
 """
-PREFIX = "teacher.backbone."
 STEM = "model.stem={group: C4, fields: 4, kernel_size: 3}"
 
 
@@ -30,29 +32,21 @@ def write_run(root: Path, *overrides: str, channels: int = 1) -> Path:
     recipe, _ = resolve_auto(load_recipe(recipe_file, overrides), n_images=8, in_channels=channels)
     pixels = np.random.default_rng(0).gamma(2.0, 1e-12, (8, channels, 40, 40))
     pixels = (pixels * np.arange(1, channels + 1)[:, None, None]).astype(np.float32)
+    folder = RunFolder(root)
     preprocess = recipe_images.preprocess(recipe, pixels, recipe_images.pixel_policy(recipe))
     root.mkdir()
-    (root / "recipe.yaml").write_text(recipe.to_yaml())
-    (root / "preprocess.json").write_text(json.dumps(preprocess.config()))
-    (root / "images.json").write_text(
-        json.dumps({"shape": [channels, 40, 40], "names": [f"{i}.npy" for i in range(8)]})
-    )
-    torch.manual_seed(recipe.seed)
-    save_file(catalog.backbone(recipe, channels).state_dict(), root / "began_with.safetensors")  # the student, before
-    teacher = catalog.backbone(recipe, channels)
-    config = catalog.unfolded(catalog.backbone_config(copy.deepcopy(teacher).eval().fold()))
-    (root / "backbone.json").write_text(json.dumps({"seed": recipe.seed, "backbone": config}))
-    _write_checkpoint(root / "checkpoints" / "step_00000003", teacher)
+    folder.recipe.write_text(recipe.to_yaml())
+    folder.preprocess.write_text(json.dumps(preprocess.config()))
+    folder.images.write_text(json.dumps({"shape": [channels, 40, 40], "names": [f"{i}.npy" for i in range(8)]}))
+    method = compose.build_method(recipe)
+    folder.backbone.write_text(json.dumps({"seed": recipe.seed, "backbone": backbone_config(method.backbone)}))
+    save_file(method.backbone.state_dict(), root / "began_with.safetensors")
+    torch.manual_seed(1)
+    for parameter in method.backbone.parameters():  # as after training: not the weights that the seed gives
+        parameter.data += 0.01 * torch.randn_like(parameter)
+    optimizer = adamw(method.trained)
+    checkpoint.save(folder.checkpoints, method, optimizer, None, backbone=method.backbone, step=3, keep=2)
     return root
-
-
-def _write_checkpoint(folder: Path, teacher: torch.nn.Module) -> None:
-    folder.mkdir(parents=True)
-    state = {f"{PREFIX}{name}": value.contiguous() for name, value in teacher.state_dict().items()}
-    save_file(state | {"teacher.view_head.weight": torch.zeros(2, 2)}, folder / "method.safetensors")
-    (folder / "state.json").write_text(json.dumps({"step": 3, "backbone": PREFIX}))
-    sums = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.iterdir()}
-    (folder / "checksums.json").write_text(json.dumps(sums))
 
 
 def write_labelled_images(root: Path, *, per_class: int, classes: tuple[str, ...] = ("arc", "ring")) -> Path:

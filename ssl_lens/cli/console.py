@@ -1,6 +1,7 @@
 """What the commands take from the console, and what they say while they run."""
 
 import argparse
+import contextlib
 import logging
 from pathlib import Path
 
@@ -24,4 +25,7 @@ def show_progress() -> None:
     logging.basicConfig(format="%(message)s")
     logging.getLogger("ssl_lens").setLevel(logging.INFO)
     logging.getLogger("onnxscript").setLevel(logging.ERROR)  # counts the folds it skips
-    logging.getLogger("astropy").setLevel(logging.ERROR)  # what it warns of stands in the reason of an image left out
+    with contextlib.suppress(ImportError):
+        from astropy import log  # imported first, since its logger has to be of its own class
+
+        log.setLevel(logging.ERROR)  # what it warns of stands in the reason of an image left out

@@ -11,9 +11,8 @@ from typing import get_args
 import numpy as np
 import torch
 
-from ssl_lens.cli import embed, export, predict
+from ssl_lens.cli import data, embed, export, predict
 from ssl_lens.cli.console import show_progress
-from ssl_lens.cli.data import add_data_commands
 from ssl_lens.errors import InputError, one_line_errors
 from ssl_lens.simulation.parameters import Model, Parameters, parse_parameters
 
@@ -28,8 +27,8 @@ MODULES = (
 @one_line_errors
 def main(arguments: Sequence[str] | None = None) -> int | None:
     """Runs one of the subcommands; returns the exit status if it is not 0."""
-    show_progress()
     options = _parser().parse_args(arguments)
+    show_progress()
     return options.run_command(options)
 
 
@@ -52,7 +51,9 @@ def _parser() -> argparse.ArgumentParser:
     views.add_argument("--out", metavar="PNG", type=Path, required=True)
     views.set_defaults(run_command=_views)
 
-    add_data_commands(commands)
+    data_parser = commands.add_parser("data", help="pack and check sets of images")
+    data.add_arguments(data_parser)
+    data_parser.set_defaults(run_command=data.run)
 
     simulate = commands.add_parser("simulate", help="simulate lenses without, with cold and with axion dark matter")
     simulate.add_argument("out", metavar="OUT", type=Path)
@@ -95,9 +96,9 @@ def _views(options: argparse.Namespace) -> None:
     from ssl_lens.views.picture import save_views
 
     recipe = load_recipe(options.recipe, options.overrides)
-    image_set = recipe_images.image_set(recipe)
-    images = recipe_images.images_to_fit(image_set)
-    preprocess = recipe_images.preprocess(recipe, images, image_set.policy)
+    source = recipe_images.image_source(recipe)
+    images = source.sample()
+    preprocess = recipe_images.preprocess(recipe, images, source.policy)
     shown = np.linspace(0, len(images) - 1, min(SHOWN_IMAGES, len(images))).astype(np.int64)
     prepared = preprocess(torch.from_numpy(images[shown]))
     multicrop = compose.multicrop(recipe, pixel_range(preprocess, images))

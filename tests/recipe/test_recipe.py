@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from ssl_lens.errors import InputError
-from ssl_lens.recipe.recipe import VALID_KEYS, Recipe, load_recipe, replace, resolve_auto
+from ssl_lens.recipe.recipe import VALID_KEYS, load_recipe, recipe_of_network, replace, resolve_auto
 from ssl_lens.simulation.parameters import Parameters
+
+DEFAULT = recipe_of_network("swin_tiny")
 
 
 @pytest.fixture
@@ -22,7 +24,9 @@ def test_a_number_in_scientific_notation_is_a_number(file: Path) -> None:
 
 
 def test_what_is_not_given_has_its_default(file: Path) -> None:
-    assert load_recipe(file) == replace(Recipe(), {"seed": 3, "optim.lr": 1e-4, "run.folder": "runs/mine"})
+    assert load_recipe(file) == replace(
+        recipe_of_network("swin_tiny"), {"seed": 3, "optim.lr": 1e-4, "run.folder": "runs/mine"}
+    )
 
 
 def test_overrides_are_yaml_and_win(file: Path) -> None:
@@ -55,17 +59,20 @@ def test_yaml_written_is_read_back_equal(file: Path) -> None:
         ("model.drop_path=.nan", "model.drop_path=nan should be a finite number"),
         ("model.name=swin_tin", "model.name='swin_tin' is unknown; the nearest are swin_tiny, swin_micro"),
         ("model.stem.group=C5", "model.stem.group='C5' should be 'C4', 'C8', 'D4' or 'D8'"),
-        ("loss.teacher_temp=no", "loss.teacher_temp='no' should be a valid number"),
+        ("method.teacher_temp=no", "method.teacher_temp='no' should be a valid number"),
         ("optim=3", "optim=3 should be an object"),
         ("views.local_sizes=[96]", "views: local_sizes=[96] exceeds global_size=64"),
         ("views.local_sizes=[32, 24]", "views: local_sizes has 2 entries and local_counts 1"),
         (
             "views.lens_safe.psf_sigma_px=[2, 1]",
-            "views.lens_safe.psf_sigma_px: [2.0, 1.0] is no range; write its low end first",
+            "views.lens_safe.psf_sigma_px: [2.0, 1.0] is not a range; write its low end first",
         ),
         ("optim.accumulate=3", "optim.batch_size=256 is not a multiple of optim.accumulate=3"),
         ("optim.warmup_epochs=100", "warmup_epochs=100 is not below epochs=100"),
-        ("loss={view_weight: 0, region_weight: 0}", "loss: view_weight and region_weight are both 0"),
+        ("method={view_weight: 0, region_weight: 0}", "method: view_weight and region_weight are both 0"),
+        ("method.name=dyno", "method.name='dyno' is unknown; the nearest are dino"),
+        ("method=3", "method=3 should be an object"),
+        ("method.view_wieght=1", "unknown key method.view_wieght=1; the nearest valid key is method.view_weight"),
         ("model.stem_stride=2", "model: stem_stride=2 is no option of swin_tiny, only of resnet18, resnet34, resnet50"),
         ('data.path=""', "data.path"),
         ("optim.lr", "override 'optim.lr' is not key=value"),
@@ -115,55 +122,55 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 def test_auto_follows_the_data(
     n_images: int, batch_size: int, epochs: int, lr: float, out_dim: int, momentum: float
 ) -> None:
-    recipe = replace(Recipe(), {"optim.batch_size": batch_size, "optim.epochs": epochs})
+    recipe = replace(DEFAULT, {"optim.batch_size": batch_size, "optim.epochs": epochs})
     resolved, lines = resolve_auto(recipe, n_images=n_images, in_channels=3)
     assert resolved.optim.lr == pytest.approx(lr, rel=1e-12)
-    assert resolved.model.out_dim == out_dim
-    assert resolved.optim.ema_momentum == pytest.approx(momentum, rel=1e-12)
+    assert resolved.method.out_dim == out_dim
+    assert resolved.method.ema_momentum == pytest.approx(momentum, rel=1e-12)
     assert resolved.data.in_channels == 3
     assert [line.split(":")[0] for line in lines] == [
         "data.in_channels",
         "optim.lr",
-        "model.out_dim",
-        "optim.ema_momentum",
+        "method.out_dim",
+        "method.ema_momentum",
     ]
 
 
 def test_what_is_given_is_not_auto() -> None:
-    values = {"optim.lr": 0.1, "model.out_dim": 7, "optim.ema_momentum": 0.9, "data.in_channels": 1}
-    recipe = replace(Recipe(), values)
+    values = {"optim.lr": 0.1, "method.out_dim": 7, "method.ema_momentum": 0.9, "data.in_channels": 1}
+    recipe = replace(DEFAULT, values)
     assert resolve_auto(recipe, n_images=1000, in_channels=1) == (recipe, [])
 
 
 def test_nested_keys_are_known() -> None:
-    nested = {"model.stem.group", "views.lens_safe.noise_std", "data.simulate.seed", "data.simulate.set.shear"}
+    nested = {"model.stem.group", "views.lens_safe.noise_std", "simulate.seed", "simulate.set.shear"}
     assert nested <= set(VALID_KEYS)
 
 
 def test_a_recipe_chooses_what_is_simulated(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
-    path.write_text("data: {simulate: {model: model_ii, image_size: null, set: {shear: [0, 0.1], noise: deeplense}}}")
-    simulate = load_recipe(path, ["data.simulate.set.axion_mass_ev=[1e-23, 1e-22]"]).data.simulate
+    path.write_text("simulate: {model: model_ii, image_size: null, set: {shear: [0, 0.1], noise: deeplense}}")
+    simulate = load_recipe(path, ["simulate.set.axion_mass_ev=[1e-23, 1e-22]"]).simulate
     assert (simulate.model, simulate.image_size, simulate.pixel_scale_arcsec) == ("model_ii", None, 0.1)
     assert simulate.set == Parameters(shear=(0, 0.1), noise="deeplense", axion_mass_ev=(1e-23, 1e-22))
     (tmp_path / "again.yaml").write_text(load_recipe(path).to_yaml())
-    assert load_recipe(tmp_path / "again.yaml").data == load_recipe(path).data
+    assert load_recipe(tmp_path / "again.yaml") == load_recipe(path)
 
 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
         (
-            "data.simulate.modle=model_i",
-            "the nearest valid key is data.simulate.model",
+            "simulate.modle=model_i",
+            "the nearest valid key is simulate.model",
         ),
-        ("data.simulate.model=model_iv", "data.simulate.model='model_iv' should be 'model_i', 'model_ii' or 'model_i"),
-        ("data.simulate.set.sheer=[0,1]", "the nearest valid key is data.simulate.set.shear"),
-        ("data.simulate.set={sheer: [0, 1]}", "the nearest valid key is data.simulate.set.shear"),
-        ("data.simulate.set.shear=0.1", "data.simulate.set.shear=0.1 should be a valid array"),
-        ("data.simulate.set.shear=[0.2,0.1]", "data.simulate.set.shear: 0.2,0.1 is no range; write its low end first"),
-        ("data.simulate.set.noise=loud", "data.simulate.set.noise='loud' should be 'physical' or 'deeplense'"),
-        ("data.simulate.set.lens_redshift=[0.1,1.5]", "data.simulate.set: source_redshift=1 is not behind lens_red"),
+        ("simulate.model=model_iv", "simulate.model='model_iv' should be 'model_i', 'model_ii' or 'model_i"),
+        ("simulate.set.sheer=[0,1]", "the nearest valid key is simulate.set.shear"),
+        ("simulate.set={sheer: [0, 1]}", "the nearest valid key is simulate.set.shear"),
+        ("simulate.set.shear=0.1", "simulate.set.shear=0.1 should be a valid array"),
+        ("simulate.set.shear=[0.2,0.1]", "simulate.set.shear: 0.2,0.1 is not a range; write its low end first"),
+        ("simulate.set.noise=loud", "simulate.set.noise='loud' should be 'physical' or 'deeplense'"),
+        ("simulate.set.lens_redshift=[0.1,1.5]", "simulate.set: source_redshift=1 is not behind lens_red"),
     ],
 )
 def test_what_cannot_be_simulated(tmp_path: Path, override: str, message: str) -> None:
