@@ -13,7 +13,7 @@ from ssl_lens.data.folders.layouts import LayoutName
 from ssl_lens.data.formats import reader
 from ssl_lens.data.formats.sample import Sample
 from ssl_lens.data.images import DEFAULT_POLICY, ImageSet, load_images
-from ssl_lens.data.pixels.policy import PixelPolicy, check_channels, common_size, usable
+from ssl_lens.data.pixels.policy import PixelPolicy, apply_policy, check_channels, common_size
 from ssl_lens.errors import InputError
 
 
@@ -76,7 +76,7 @@ def _alike(where: str, names: Sequence[str], images: Sequence[np.ndarray], polic
     alike = []
     for name, image in zip(names, images, strict=True):
         try:
-            alike.append(usable(image, policy)[0])
+            alike.append(apply_policy(image, policy)[0])
         except InputError as error:
             raise InputError(f"{name} cannot be used: {error}; give another file") from None
     channels = sorted({len(image) for image in alike})

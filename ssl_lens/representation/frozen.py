@@ -18,10 +18,10 @@ from ssl_lens.representation.inputs import AnyImages, as_batch, batches_of, devi
 from ssl_lens.representation.network_file import build_network, read_weights
 from ssl_lens.representation.pooling import pool_maps, pooled
 from ssl_lens.representation.pooling_names import DEFAULT_POOLING, Pooling
-from ssl_lens.runs.checkpoint import load_into, newest_good
+from ssl_lens.runs.checkpoint import METHOD, backbone_weights, load_into, newest_good
+from ssl_lens.runs.folder import RunFolder
 
 CONFIG, WEIGHTS = "config.json", "backbone.safetensors"  # of an export
-NETWORK, PREPROCESS, IMAGES, CHECKPOINTS = "backbone.json", "preprocess.json", "images.json", "checkpoints"  # of a run
 
 
 class Representation(NamedTuple):
@@ -150,8 +150,8 @@ def load_preprocess(path: Path | str) -> Preprocess:
     path = Path(path)
     if _is_export(path):
         return _preprocess(_export_config(path)["preprocess"], path / CONFIG)
-    _refuse_no_run(path)
-    return _preprocess(_read_json(path / PREPROCESS), path / PREPROCESS)
+    file = _run(path).preprocess
+    return _preprocess(_read_json(file), file)
 
 
 def untrained_backbone(path: Path | str, *, seed: int | None = None) -> Backbone:
@@ -183,8 +183,8 @@ def raw_size(path: Path | str) -> tuple[int, int]:
     if _is_export(path):
         size, file = _export_config(path).get("image_size"), path / CONFIG
     else:
-        _refuse_no_run(path)
-        size, file = _read_json(path / IMAGES).get("shape", [])[1:], path / IMAGES
+        file = _run(path).images
+        size = _read_json(file).get("shape", [])[1:]
     if not isinstance(size, list) or [type(side) for side in size] != [int, int]:
         raise InputError(f"{file} does not say how large the images are; give image_size")
     return size[0], size[1]
@@ -203,36 +203,34 @@ def _export_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _network_of_run(run: Path) -> Backbone:
-    start = _run_network(run)
-    checkpoint = newest_good(run / CHECKPOINTS)
+def _network_of_run(path: Path) -> Backbone:
+    start = _run_network(path)
+    checkpoint = newest_good(_run(path).checkpoints)
     if checkpoint is None:
-        raise InputError(f"{run} holds no intact checkpoint yet; let pretraining finish an epoch")
-    prefix, file = _read_json(checkpoint / "state.json")["backbone"], checkpoint / "method.safetensors"
-    weights = {
-        name.removeprefix(prefix): value for name, value in read_weights(file).items() if name.startswith(prefix)
-    }
+        raise InputError(f"{path} holds no intact checkpoint yet; let pretraining finish an epoch")
     backbone = catalog.backbone_from_config(start["backbone"])
-    load_into(backbone, weights, source=file)
+    load_into(backbone, backbone_weights(checkpoint), source=checkpoint / METHOD)
     return backbone
 
 
-def _run_network(run: Path) -> dict[str, Any]:
+def _run_network(path: Path) -> dict[str, Any]:
     """What a run says of the network it trains: `seed`, and `backbone`, its configuration."""
-    _refuse_no_run(run)
-    start = _read_json(run / NETWORK)
+    file = _run(path).backbone
+    start = _read_json(file)
     backbone = start.get("backbone")
     if not isinstance(start.get("seed"), int) or not isinstance(backbone, dict) or "architecture" not in backbone:
-        raise InputError(f"{run / NETWORK} is not that of a run; train it again")
+        raise InputError(f"{file} is not that of a run; train it again")
     return start
 
 
-def _refuse_no_run(folder: Path) -> None:
-    if not (folder / NETWORK).is_file():
+def _run(path: Path) -> RunFolder:
+    folder = RunFolder(path)
+    if not folder.backbone.is_file():
         raise InputError(
-            f"{folder} is neither a run (no {NETWORK}) nor an export (no {CONFIG}); "
+            f"{path} is neither a run (no {folder.backbone.name}) nor an export (no {CONFIG}); "
             "give the folder that pretraining or `ssl-lens export` wrote"
         )
+    return folder
 
 
 def _preprocess(config: dict[str, Any], source: Path) -> Preprocess:

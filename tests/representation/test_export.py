@@ -97,6 +97,13 @@ print(ssl_lens.load_backbone({str(exported)!r})(torch.full((1, 1, 40, 40), 1e-12
     assert float(process.stdout) == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.fixture
+def without_onnx(monkeypatch) -> None:
+    """ONNX takes seconds."""
+    monkeypatch.setattr(export_module, "write_onnx", lambda *arguments: None)
+    monkeypatch.setattr(export_module, "onnx_difference", lambda *arguments: None)
+
+
 class Means(Backbone):
     """The simplest backbone: means of 4 x 4 pixels."""
 
@@ -131,7 +138,7 @@ def test_onnx_stretches_and_fills(tmp_path, stretch, bands):
     assert (frozen(sky).view - frozen(raw).view)[:2].abs().max() > 1e-3
 
 
-def test_the_pixel_policy_travels_with_runs_and_exports(tmp_path):
+def test_the_pixel_policy_travels_with_runs_and_exports(without_onnx, tmp_path):
     policy = ["data.mask_value=100", "data.max_masked=0.2", "data.sizes=crop"]
     run = write_run(tmp_path / "run", "data.stretch=log", "data.bands=joint", *policy, channels=2)
     export(run, tmp_path / "out")
@@ -150,10 +157,8 @@ def test_the_pixel_policy_travels_with_runs_and_exports(tmp_path):
 
 @pytest.mark.parametrize("part", ["onnx_difference", "_difference"])
 def test_an_export_that_differs_or_gives_nan_is_refused_and_the_one_before_stays(
-    plain_run, tmp_path, monkeypatch, part
+    without_onnx, plain_run, tmp_path, monkeypatch, part
 ):
-    monkeypatch.setattr(export_module, "write_onnx", lambda *arguments: None)
-    monkeypatch.setattr(export_module, "onnx_difference", lambda *arguments: None)
     frozen = load_backbone(plain_run)
     write_export(frozen, tmp_path / "before", (40, 40))
     (tmp_path / "before" / "eval").mkdir()
@@ -169,9 +174,7 @@ def test_an_export_that_differs_or_gives_nan_is_refused_and_the_one_before_stays
     assert len(list((tmp_path / "before").iterdir())) == 3
 
 
-def test_a_new_export_replaces_the_files_of_the_old_one_and_no_others(plain_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(export_module, "write_onnx", lambda *arguments: None)
-    monkeypatch.setattr(export_module, "onnx_difference", lambda *arguments: None)
+def test_a_new_export_replaces_the_files_of_the_old_one_and_no_others(without_onnx, plain_run, tmp_path):
     (tmp_path / "eval").mkdir()
     for name in ("head.safetensors", "outputs.json", ONNX, "notes.txt", "eval/results.csv"):
         (tmp_path / name).write_text("old")
@@ -181,10 +184,8 @@ def test_a_new_export_replaces_the_files_of_the_old_one_and_no_others(plain_run,
     assert load_backbone(tmp_path).pooling == "view"
 
 
-def test_an_export_that_is_interrupted_is_none(plain_run, tmp_path, monkeypatch):
+def test_an_export_that_is_interrupted_is_none(without_onnx, plain_run, tmp_path, monkeypatch):
     """The configuration, without which a folder is no export, goes first and comes last."""
-    monkeypatch.setattr(export_module, "write_onnx", lambda *arguments: None)
-    monkeypatch.setattr(export_module, "onnx_difference", lambda *arguments: None)
     frozen = load_backbone(plain_run)
     write_export(frozen, tmp_path / "out", (40, 40))
     replace, moved = Path.replace, []
@@ -213,7 +214,7 @@ def test_files_are_readable_as_the_umask_says(plain_run, tmp_path):
     assert {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "out").iterdir()} == {0o640}
 
 
-def test_an_export_can_be_exported_again_with_another_pooling(exported, tmp_path):
+def test_an_export_can_be_exported_again_with_another_pooling(without_onnx, exported, tmp_path):
     check = export(exported, tmp_path / "again", pooling="stats")
     assert check.weights == 0
     features = load_backbone(tmp_path / "again")(RAW).features

@@ -16,7 +16,7 @@ from ssl_lens.data.pixels.preprocess import Preprocess
 from ssl_lens.data.pixels.stretch import no_stretch
 from ssl_lens.errors import InputError
 from ssl_lens.recipe.recipe import recipe_of_network
-from ssl_lens.representation.export import export
+from ssl_lens.representation import export as export_module
 from ssl_lens.representation.extract import extract
 from ssl_lens.representation.frozen import FrozenBackbone, load_backbone, untrained_backbone
 from ssl_lens.representation.pooling import ring_statistics
@@ -34,7 +34,10 @@ def targets(plain_run, tmp_path_factory):
     """A run, a run with a steerable stem, and the export of the latter, folded."""
     folder = tmp_path_factory.mktemp("steerable")
     steerable = write_run(folder / "run", STEM)
-    export(steerable, folder / "out")
+    with pytest.MonkeyPatch.context() as monkeypatch:  # without ONNX, which takes seconds
+        monkeypatch.setattr(export_module, "write_onnx", lambda *arguments: None)
+        monkeypatch.setattr(export_module, "onnx_difference", lambda *arguments: None)
+        export_module.export(steerable, folder / "out")
     return {"plain": plain_run, "steerable": steerable, "folded": folder / "out"}
 
 
