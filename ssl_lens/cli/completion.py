@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Prints a script that completes commands, options, files and names of recipes."""
+    """Prints a script that completes commands, options and files."""
     import shtab
 
     from ssl_lens.cli.main import whole_parser

@@ -38,8 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Simulates a set, and prints its folder."""
+    from ssl_lens.simulation.lens import CLASSES
     from ssl_lens.simulation.parameters import parse_parameters
-    from ssl_lens.simulation.sets import CLASSES, simulate_lenses
+    from ssl_lens.simulation.sets import simulate_lenses
 
     per_class, rest = divmod(options.count, len(CLASSES))
     if rest or per_class < 1:
