@@ -85,9 +85,9 @@ def test_the_built_package_holds_its_recipes(tmp_path: Path, kind: str) -> None:
     else:
         with tarfile.open(built) as archive:
             names = [member.name.partition("/")[2] for member in archive.getmembers() if member.isfile()]
-    assert sorted(name for name in names if name.startswith("ssl_lens/recipes/") or name.endswith("py.typed")) == sorted(
-        f"ssl_lens/{name}" for name in SHIPPED
-    )
+    assert sorted(
+        name for name in names if name.startswith("ssl_lens/recipes/") or name.endswith("py.typed")
+    ) == sorted(f"ssl_lens/{name}" for name in SHIPPED)
     modules = {f"ssl_lens/{file.relative_to(ROOT / 'ssl_lens')}" for file in (ROOT / "ssl_lens").rglob("*.py")}
     assert modules <= set(names)
     foreign = {name.split("/")[0] for name in names} - {"ssl_lens"}

@@ -49,7 +49,7 @@ class Reporter:
             total=recipe.optim.epochs * steps_per_epoch,
             initial=start,
             unit="step",
-            disable=not accelerator.is_main_process,
+            disable=None if accelerator.is_main_process else True,
         )
         self._since = time.monotonic(), start
         folder.rewind_metrics(start)
