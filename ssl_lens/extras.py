@@ -28,10 +28,18 @@ EXTRAS = {
     "wandb": "wandb",
 }
 
+WHOLE = {  # of these commands: all that they need, reading images included
+    "simulate": "simulate",
+    "pretrain": "train",
+    "finetune": "train",
+    "evaluate": "train",
+}
 
-def what_to_install(error: ModuleNotFoundError) -> str | None:
-    """One line on the extra that holds the missing library; None if no extra does."""
+
+def what_to_install(error: ModuleNotFoundError, command: str) -> str | None:
+    """One line on the extra that a command lacks; None if the missing module is in no extra."""
     library = (error.name or "").partition(".")[0]
     if library not in EXTRAS:
         return None
-    return f"{library} is not installed; run: pip install 'ssl_lens[{EXTRAS[library]}]'"
+    extra = WHOLE.get(command, "data") if EXTRAS[library] == "data" else EXTRAS[library]
+    return f"{library} is not installed; run: pip install 'ssl_lens[{extra}]'"

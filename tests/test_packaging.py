@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ssl_lens.extras import EXTRAS, what_to_install
+from ssl_lens.extras import EXTRAS, WHOLE, what_to_install
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -52,8 +52,26 @@ def test_the_fixed_packages_are_in_all() -> None:
 
 
 def test_what_is_not_of_ours_has_no_extra() -> None:
-    assert what_to_install(ModuleNotFoundError("x", name="no_such_library")) is None
-    assert what_to_install(ModuleNotFoundError("x")) is None
+    assert what_to_install(ModuleNotFoundError("x", name="no_such_library"), "pretrain") is None
+    assert what_to_install(ModuleNotFoundError("x"), "pretrain") is None
+
+
+@pytest.mark.parametrize(
+    ("command", "library", "extra"),
+    [
+        ("simulate", "astropy.io", "simulate"),
+        ("simulate", "lenstronomy", "simulate"),
+        ("pretrain", "h5py", "train"),
+        ("pretrain", "lenstronomy", "simulate"),
+        ("data", "h5py", "data"),
+        ("export", "onnx", "onnx"),
+    ],
+)
+def test_one_extra_is_enough_for_a_command(command: str, library: str, extra: str) -> None:
+    line = what_to_install(ModuleNotFoundError("x", name=library), command)
+    assert line == f"{library.partition('.')[0]} is not installed; run: pip install 'ssl_lens[{extra}]'"
+    if command in WHOLE:
+        assert distributions("data") <= distributions(WHOLE[command])
 
 
 def test_the_citation_is_of_this_version() -> None:

@@ -11,6 +11,7 @@ from types import ModuleType
 
 from ssl_lens.cli.console import show_progress
 from ssl_lens.errors import InputError, one_line_errors
+from ssl_lens.extras import what_to_install
 
 PROGRAM = "ssl-lens"
 GROUPS = {  # of the overview: command, which is its module's name too, and what it does
@@ -57,10 +58,16 @@ def main(arguments: Sequence[str] | None = None) -> int | None:
         return 0
     if name not in COMMANDS:
         raise InputError(f"unknown command {name}; {_nearest(name)}")
-    module = command_module(name)
-    options = _parse(_parser(name, module), rest)
-    show_progress()
-    return module.run(options)
+    try:
+        module = command_module(name)
+        options = _parse(_parser(name, module), rest)
+        show_progress()
+        return module.run(options)
+    except ModuleNotFoundError as error:
+        missing = what_to_install(error, name)
+        if missing is None:
+            raise
+        raise InputError(missing) from error
 
 
 def command_module(name: str) -> ModuleType:
