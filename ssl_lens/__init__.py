@@ -1,6 +1,7 @@
-"""Self-supervised pretraining for strong-gravitational-lens images.
+"""Self-supervised pretraining for images of strong gravitational lenses.
 
-The verbs of the command line, in Python: `pretrain`, `simulate`, `read_images`, `load_backbone`, `export`.
+The verbs of the command line, in Python. `simulate` and `read_images` give images; `pretrain` and `finetune` train;
+`load_backbone`, `export`, `embed`, `predict` and `evaluate` use and measure what was trained.
 """
 
 from __future__ import annotations
@@ -9,21 +10,33 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ssl_lens.api import Run, export, load_backbone, pretrain, read_images, simulate
+    from ssl_lens.api import Run as Run
+    from ssl_lens.api import pretrain as pretrain
+    from ssl_lens.api import read_images as read_images
+    from ssl_lens.api import simulate as simulate
+    from ssl_lens.representation.export import export as export
+    from ssl_lens.representation.export import load_backbone as load_backbone
 
     __version__: str
 
-__all__ = ["Run", "__version__", "export", "load_backbone", "pretrain", "read_images", "simulate"]
+_HOMES = {  # of each name: imported when it is first asked for, so that `import ssl_lens` alone stays quick
+    "Run": "ssl_lens.api",
+    "export": "ssl_lens.representation.export",
+    "load_backbone": "ssl_lens.representation.export",
+    "pretrain": "ssl_lens.api",
+    "read_images": "ssl_lens.api",
+    "simulate": "ssl_lens.api",
+}
+__all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:
-    """Each is imported when it is first asked for: `import ssl_lens` alone stays quick."""
     if name == "__version__":
         from importlib.metadata import version
 
         return version("ssl_lens")
-    if name in __all__:
-        return getattr(importlib.import_module("ssl_lens.api"), name)
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

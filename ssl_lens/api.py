@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from ssl_lens.representation.export import export as export
-from ssl_lens.representation.export import load_backbone as load_backbone
 
 if TYPE_CHECKING:
     from ssl_lens.data.folders.layouts import LayoutName
@@ -35,15 +33,17 @@ class Run:
 
     def load_backbone(self) -> FrozenBackbone:
         """The frozen backbone of the newest checkpoint, on the CPU."""
+        from ssl_lens.representation.export import load_backbone
+
         return load_backbone(self.folder)
 
 
-def pretrain(recipe: str | Path, *overrides: str) -> Run:
+def pretrain(recipe: str | Path, overrides: Sequence[str] = ()) -> Run:
     """Pretrains a backbone on unlabelled images, as `ssl-lens pretrain` does.
 
     Args:
         recipe: name of a shipped recipe, such as "quickstart", or a YAML file.
-        overrides: changes to it, such as "data.path=DIR", "optim.epochs=10".
+        overrides: changes to it, such as ["data.path=DIR", "optim.epochs=10"].
     Raises:
         InputError: something that was given cannot be used.
         InterruptedRun: the run was asked to stop, and has saved.
@@ -80,7 +80,8 @@ def read_images(
 
 def simulate(
     out: str | Path,
-    *ranges: str,
+    ranges: Sequence[str] = (),
+    *,
     count_per_class: int,
     model: Model = "model_i",
     image_size: int | None = None,
@@ -91,7 +92,7 @@ def simulate(
 
     Args:
         out: a new folder, or one to continue.
-        ranges: of what is drawn, such as "shear=0,0.1", "subhalo_slope=-0.9".
+        ranges: of what is drawn, such as ["shear=0,0.1", "subhalo_slope=-0.9"].
         model: which of DeepLense's telescopes.
         image_size: side in pixels; the model's if None, as `pixel_scale_arcsec`.
     Returns: the folder, of class folders and parameters.csv.

@@ -1,13 +1,21 @@
 """What a document says that can be held against the code: its commands, keys and files."""
 
+import argparse
+import ast
 import re
+import shlex
+from pathlib import Path
 
+from ssl_lens.cli import main as cli
+from ssl_lens.recipe.recipe import load_recipe
+
+ROOT = Path(__file__).parents[1]
 _BEGINNINGS = ("ssl-lens ", "python ", "accelerate launch ")
 
 
 def commands(text: str) -> list[str]:
     """The indented commands, without the comments behind them."""
-    lines = re.findall(r"^ {4}(\S.*?)(?: {2,}#.*)?$", text, flags=re.MULTILINE)
+    lines = re.findall(r"^ {4}(\S.*?)(?: +# .*)?$", text, flags=re.MULTILINE)
     return [line for line in lines if line.startswith(_BEGINNINGS)]
 
 
@@ -18,5 +26,36 @@ def keys(text: str) -> set[str]:
 
 
 def files(text: str) -> set[str]:
-    """Files of the repository, from its root."""
-    return set(re.findall(r"\b(?:recipes|eval|benchmarks|docs)/[\w./]+\.(?:py|yaml|txt|md)\b", text))
+    """Files of the repository, from its root, and those that links lead to."""
+    named = set(
+        re.findall(r"\b(?:recipes|eval|benchmarks|docs|tests|ssl_lens)/[\w./]+\.(?:py|yaml|txt|md|png)\b", text)
+    )
+    return named | set(re.findall(r"\]\(([\w./]+\.(?:md|cff|png))(?:#[\w-]*)?\)", text))
+
+
+def words_of_the_tool(command: str) -> list[str] | None:
+    """What `ssl-lens` gets of a command, through a launcher too; None for other programs, such as benchmarks."""
+    words = shlex.split(command)
+    if words[0] == "ssl-lens":
+        return words[1:]
+    script = next(i for i, word in enumerate(words) if word.endswith(".py"))
+    if words[script] != "pretrain.py" and not words[script].startswith("eval/"):
+        return None
+    tree = ast.parse((ROOT / words[script]).read_text(encoding="utf-8"))
+    (passed,) = (node for node in ast.walk(tree) if isinstance(node, ast.List))
+    given: list[str] = []
+    for element in passed.elts:
+        given += [str(element.value)] if isinstance(element, ast.Constant) else words[script + 1 :]
+    return given
+
+
+def parse(words: list[str]) -> argparse.Namespace:
+    """Parses what `ssl-lens` gets, and the keys and values of a recipe that it names.
+
+    Raises: SystemExit for an argument that is none, InputError for a recipe that is none.
+    """
+    name, *rest = words
+    options = cli._parse(cli._parser(name, cli.command_module(name)), rest)
+    if name in ("pretrain", "views"):
+        load_recipe(options.recipe, options.overrides)
+    return options
