@@ -1,13 +1,14 @@
 """The pictures of the README: python docs/make_images.py RUN LENSES, such as runs/quickstart runs/quickstart_lenses
 
-Writes docs/images/views.png, the views of three lenses by the run's recipe, and docs/images/embedding.png, thumbnails of
-the lenses laid out by the run's features. Both show simulated lenses alone.
+Writes docs/images/views.png, the views of three of the lenses by the run's recipe, and docs/images/embedding.png, other
+lenses, of any size and with lens light, laid out by the run's features. All are simulated.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +23,12 @@ from ssl_lens.cli import main as cli
 
 IMAGES = Path(__file__).parent / "images"
 SHOWN_LENSES = 3
-THUMBNAIL = 0.055  # side, in units of the picture's
+VARIED = ["einstein_radius_arcsec=0.5,1.9", "source_offset_arcsec=-0.5,0.5", "lens_light=0,0.6"]
+VARIED_PER_CLASS = 200
+CROP = 54  # px of 64 that a thumbnail shows
+THUMBNAIL = 0.075  # its width, in units of the picture's
 INCHES = 6.0
-COLOURS = 64  # a palette keeps the files small
+COLOURS = 48  # a palette keeps the files small
 
 
 def main() -> None:
@@ -42,12 +46,17 @@ def main() -> None:
         rows = 6
         cut = picture.convert("RGB").crop((0, 0, width, round(height * (SHOWN_LENSES / rows + 0.01))))
     save(cut, drawn)
-    images = ssl_lens.read_images(options.lenses)
+    with tempfile.TemporaryDirectory() as folder:
+        varied = ssl_lens.simulate(
+            folder, VARIED, count_per_class=VARIED_PER_CLASS, image_size=64, pixel_scale_arcsec=0.1, seed=2
+        )
+        raw = torch.from_numpy(np.asarray(ssl_lens.read_images(varied).images[:]))
     frozen = ssl_lens.load_backbone(options.run)
-    raw = torch.from_numpy(np.asarray(images.images[:]))
     features = torch.cat([frozen(part).view for part in raw.split(64)]).numpy()
     places = TSNE(init="pca", perplexity=30, random_state=0).fit_transform(StandardScaler().fit_transform(features))
-    save(layout(frozen.preprocess(raw)[:, 0].numpy(), places), IMAGES / "embedding.png")
+    edge = (raw.shape[-1] - CROP) // 2
+    lenses = frozen.preprocess(raw)[:, 0, edge:-edge, edge:-edge].numpy()
+    save(layout(lenses, places), IMAGES / "embedding.png")
 
 
 def layout(images: np.ndarray, places: np.ndarray) -> Image.Image:
@@ -63,7 +72,7 @@ def layout(images: np.ndarray, places: np.ndarray) -> Image.Image:
             continue
         shown.append(place)
         (left, bottom), (right, top) = place - reach / 2, place + reach / 2
-        darkest, brightest = np.quantile(image, [0.05, 0.998])
+        darkest, brightest = np.quantile(image, [0.6, 0.998])  # the sky is black
         axis.imshow(image, cmap="inferno", vmin=darkest, vmax=brightest, extent=(left, right, bottom, top))
     axis.set(xlim=(-0.02, 1.02), ylim=(-0.04, 1.04), aspect="auto")
     axis.set_axis_off()

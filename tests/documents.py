@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 
 from ssl_lens.cli import main as cli
-from ssl_lens.recipe.recipe import load_recipe
+from ssl_lens.recipe.recipe import Recipe, load_recipe
 
 ROOT = Path(__file__).parents[1]
 _BEGINNINGS = ("ssl-lens ", "python ", "accelerate launch ")
@@ -20,17 +20,18 @@ def commands(text: str) -> list[str]:
 
 
 def keys(text: str) -> set[str]:
-    """Keys of recipes, such as `data.path`."""
-    found = set(re.findall(r"\b(?:data|views|model|loss|optim|run)\.[a-z][a-z_.]*[a-z]", text))
+    """Keys of recipes, such as `data.path`; in Python, `run.folder` is no key."""
+    text = re.sub(r"```python\n.*?```", "", text, flags=re.DOTALL)
+    found = set(re.findall(rf"\b(?:{'|'.join(Recipe.model_fields)})\.[a-z][a-z_.]*[a-z]", text))
     return {key for key in found if not key.endswith((".py", ".yaml", ".png", ".md"))}
 
 
 def files(text: str) -> set[str]:
-    """Files of the repository, from its root, and those that links lead to."""
-    named = set(
-        re.findall(r"\b(?:recipes|eval|benchmarks|docs|tests|ssl_lens)/[\w./]+\.(?:py|yaml|txt|md|png)\b", text)
-    )
-    return named | set(re.findall(r"\]\(([\w./]+\.(?:md|cff|png))(?:#[\w-]*)?\)", text))
+    """Files of the repository, from its root, and those that links lead to; `NAME` stands for one to be written."""
+    folders = "recipes|eval|benchmarks|docs|tests|ssl_lens"
+    named = re.findall(rf"\b(?:{folders})/[\w./]+\.(?:py|yaml|txt|md|png)\b", text)
+    linked = re.findall(r"\]\(([\w./]+\.(?:md|cff|png))(?:#[\w-]*)?\)", text)
+    return {file for file in (*named, *linked) if "NAME" not in file}
 
 
 def words_of_the_tool(command: str) -> list[str] | None:
