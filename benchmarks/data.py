@@ -219,7 +219,8 @@ def train(pack: Path, out: Path) -> None:
     import signal
     import threading
 
-    from ssl_lens.engine.trainer import InterruptedRun, Pretraining
+    from ssl_lens.engine.signals import InterruptedRun
+    from ssl_lens.recipe.compose import compose
     from ssl_lens.recipe.recipe import load_recipe
 
     overrides = {
@@ -237,7 +238,7 @@ def train(pack: Path, out: Path) -> None:
         [f"{key}={value}" for key, value in overrides.items()],
     )
     peaks = {"imported": resident_gigabytes()}
-    pretraining = Pretraining(recipe)
+    pretraining = compose(recipe)
     peaks["built"] = resident_gigabytes()
     threading.Timer(60, lambda: signal.raise_signal(signal.SIGTERM)).start()
     try:

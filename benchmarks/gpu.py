@@ -30,11 +30,11 @@ from side_by_side import time_in_turn
 
 from ssl_lens.data.images import load_images
 from ssl_lens.data.splits import write_names
-from ssl_lens.engine.reporter import Reporter
-from ssl_lens.engine.trainer import Pretraining
+from ssl_lens.engine.loop import Step
 from ssl_lens.errors import InputError, one_line_errors
 from ssl_lens.evaluation.protocol import divide_labelled
 from ssl_lens.recipe import images as recipe_images
+from ssl_lens.recipe.compose import compose
 from ssl_lens.recipe.recipe import load_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -67,14 +67,14 @@ FULL = Size(
 SMOKE = Size(
     (
         *("run.device=cpu", "optim.batch_size=6", "optim.epochs=2", "optim.warmup_epochs=0", "optim.lr=1e-3"),
-        *("model.name=swin_micro", "model.stages=2", "model.out_dim=32", "model.head_hidden_dim=16"),
+        *("model.name=swin_micro", "model.stages=2", "method.out_dim=32", "method.head_hidden_dim=16"),
         *("data.center_crop=40", "views.global_size=16", "views.local_sizes=[8]", "views.local_counts=[2]"),
     ),
     simulated_per_class=10,
     warmup_steps=1,
     timed_steps=2,
     labels_per_class=("5", "all"),
-    tests="tests/engine/test_gpu.py",
+    tests="tests/recipe/test_gpu.py",
     supervised=("cvt_small_lens", "data.center_crop=40", "data.bin=1", "--epochs", "1"),
 )
 
@@ -84,13 +84,12 @@ class EnoughSteps(Exception):  # noqa: N818, a measurement's end, not an error
 
 
 class Stopwatch:
-    """Stands before a run's reporter and notes when each step ends; the finite check in a step waits for the device."""
+    """Notes when each step ends; the finite check in a step waits for the device."""
 
-    def __init__(self, reporter: Reporter, steps: int) -> None:
-        self.reporter, self.steps, self.ends = reporter, steps, []
+    def __init__(self, steps: int) -> None:
+        self.steps, self.ends = steps, []
 
-    def after_step(self, *report: object) -> None:
-        self.reporter.after_step(*report)
+    def after_step(self, step: Step) -> None:
         self.ends.append(time.perf_counter())
         if len(self.ends) > self.steps or self.ends[-1] - self.ends[0] > STEPPING_SECONDS:
             raise EnoughSteps
@@ -100,14 +99,14 @@ def measure(recipe: str, overrides: list[str], size: Size) -> dict[str, float]:
     """Medians over steady steps of a pretraining, and over its views alone."""
     with TemporaryDirectory() as folder:
         endless = ("optim.epochs=10000", "run.checkpoint_epochs=10000", f"run.folder={folder}/run")
-        pretraining = Pretraining(load_recipe(recipe, [*overrides, *endless]))
-        stopwatch = Stopwatch(pretraining.reporter, size.warmup_steps + size.timed_steps)
-        pretraining.reporter = stopwatch
+        pretraining = compose(load_recipe(recipe, [*overrides, *endless]))
+        stopwatch = Stopwatch(size.warmup_steps + size.timed_steps)
+        pretraining.observers.append(stopwatch)
         with suppress(EnoughSteps):
             pretraining.run()
     ends = stopwatch.ends[size.warmup_steps :]
     step_s = statistics.median(after - before for before, after in zip(ends, ends[1:], strict=False))
-    on_gpu = pretraining.device.type == "cuda"
+    on_gpu = pretraining.accelerator.device.type == "cuda"
     peak = {"peak_memory_gib": torch.cuda.max_memory_allocated() / 2**30} if on_gpu else {}
 
     def make_views() -> None:

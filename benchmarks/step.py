@@ -23,14 +23,11 @@ from side_by_side import arguments, compare, report, time_in_turn
 from torch import nn
 
 from ssl_lens.backbones.swin import Swin
-from ssl_lens.losses.center import Centering
-from ssl_lens.losses.view import ViewLoss
-from ssl_lens.methods.criterion import Criterion
-from ssl_lens.methods.heads import ProjectionHead
-from ssl_lens.methods.network import Network
-from ssl_lens.methods.student_teacher import make_teacher, update_teacher
-from ssl_lens.optim import adamw, clip_per_tensor, set_hyperparameters
-from ssl_lens.schedules import Hyperparameters
+from ssl_lens.engine.loop import train
+from ssl_lens.engine.processes import join_processes
+from ssl_lens.engine.schedule import Schedule
+from ssl_lens.methods.dino import DINO, DINOOptions
+from ssl_lens.optim import adamw
 from ssl_lens.views.geometry import LensSafe
 from ssl_lens.views.multicrop import MultiCrop
 from ssl_lens.views.photometry import Photometry
@@ -38,37 +35,52 @@ from ssl_lens.views.photometry import Photometry
 IMAGE_SIZE, GLOBAL_SIZE, LOCAL_SIZE, N_LOCAL = 64, 64, 32, 6
 BATCH_SIZE = 16
 HIDDEN_DIM, BOTTLENECK_DIM, OUT_DIM = 2048, 256, 4096
-NOW = Hyperparameters(lr=1e-4, weight_decay=0.04, ema_momentum=0.996, teacher_temp=0.04, freeze_last_layer=False)
-CLIP_NORM = 3.0
+LR, WEIGHT_DECAY, EMA_MOMENTUM, TEACHER_TEMP, CLIP_NORM = 1e-4, 0.04, 0.996, 0.04, 3.0
 
 
 def our_step(images: torch.Tensor, bf16: bool) -> Callable[[], None]:
-    """The engine's step, without what happens between steps (reports, checkpoints, guards)."""
+    """A step of the training loop itself, guards and all; what observers do between steps is left out."""
     torch.manual_seed(0)
-    backbone = Swin(in_channels=1)
-    head = ProjectionHead(backbone.embed_dim, OUT_DIM, HIDDEN_DIM, BOTTLENECK_DIM, norm_last_layer=True)
-    student = Network(backbone, head).train()
-    teacher = make_teacher(student)
-    criterion = Criterion(ViewLoss(Centering(OUT_DIM)))
-    optimizer = adamw(student)
-    views_of = MultiCrop(
+    options = DINOOptions(
+        view_weight=1.0,
+        region_weight=0.0,
+        out_dim=OUT_DIM,
+        head_hidden_dim=HIDDEN_DIM,
+        head_bottleneck_dim=BOTTLENECK_DIM,
+        norm_last_layer=True,
+        freeze_last_layer_epochs=0,
+        teacher_temp=TEACHER_TEMP,
+        ema_momentum=EMA_MOMENTUM,
+    )
+    method = DINO(Swin(in_channels=1), options)
+    optimizer = adamw(method.trained)
+    multicrop = MultiCrop(
         LensSafe(), Photometry(), global_size=GLOBAL_SIZE, local_sizes=(LOCAL_SIZE,), local_counts=(N_LOCAL,)
+    )
+    schedule = Schedule(
+        epochs=1,
+        steps_per_epoch=1,
+        lr=LR,
+        final_lr=LR,
+        lr_warmup_epochs=0,
+        weight_decay=WEIGHT_DECAY,
+        final_weight_decay=WEIGHT_DECAY,
+        method=method.schedule(1, 1),
     )
     index = torch.arange(len(images))
 
     def step() -> None:
-        set_hyperparameters(optimizer, NOW)
-        views = views_of(images, index, seed=0, epoch=0)
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            with torch.no_grad():
-                target = teacher([views.global_crops])
-            output = student([views.global_crops, *views.local_crops])
-        criterion(output, target, teacher_temp=NOW.teacher_temp).total.backward()
-        clip_per_tensor(student.parameters(), CLIP_NORM)
-        optimizer.step()
-        optimizer.zero_grad()
-        criterion.update_center([target])
-        update_teacher(teacher, student, NOW.ema_momentum)
+        accelerator = join_processes(
+            cpu=True, precision="bf16" if bf16 else "no", cpu_threads=torch.get_num_threads()
+        )  # fmt: skip
+        train(
+            method,
+            optimizer,
+            lambda _: [multicrop(images, index, seed=0, epoch=0)],
+            schedule,
+            accelerator,
+            clip_norm=CLIP_NORM,
+        )
 
     return step
 
@@ -86,7 +98,7 @@ def plain_step(pictures: list[Image.Image], bf16: bool) -> Callable[[], None]:
     student, teacher = plain_network(drop_path=0.1), plain_network(drop_path=0.0).requires_grad_(False)
     teacher.load_state_dict(student.state_dict())
     criterion = DINOLoss(OUT_DIM)
-    optimizer = torch.optim.AdamW(student.parameters(), lr=NOW.lr, weight_decay=NOW.weight_decay)
+    optimizer = torch.optim.AdamW(student.parameters(), lr=LR, weight_decay=WEIGHT_DECAY)
     transform = DINOTransform(
         global_crop_size=GLOBAL_SIZE,
         local_crop_size=LOCAL_SIZE,
@@ -100,11 +112,11 @@ def plain_step(pictures: list[Image.Image], bf16: bool) -> Callable[[], None]:
             with torch.no_grad():
                 target = [teacher(view) for view in views[:2]]
             output = [student(view) for view in views]
-        criterion([t.float() for t in target], [o.float() for o in output], teacher_temp=NOW.teacher_temp).backward()
+        criterion([t.float() for t in target], [o.float() for o in output], teacher_temp=TEACHER_TEMP).backward()
         nn.utils.clip_grad_norm_(student.parameters(), CLIP_NORM)
         optimizer.step()
         optimizer.zero_grad()
-        update_momentum(student, teacher, NOW.ema_momentum)
+        update_momentum(student, teacher, EMA_MOMENTUM)
 
     return step
 

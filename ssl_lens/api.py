@@ -48,10 +48,10 @@ def pretrain(recipe: str | Path, overrides: Sequence[str] = ()) -> Run:
         InputError: something that was given cannot be used.
         InterruptedRun: the run was asked to stop, and has saved.
     """
-    from ssl_lens.engine.trainer import Pretraining
+    from ssl_lens.recipe import compose
     from ssl_lens.recipe.recipe import load_recipe
 
-    return Run(Pretraining(load_recipe(recipe, overrides)).run())
+    return Run(compose.pretrain(load_recipe(recipe, overrides)))
 
 
 def read_images(

@@ -7,8 +7,6 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from ssl_lens.schedules import Hyperparameters
-
 
 def adamw(module: nn.Module) -> torch.optim.AdamW:
     """AdamW over `parameter_groups`, fused where torch can; learning rate and weight decay are 0 until they are set."""
@@ -30,11 +28,11 @@ def parameter_groups(module: nn.Module) -> list[dict]:
     return [{"params": decayed}, {"params": undecayed, "weight_decay": 0.0}]
 
 
-def set_hyperparameters(optimizer: torch.optim.Optimizer, now: Hyperparameters) -> None:
-    """Writes the step's learning rate into both groups, its weight decay into group 0."""
+def set_hyperparameters(optimizer: torch.optim.Optimizer, *, lr: float, weight_decay: float) -> None:
+    """Writes the learning rate into both groups, the weight decay into group 0."""
     for group in optimizer.param_groups:
-        group["lr"] = now.lr
-    optimizer.param_groups[0]["weight_decay"] = now.weight_decay
+        group["lr"] = lr
+    optimizer.param_groups[0]["weight_decay"] = weight_decay
 
 
 @torch.no_grad()
@@ -51,14 +49,3 @@ def clip_per_tensor(parameters: Iterable[nn.Parameter], max_norm: float) -> torc
     scales = (max_norm / (norms + 1e-6)).clamp(max=1)
     torch._foreach_mul_(gradients, list(scales.unbind()))
     return norms
-
-
-def freeze_last_layer(module: nn.Module) -> None:
-    """Drops the gradients of every last layer, so that the optimiser neither steps nor decays it.
-
-    Call it after clipping and before the step. Zero gradients would not do: weight decay would still act.
-    Source: DINO (Caron et al. 2021), utils.cancel_gradients_last_layer.
-    """
-    for name, parameter in module.named_parameters():
-        if "last_layer" in name:
-            parameter.grad = None

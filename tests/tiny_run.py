@@ -6,17 +6,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ssl_lens.backbones.catalog import backbone_config
 from ssl_lens.optim import adamw
 from ssl_lens.recipe import compose
 from ssl_lens.recipe import images as recipe_images
 from ssl_lens.recipe.recipe import load_recipe, resolve_auto
 from ssl_lens.runs import checkpoint
-from ssl_lens.runs.checkpoint import Trainable
 from ssl_lens.runs.folder import RunFolder
 
 RECIPE = """
 data: {center_crop: 32, stretch: asinh}
-model: {name: swin_micro, patch_size: 4, stages: 2, out_dim: 16, head_hidden_dim: 16, head_bottleneck_dim: 8}
+model: {name: swin_micro, patch_size: 4, stages: 2}
+method: {out_dim: 16, head_hidden_dim: 16, head_bottleneck_dim: 8}
 views: {global_size: 32, local_sizes: [16], local_counts: [1]}
 optim: {epochs: 20, batch_size: 4}
 """
@@ -36,10 +37,13 @@ def write_run(root: Path, *overrides: str, channels: int = 1) -> Path:
     folder.recipe.write_text(recipe.to_yaml())
     folder.preprocess.write_text(json.dumps(preprocess.config()))
     folder.images.write_text(json.dumps({"shape": [channels, 40, 40], "names": [f"{i}.npy" for i in range(8)]}))
-    torch.manual_seed(0)
-    student, teacher = compose.network(recipe), compose.network(recipe)
-    trainable = Trainable(student, teacher, compose.criterion(recipe), adamw(student), None)
-    checkpoint.save(folder.checkpoints, trainable, step=3, keep=2)
+    method = compose.build_method(recipe)
+    folder.backbone.write_text(json.dumps({"seed": recipe.seed, "backbone": backbone_config(method.backbone)}))
+    torch.manual_seed(1)
+    for parameter in method.backbone.parameters():  # as after training: not the weights that the seed gives
+        parameter.data += 0.01 * torch.randn_like(parameter)
+    optimizer = adamw(method.trained)
+    checkpoint.save(folder.checkpoints, method, optimizer, None, backbone=method.backbone, step=3, keep=2)
     return root
 
 

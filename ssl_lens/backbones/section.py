@@ -61,7 +61,7 @@ class Stem(Section):
 
 
 class Model(Section):
-    """The backbone and its projection heads; `ssl-lens models` lists the names.
+    """The backbone; `ssl-lens models` lists the names.
 
     What is null is the network's own, as published; what a network does not have is refused. stages: keep the first
     few. image_size: the one size of beit_base, the largest of levit, the size that vit_small's positions are made for;
@@ -78,11 +78,6 @@ class Model(Section):
     padding: Literal["clamp", "reference"] | None = None
     drop_path: Annotated[float, Field(ge=0, lt=1)] | None = None
     stem: Stem | None = None
-    out_dim: Auto | Annotated[int, Field(ge=2)] = "auto"
-    head_hidden_dim: Count = 2048
-    head_bottleneck_dim: Count = 256
-    head_batch_norm: bool = False
-    norm_last_layer: bool = False
 
     @model_validator(mode="after")
     def _options_of_this_network(self) -> Model:

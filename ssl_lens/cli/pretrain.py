@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ssl_lens.cli.console import add_recipe_arguments
-
-if TYPE_CHECKING:
-    from ssl_lens.recipe.recipe import Recipe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,11 +19,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Pretrains, and prints the folder of the run."""
-    from ssl_lens.engine.trainer import InterruptedRun
+    from ssl_lens.engine.signals import InterruptedRun
+    from ssl_lens.recipe.compose import pretrain
     from ssl_lens.recipe.recipe import load_recipe
 
     try:
-        folder = _pretrain(load_recipe(options.recipe, options.overrides))
+        folder = pretrain(load_recipe(options.recipe, options.overrides))
     except InterruptedRun as stop:
         print(stop, file=sys.stderr)
         return stop.exit_status
@@ -37,9 +33,3 @@ def run(options: argparse.Namespace) -> int:
         return 130
     print(f"run written to {folder}")
     return 0
-
-
-def _pretrain(recipe: Recipe) -> Path:
-    from ssl_lens.engine.trainer import Pretraining
-
-    return Pretraining(recipe).run()

@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> None:
     preprocess = recipe_images.preprocess(recipe, images, image_set.policy)
     shown = np.linspace(0, len(images) - 1, min(SHOWN_IMAGES, len(images))).astype(np.int64)
     prepared = preprocess(torch.from_numpy(images[shown]))
-    multicrop = compose.multicrop(recipe, pixel_range(preprocess, images))
+    multicrop = compose.multicrop_of(recipe, pixel_range(preprocess, images))
     views = multicrop(prepared, torch.from_numpy(shown), seed=recipe.seed, epoch=0)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     save_views(views, options.out, prepared)

@@ -72,6 +72,9 @@ class Batches:
         start = place * self.plan.batch_size + self.plan.rank * share
         return [self._read(part) for part in np.split(self._order[1][start : start + share], self.plan.accumulate)]
 
+    def close(self) -> None:
+        """Nothing to end."""
+
     def _read(self, index: np.ndarray) -> tuple[Tensor, Tensor]:
         on_device = torch.from_numpy(index).to(self.device)
         if isinstance(self.images, Tensor):

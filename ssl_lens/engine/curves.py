@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -17,8 +16,8 @@ PANELS = {
 }
 
 
-def plot_curves(metrics: Path, picture: Path, *, out_dim: int) -> None:
-    """Draws every metric of `metrics` (JSON lines) that was measured; the dashed line is ln K, a uniform teacher."""
+def plot_curves(metrics: Path, picture: Path, *, reference: float | None) -> None:
+    """Draws every metric of `metrics` (JSON lines) that was measured; a dashed line at `reference` nats where given."""
     records = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
     panels = {title: keys for title, keys in PANELS.items() if any(key in record for record in records for key in keys)}
     figure = Figure(figsize=(4.2 * len(panels), 3.4), layout="constrained")
@@ -27,8 +26,8 @@ def plot_curves(metrics: Path, picture: Path, *, out_dim: int) -> None:
             points = [(record["step"], record[key]) for record in records if key in record]
             if points:
                 axes.plot(*zip(*points, strict=True), label=key, marker="." if len(points) < 30 else "")
-        if "nats" in title:
-            axes.axhline(math.log(out_dim), color="grey", linestyle="--", linewidth=1)
+        if "nats" in title and reference is not None:
+            axes.axhline(reference, color="grey", linestyle="--", linewidth=1)
         axes.set(title=title, xlabel="step")
         axes.legend(frameon=False)
     figure.savefig(picture, dpi=120)

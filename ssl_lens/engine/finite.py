@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
-def all_finite(*tensors: Tensor) -> bool:
-    """Whether every number of every tensor is finite, on this rank."""
-    return bool(torch.stack([tensor.isfinite().all() for tensor in tensors]).all())
+def all_finite(*tensors: Tensor) -> list[bool]:
+    """Whether every number of a tensor is finite, for each tensor, on this rank; waits for the device once."""
+    return torch.stack([tensor.isfinite().all() for tensor in tensors]).tolist()
 
 
 def any_rank(flags: Iterable[bool], device: torch.device) -> list[bool]:

@@ -1,113 +1,123 @@
-"""What a run says while it trains: progress bar, metrics file, TensorBoard (and wandb), advice, curves."""
+"""What a run reports while it trains: progress, metrics file, TensorBoard (and wandb), advice, curves."""
 
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator
-from torch import nn
 from tqdm import tqdm
 
-from ssl_lens.data.images import ImageSet
+from ssl_lens.backbones.backbone import Backbone
 from ssl_lens.engine.curves import plot_curves
-from ssl_lens.engine.monitors import Advisor, FeatureWindow, OnlineProbe, feature_statistics, teacher_statistics
-from ssl_lens.methods.criterion import Criterion, Losses
-from ssl_lens.methods.network import Network, Output
-from ssl_lens.recipe.recipe import Recipe
+from ssl_lens.engine.features import FeatureWindow, feature_statistics
+from ssl_lens.engine.loop import Step
+from ssl_lens.methods.method import Method
 from ssl_lens.runs.folder import RunFolder
-from ssl_lens.schedules import Hyperparameters
 
 logger = logging.getLogger(__name__)
 
+Probe = Callable[[Backbone], dict[str, float]]  # metrics by name; those called probe_... are accuracies
+
+
+class Pace(NamedTuple):
+    """How far a run goes, and how often it is measured; steps are counted from 0."""
+
+    start: int
+    total_steps: int
+    steps_per_epoch: int
+    batch_size: int
+    log_steps: int
+
 
 class Reporter:
-    """Every `run.log_steps` steps, measures and writes; at the end of an epoch, runs the online probe."""
+    """Every `log_steps` steps, and at the end of an epoch, measures and writes; there it also runs the probe.
+
+    On a terminal progress is a bar, elsewhere one line per epoch.
+
+    Args:
+        probe: measures the backbone at the end of every epoch, on the main process alone.
+        advise: how a piece of the method's advice is worded for the user.
+    """
 
     def __init__(
         self,
-        recipe: Recipe,
+        method: Method,
         folder: RunFolder,
         accelerator: Accelerator,
+        pace: Pace,
         *,
-        teacher: Network,
-        criterion: Criterion,
-        preprocess: nn.Module,
-        labelled: ImageSet | None,
-        steps_per_epoch: int,
-        start: int,
+        probe: Probe | None = None,
+        advise: Callable[[str], str] = str,
     ) -> None:
-        self.recipe, self.folder, self.accelerator = recipe, folder, accelerator
-        self.teacher, self.criterion, self.preprocess = teacher, criterion, preprocess
-        self.steps_per_epoch = steps_per_epoch
+        self.method, self.folder, self.accelerator, self.pace = method, folder, accelerator, pace
+        self.probe, self.advise = probe, advise
         self.window = FeatureWindow()
-        self.advisor = Advisor(recipe.model.out_dim, sinkhorn=recipe.loss.centering == "sinkhorn")
-        self.probe = OnlineProbe(labelled, seed=recipe.seed) if labelled else None
+        self._advised: set[str] = set()
         self.bar = tqdm(
-            total=recipe.optim.epochs * steps_per_epoch,
-            initial=start,
+            total=pace.total_steps,
+            initial=pace.start,
             unit="step",
-            disable=None if accelerator.is_main_process else True,
+            disable=None if accelerator.is_main_process else True,  # None: only on a terminal
         )
-        self._since = time.monotonic(), start
-        folder.rewind_metrics(start)
-        accelerator.init_trackers(
-            recipe.run.wandb_project or "ssl_lens",
-            init_kwargs={"wandb": {"config": recipe.model_dump(mode="json"), "dir": str(folder.root)}},
-        )
+        self._since = time.monotonic(), pace.start
+        if accelerator.is_main_process:
+            folder.rewind_metrics(pace.start)
 
-    def after_step(self, step: int, now: Hyperparameters, losses: Losses, targets: Sequence[Output]) -> None:
-        """Called on every rank after every finished step; `targets` are the teacher's outputs of its micro-batches."""
-        self.bar.update(step + 1 - self.bar.n)  # a skipped step is not reported
-        for target in targets:
-            self.window.add(target.view_features)
-        epoch_ends = (step + 1) % self.steps_per_epoch == 0
-        if epoch_ends or (step + 1) % self.recipe.run.log_steps == 0:
-            metrics = self._measure(step, now, losses, targets)
+    def after_step(self, step: Step) -> None:
+        """A skipped step is not reported."""
+        if step.skipped:
+            return
+        self.bar.update(step.number + 1 - self.bar.n)
+        self.window.add(self.method.features())
+        epoch_ends = (step.number + 1) % self.pace.steps_per_epoch == 0
+        if not epoch_ends and (step.number + 1) % self.pace.log_steps:
+            return
+        metrics = self._measure(step)
+        if self.accelerator.is_main_process:  # the others wait at their next reduction
             if epoch_ends and self.probe:
-                metrics |= self._probe()
-            if self.accelerator.is_main_process:
-                self._write(step, metrics)
+                metrics |= self.probe(self.method.backbone)
+            self._write(step.number, metrics, epoch_ends)
 
     def finish(self) -> None:
         """Draws the curves of what was measured."""
         self.bar.close()
         measured = self.folder.metrics.is_file() and self.folder.metrics.stat().st_size > 0
         if self.accelerator.is_main_process and measured:
-            plot_curves(self.folder.metrics, self.folder.plots / "curves.png", out_dim=self.recipe.model.out_dim)
+            plot_curves(self.folder.metrics, self.folder.plots / "curves.png", reference=self.method.idle_loss)
 
-    def _measure(self, step: int, now: Hyperparameters, losses: Losses, targets: Sequence[Output]) -> dict[str, float]:
+    def _measure(self, step: Step) -> dict[str, float]:
         """Collective: every rank takes part."""
-        present = {"loss": losses.total, "view_loss": losses.view, "region_loss": losses.region}
-        present = {name: value for name, value in present.items() if value is not None}
-        means = self.accelerator.reduce(torch.stack(list(present.values())).detach().float(), "mean").tolist()
-        logits = torch.cat([target.view_logits for target in targets], dim=1)
-        probabilities = self.criterion.view_loss.centering.targets(logits, now.teacher_temp)
+        losses = torch.stack(list(step.losses.values())).detach().float()
+        means = self.accelerator.reduce(losses, "mean").tolist()
+        named = dict(zip(step.losses, means, strict=True))
         clock, before = time.monotonic(), self._since
-        self._since = clock, step + 1
+        self._since = clock, step.number + 1
         return {
-            "epoch": (step + 1) / self.steps_per_epoch,
-            **dict(zip(present, means, strict=True)),
-            **teacher_statistics(probabilities),
+            "epoch": (step.number + 1) / self.pace.steps_per_epoch,
+            "loss": named.pop("total"),
+            **named,
+            **self.method.metrics(step.now.method),
             **feature_statistics(self.window.all()),
-            **{name: float(value) for name, value in now._asdict().items()},
-            "images_per_s": (step + 1 - before[1]) * self.recipe.optim.batch_size / max(clock - before[0], 1e-9),
+            **step.now.numbers(),
+            "images_per_s": (step.number + 1 - before[1]) * self.pace.batch_size / max(clock - before[0], 1e-9),
         }
 
-    def _probe(self) -> dict[str, float]:
-        """Measured by the main process alone; the others wait at their next reduction."""
-        if not self.accelerator.is_main_process:
-            return {}
-        return self.probe.measure(self.preprocess, self.teacher.backbone)
-
-    def _write(self, step: int, metrics: dict[str, float]) -> None:
+    def _write(self, step: int, metrics: dict[str, float], epoch_ends: bool) -> None:
         self.folder.append(self.folder.metrics, {"step": step, **metrics})
         self.accelerator.log(metrics, step=step)
         shown = {"loss": f"{metrics['loss']:.3f}", "images/s": f"{metrics['images_per_s']:.0f}"}
-        if "probe_knn" in metrics:
-            shown["kNN"] = f"{metrics['probe_knn']:.3f}"
+        shown |= {name: f"{value:.3f}" for name, value in metrics.items() if name.startswith("probe_")}
         self.bar.set_postfix(shown)
-        for advice in self.advisor.advise(metrics):
-            logger.warning("step %d: %s", step + 1, advice)
+        if epoch_ends and self.bar.disable:
+            epochs = math.ceil(self.pace.total_steps / self.pace.steps_per_epoch)
+            values = ", ".join(f"{name} {value}" for name, value in shown.items())
+            logger.info("epoch %d of %d: %s", round(metrics["epoch"]), epochs, values)
+        for advice in self.method.advice(metrics):
+            if advice not in self._advised:
+                self._advised.add(advice)
+                logger.warning("step %d: %s", step + 1, self.advise(advice))

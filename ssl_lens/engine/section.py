@@ -6,11 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ssl_lens.section import Auto, Count, NonNegative, Positive, Probability, Section
+from ssl_lens.section import Auto, Count, NonNegative, Positive, Section
 
 
 class Optim(Section):
-    """AdamW, its schedules and the teacher's momentum; batch_size counts images over all processes."""
+    """AdamW and its schedules; batch_size counts images over all processes."""
 
     epochs: Count = 100
     batch_size: Annotated[int, Field(ge=2)] = 256
@@ -21,8 +21,6 @@ class Optim(Section):
     weight_decay: NonNegative = 0.04
     weight_decay_end: NonNegative = 0.4
     clip_norm: Positive | None = 3.0
-    freeze_last_layer_epochs: Annotated[int, Field(ge=0)] = 1
-    ema_momentum: Auto | Probability = "auto"
     precision: Literal["no", "bf16", "fp16"] = "no"
 
     @model_validator(mode="after")

@@ -19,9 +19,14 @@ class ViewLoss(nn.Module):
     The first G student views are the teacher's G views. The centre used is the one before this step: call
     `update_center` afterwards.
 
-    Shapes: student [V, B, K], teacher [G, B, K]; returns a scalar in nats. Computed in float32 or wider.
+    Where the student saw mixtures of images, `mixing[s, b, c]` is the part of image b in its mixture c, and for each
+    pair and image the cross-entropy is that to all mixtures, weighed by these parts.
+
+    Shapes: student [V, B, K], teacher [G, B, K], mixing [V, B, B] or None; returns a scalar in nats. Computed in
+        float32 or wider.
     Raises: InputError if no pair s != t exists or K differs from the centre's.
-    Source: DINO (Caron et al. 2021), eq. 3. Differs: any number of global and local views.
+    Source: DINO (Caron et al. 2021), eq. 3; mixing: EsViT (Li et al. 2021), DINOLoss. Differs: any number of global
+    and local views.
     """
 
     def __init__(self, centering: Centering | SinkhornKnopp, student_temp: float = 0.1) -> None:
@@ -29,11 +34,20 @@ class ViewLoss(nn.Module):
         self.centering = centering
         self.student_temp = student_temp
 
-    def forward(self, student: torch.Tensor, teacher: torch.Tensor, *, teacher_temp: float) -> torch.Tensor:
+    def forward(
+        self,
+        student: torch.Tensor,
+        teacher: torch.Tensor,
+        *,
+        teacher_temp: float,
+        mixing: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         n_pairs = count_pairs(n_student=len(student), n_teacher=len(teacher))
         with torch.autocast(student.device.type, enabled=False):
             targets = self.centering.targets(teacher, teacher_temp)
             log_p = (at_least_float32(student) / self.student_temp).log_softmax(dim=-1)
+            if mixing is not None:
+                log_p = mixing.to(log_p.dtype) @ log_p
             cross_entropy = -(targets.flatten(1) @ log_p.flatten(1).T) / log_p.shape[1]  # [G, V], mean over images
             same_view = torch.eye(*cross_entropy.shape, dtype=torch.bool, device=cross_entropy.device)
             return cross_entropy.masked_fill(same_view, 0).sum() / n_pairs

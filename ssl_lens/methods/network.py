@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ssl_lens.backbones.backbone import Backbone
 from ssl_lens.methods.heads import ProjectionHead
@@ -17,19 +17,19 @@ class Output(NamedTuple):
 
     Attributes:
         view_features: backbone features of the views, before the head, [V, B, D].
-        view_logits: [V, B, K].
+        view_logits: [V, B, K], or None without a view head.
         region_logits: one [B, N_v, K] per view, or None without a region head.
         regions: backbone features of the same regions, before the head, one [B, N_v, D] per view, or None.
     """
 
-    view_features: torch.Tensor
-    view_logits: torch.Tensor
-    region_logits: tuple[torch.Tensor, ...] | None
-    regions: tuple[torch.Tensor, ...] | None
+    view_features: Tensor
+    view_logits: Tensor | None
+    region_logits: tuple[Tensor, ...] | None
+    regions: tuple[Tensor, ...] | None
 
 
 class Network(nn.Module):
-    """A backbone with a head for views and, optionally, another for regions.
+    """A backbone with a head for views, another for regions, or both.
 
     Each resolution goes through the backbone in one pass. Each head then sees all rows at once (crop-major, then
     image, then token), which matters to its batch norm.
@@ -38,27 +38,28 @@ class Network(nn.Module):
     """
 
     def __init__(
-        self, backbone: Backbone, view_head: ProjectionHead, region_head: ProjectionHead | None = None
+        self, backbone: Backbone, view_head: ProjectionHead | None, region_head: ProjectionHead | None = None
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.view_head = view_head
         self.region_head = region_head
 
-    def forward(self, crops: Sequence[torch.Tensor]) -> Output:
+    def forward(self, crops: Sequence[Tensor]) -> Output:
         """Runs crops [V_r, B, C, S_r, S_r], one tensor per resolution, and returns the output for all V = sum V_r."""
         features = [self.backbone(crop.flatten(0, 1)) for crop in crops]
         view_features = torch.cat([feature.view for feature in features])
-        view_logits = self.view_head(view_features)
-        view_features, view_logits = (
-            rows.unflatten(0, (-1, crops[0].shape[1])) for rows in (view_features, view_logits)
-        )
+        view_logits = None if self.view_head is None else self.view_head(view_features)
+        view_features = view_features.unflatten(0, (-1, crops[0].shape[1]))
+        if view_logits is not None:
+            view_logits = view_logits.unflatten(0, (-1, crops[0].shape[1]))
         if self.region_head is None:
             return Output(view_features, view_logits, None, None)
 
         tokens = torch.cat([feature.regions.flatten(0, 1) for feature in features])
         token_logits = self.region_head(tokens).split([feature.regions[..., 0].numel() for feature in features])
-        region_logits, regions = [], []
+        region_logits: list[Tensor] = []
+        regions: list[Tensor] = []
         for crop, feature, logits in zip(crops, features, token_logits, strict=True):
             region_logits += logits.unflatten(0, (*crop.shape[:2], -1)).unbind()
             regions += feature.regions.unflatten(0, crop.shape[:2]).unbind()

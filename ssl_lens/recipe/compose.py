@@ -1,69 +1,318 @@
-"""Where a name in a recipe becomes an object; networks are in `catalog`."""
+"""A recipe becomes the parts of a run, once; networks' names are known to `backbones.catalog`, methods' to theirs."""
 
 from __future__ import annotations
 
 import logging
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from ssl_lens.backbones.backbone import Backbone
-from ssl_lens.backbones.catalog import backbone
+from ssl_lens.backbones.catalog import backbone, backbone_config
+from ssl_lens.data.batches import Batches, Plan
+from ssl_lens.data.images import ImageSet
+from ssl_lens.data.pixels.preprocess import Preprocess, pixel_range
+from ssl_lens.data.shards.shard_set import ShardSet
+from ssl_lens.data.shards.stream import Stream
+from ssl_lens.engine.checkpoints import Checkpoints
+from ssl_lens.engine.loop import Observer, train
+from ssl_lens.engine.probe import OnlineProbe
+from ssl_lens.engine.processes import join_processes
+from ssl_lens.engine.reporter import Pace, Probe, Reporter
+from ssl_lens.engine.schedule import Schedule
+from ssl_lens.engine.signals import InterruptedRun, StopSignals
+from ssl_lens.engine.skips import SkippedSteps
 from ssl_lens.errors import InputError
-from ssl_lens.losses.center import Centering, SinkhornKnopp
-from ssl_lens.losses.region import RegionLoss
-from ssl_lens.losses.view import ViewLoss
-from ssl_lens.methods.criterion import Criterion
-from ssl_lens.methods.heads import ProjectionHead
-from ssl_lens.methods.network import Network
-from ssl_lens.schedules import Schedules
+from ssl_lens.methods.catalog import METHODS
+from ssl_lens.methods.method import Method
+from ssl_lens.optim import adamw
+from ssl_lens.recipe import images as recipe_images
+from ssl_lens.recipe.recipe import Recipe, load_recipe, resolve_auto
+from ssl_lens.runs import checkpoint
+from ssl_lens.runs.folder import RunFolder
 from ssl_lens.views.colour_jitter import ColourJitter
 from ssl_lens.views.geometry import ImageNetCrops, LensSafe
-from ssl_lens.views.multicrop import MultiCrop
+from ssl_lens.views.multicrop import MultiCrop, Views
 from ssl_lens.views.photometry import Effect, Photometry
-
-if TYPE_CHECKING:  # an exported backbone is rebuilt here with torch and timm alone
-    from ssl_lens.recipe.recipe import Recipe
+from ssl_lens.views.picture import save_views
 
 logger = logging.getLogger(__name__)
 
+FINER = ("patch_size", "stem_stride", "stages")  # options of networks; lower ones make finer maps
 FEW_REGIONS = 9  # of a local crop's last map; below, matching regions means little
+MAY_CHANGE_ON_RESUME = {"run"}  # sections that do not decide the numbers of a run
+SHOWN_IMAGES = 6  # in the picture of the views
 
 
-def network(recipe: Recipe) -> Network:
-    """Backbone and heads with fresh weights, for a recipe whose `auto` values are resolved."""
-    trunk = backbone(recipe, recipe.data.in_channels)
-    region_head = _head(recipe, trunk.embed_dim) if recipe.loss.region_weight > 0 else None
-    return Network(trunk, _head(recipe, trunk.embed_dim), region_head)
+@dataclass
+class Pretraining:
+    """The parts of one run, put together and ready to train.
+
+    Attributes:
+        recipe: with every `auto` resolved.
+        names: of all images.
+        start: the step to begin with.
+    """
+
+    recipe: Recipe
+    folder: RunFolder
+    accelerator: Accelerator
+    names: list[str] | tuple[str, ...]
+    batches: Batches | Stream
+    preprocess: Preprocess
+    multicrop: MultiCrop
+    method: Method
+    optimizer: Optimizer
+    schedule: Schedule
+    start: int
+    stop: StopSignals
+    reporter: Reporter
+    observers: list[Observer] = field(default_factory=list)
+
+    def views_at(self, step: int) -> Iterator[Views]:
+        """This rank's micro-batches of a step, cropped on the device."""
+        epoch = step // self.schedule.steps_per_epoch
+        for raw, index in self.batches.micro_batches(step):
+            yield self.multicrop(self.preprocess(raw), index, seed=self.recipe.seed, epoch=epoch)
+
+    def indices_at(self, step: int) -> list[Tensor]:
+        """Indices [b] of the images in this rank's micro-batches of a step."""
+        return [index for _, index in self.batches.micro_batches(step)]
+
+    def run(self) -> Path:
+        """Trains to the last step; returns the run's folder.
+
+        Raises: InterruptedRun after SIGINT or SIGTERM; InputError after the third step in a row that is not finite.
+        """
+        if self.start == 0 and self.accelerator.is_main_process:
+            self._draw_views()
+        optim = self.recipe.optim
+        with self.stop:
+            done = train(
+                self.method,
+                self.optimizer,
+                self.views_at,
+                self.schedule,
+                self.accelerator,
+                start=self.start,
+                seed=self.recipe.seed,
+                accumulate=optim.accumulate,
+                clip_norm=optim.clip_norm,
+                observers=self.observers,
+                stop=self.stop,
+            )
+        self._close()
+        if done < self.schedule.total_steps:
+            raise InterruptedRun(self.folder.root, done, self.stop.number)
+        return self.folder.root
+
+    def _close(self) -> None:
+        """Draws the curves, ends trackers and process group: on all ranks at once, and after DDP, which holds it."""
+        self.reporter.finish()
+        self.batches.close()
+        self.accelerator.free_memory()
+        self.accelerator.wait_for_everyone()
+        self.accelerator.end_training()
+
+    def _draw_views(self) -> None:
+        raw, index = (part[:SHOWN_IMAGES] for part in self.batches.micro_batches(0)[0])
+        images = self.preprocess(raw)
+        views = self.multicrop(images, index, seed=self.recipe.seed, epoch=0)
+        save_views(views, self.folder.plots / "views.png", images)
 
 
-def _head(recipe: Recipe, embed_dim: int) -> ProjectionHead:
-    model = recipe.model
-    return ProjectionHead(
-        embed_dim,
-        model.out_dim,
-        hidden_dim=model.head_hidden_dim,
-        bottleneck_dim=model.head_bottleneck_dim,
-        norm_last_layer=model.norm_last_layer,
-        batch_norm=model.head_batch_norm,
+def pretrain(recipe: Recipe) -> Path:
+    """Runs a recipe; returns the run's folder.
+
+    Raises: InputError for whatever in the recipe or the data cannot work, before the first step; as `Pretraining.run`.
+    """
+    return compose(recipe).run()
+
+
+def compose(recipe: Recipe) -> Pretraining:
+    """Everything that a recipe names, built once.
+
+    Raises: InputError for whatever in the recipe or the data cannot work.
+    """
+    folder = RunFolder(recipe.run.folder)
+    folder.refuse_existing(resume=recipe.run.resume == "auto")
+    accelerator = join_processes(
+        cpu=recipe.run.device == "cpu",
+        precision=recipe.optim.precision,
+        cpu_threads=recipe.run.cpu_threads,
+        trackers=["tensorboard", "wandb"] if recipe.run.wandb_project else ["tensorboard"],
+        tracker_folder=folder.root / "tensorboard",
+    )
+    with accelerator.main_process_first():  # the others find the cache filled
+        images = recipe_images.image_set(recipe, quarantine=folder.quarantine)
+        raw = recipe_images.images_to_fit(images)
+        labelled = recipe_images.labelled_set(recipe, raw.shape[2:])
+    preprocess = recipe_images.preprocess(recipe, raw, images.policy).to(accelerator.device)
+    multicrop = multicrop_of(recipe, pixel_range(preprocess, raw))
+    shape = raw.shape[1:]
+    del raw  # of shards, a copy
+    batches = _batches(recipe, images, accelerator, folder)
+    recipe, choices = resolve_auto(recipe, n_images=len(images), in_channels=shape[0])
+    method = build_method(recipe)
+    choices += check_sizes(recipe, method.backbone, *preprocess.output_size(*shape[1:]))
+    network = {"seed": recipe.seed, "backbone": backbone_config(method.backbone)}
+    method, optimizer = _on_device(method, accelerator)
+    schedule = schedule_of(recipe, method, batches.steps_per_epoch)
+    listing = {"shape": list(shape)} | images.listing()
+    if accelerator.is_main_process:
+        _refuse_another_run(folder, recipe, listing)
+        folder.write_head(
+            recipe.to_yaml(), backbone=network, preprocess=preprocess.config(), images=listing
+        )  # fmt: skip
+        for choice in choices:
+            logger.info(choice)
+    start = _resume(folder, method, optimizer, accelerator, schedule)
+    probe = None
+    if labelled is not None:
+        probe = OnlineProbe(labelled, preprocess, seed=recipe.seed).measure
+    pretraining = Pretraining(
+        recipe, folder, accelerator, images.names, batches, preprocess, multicrop, method, optimizer, schedule, start,
+        StopSignals(), _reporter(recipe, folder, accelerator, method, schedule, start, probe),
+    )  # fmt: skip
+    pretraining.observers = _observers(pretraining)
+    return pretraining
+
+
+def _batches(
+    recipe: Recipe, images: ImageSet | ShardSet, accelerator: Accelerator, folder: RunFolder
+) -> Batches | Stream:
+    plan = Plan(
+        recipe.optim.batch_size,
+        recipe.optim.accumulate,
+        recipe.seed,
+        accelerator.process_index,
+        accelerator.num_processes,
+    )
+    if not isinstance(images, ShardSet):
+        return Batches(images.images, plan, accelerator.device)
+    data = recipe.data
+    return Stream(
+        images,
+        plan,
+        accelerator.device,
+        workers=data.workers,
+        buffer=data.shuffle_buffer,
+        quarantine=folder.quarantine,
     )
 
 
-def criterion(recipe: Recipe) -> Criterion:
-    """View loss, and region loss where its weight is above 0."""
-    loss = recipe.loss
-    region = RegionLoss(_centering(recipe), loss.student_temp) if loss.region_weight > 0 else None
-    return Criterion(ViewLoss(_centering(recipe), loss.student_temp), region, loss.view_weight, loss.region_weight)
+def build_method(recipe: Recipe) -> Method:
+    """The method of a recipe whose `auto` values are resolved, with the fresh weights that its seed gives."""
+    torch.manual_seed(recipe.seed)  # backbone first: `untrained_backbone` repeats it
+    trunk = backbone(recipe, recipe.data.in_channels)
+    return METHODS[recipe.method.name](trunk, recipe.method)
 
 
-def _centering(recipe: Recipe) -> Centering | SinkhornKnopp:
-    match recipe.loss.centering:
-        case "center":
-            return Centering(recipe.model.out_dim, recipe.loss.center_momentum)
-        case "sinkhorn":
-            return SinkhornKnopp()
+def _on_device(method: Method, accelerator: Accelerator) -> tuple[Method, Optimizer]:
+    method = method.to(memory_format=torch.channels_last)  # convolutions: 15 % faster
+    if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
+        method = nn.SyncBatchNorm.convert_sync_batchnorm(method)
+    method = method.to(accelerator.device)
+    return method, adamw(method.trained)
 
 
-def multicrop(recipe: Recipe, pixel_range: tuple[float, float]) -> MultiCrop:
+def schedule_of(recipe: Recipe, method: Method, steps_per_epoch: int) -> Schedule:
+    """The schedule of a recipe whose `auto` values are resolved."""
+    optim = recipe.optim
+    return Schedule(
+        epochs=optim.epochs,
+        steps_per_epoch=steps_per_epoch,
+        lr=optim.lr,
+        final_lr=optim.min_lr,
+        lr_warmup_epochs=optim.warmup_epochs,
+        weight_decay=optim.weight_decay,
+        final_weight_decay=optim.weight_decay_end,
+        method=method.schedule(optim.epochs, steps_per_epoch),
+    )
+
+
+def _reporter(
+    recipe: Recipe,
+    folder: RunFolder,
+    accelerator: Accelerator,
+    method: Method,
+    schedule: Schedule,
+    start: int,
+    probe: Probe | None,
+) -> Reporter:
+    accelerator.init_trackers(
+        recipe.run.wandb_project or "ssl_lens",
+        init_kwargs={"wandb": {"config": recipe.model_dump(mode="json"), "dir": str(folder.root)}},
+    )
+    pace = Pace(
+        start, schedule.total_steps, schedule.steps_per_epoch, recipe.optim.batch_size, recipe.run.log_steps
+    )  # fmt: skip
+    return Reporter(method, folder, accelerator, pace, probe=probe)
+
+
+def _observers(run: Pretraining) -> list[Observer]:
+    checkpoints = Checkpoints(
+        run.method,
+        run.optimizer,
+        run.folder,
+        run.accelerator,
+        every=run.schedule.steps_per_epoch * run.recipe.run.checkpoint_epochs,
+        keep=run.recipe.run.keep_checkpoints,
+        total_steps=run.schedule.total_steps,
+    )
+    skipped = SkippedSteps(
+        run.method,
+        run.folder,
+        run.accelerator,
+        checkpoints,
+        views_at=run.views_at,
+        indices_at=run.indices_at,
+        names=run.names,
+    )
+    return [run.reporter, skipped, checkpoints]
+
+
+def _resume(
+    folder: RunFolder, method: Method, optimizer: Optimizer, accelerator: Accelerator, schedule: Schedule
+) -> int:
+    """The step to start with: 0, or after the newest checkpoint that is whole."""
+    newest = checkpoint.newest_good(folder.checkpoints)
+    if newest is None:
+        return 0
+    step = checkpoint.load(newest, method, optimizer, accelerator.scaler)
+    logger.info("resuming after step %d of %d from %s", step, schedule.total_steps, newest)
+    return step
+
+
+def _refuse_another_run(folder: RunFolder, recipe: Recipe, images: dict[str, Any]) -> None:
+    """Raises InputError naming the first key in which the recipe of the run on disk differs, or the images."""
+    if folder.recipe.is_file():
+        before, after = (one.model_dump(mode="json") for one in (load_recipe(folder.recipe), recipe))
+        for section in before.keys() - MAY_CHANGE_ON_RESUME:
+            _refuse_difference(folder.root, section, before[section], after[section])
+    folder.refuse_other_images(images)
+
+
+def _refuse_difference(root: Path, key: str, before: Any, after: Any) -> None:
+    if before == after:
+        return
+    if isinstance(before, dict) and isinstance(after, dict):
+        for name in before | after:
+            _refuse_difference(root, f"{key}.{name}", before.get(name), after.get(name))
+    raise InputError(
+        f"{root} was run with {key}={before!r}, the recipe now says {after!r}; "
+        f"set {key} back to resume, or run.folder to a new folder"
+    )
+
+
+def multicrop_of(recipe: Recipe, pixel_range: tuple[float, float]) -> MultiCrop:
     """The views of a recipe; `pixel_range` of the prepared images is black and white to the imagenet policy."""
     views = recipe.views
     match views.policy:
@@ -86,26 +335,6 @@ def multicrop(recipe: Recipe, pixel_range: tuple[float, float]) -> MultiCrop:
         local_sizes=views.local_sizes,
         local_counts=views.local_counts,
         interpolation=views.interpolation,
-    )
-
-
-def schedules(recipe: Recipe, steps_per_epoch: int) -> Schedules:
-    """The schedules of a recipe whose `auto` values are resolved."""
-    loss, optim = recipe.loss, recipe.optim
-    return Schedules(
-        epochs=optim.epochs,
-        steps_per_epoch=steps_per_epoch,
-        lr=optim.lr,
-        final_lr=optim.min_lr,
-        lr_warmup_epochs=optim.warmup_epochs,
-        weight_decay=optim.weight_decay,
-        final_weight_decay=optim.weight_decay_end,
-        ema_momentum=optim.ema_momentum,
-        final_ema_momentum=1.0,
-        teacher_temp=loss.teacher_temp,
-        warmup_teacher_temp=loss.warmup_teacher_temp,
-        teacher_temp_warmup_epochs=loss.warmup_teacher_temp_epochs,
-        freeze_last_layer_epochs=optim.freeze_last_layer_epochs,
     )
 
 
@@ -133,10 +362,17 @@ def check_sizes(recipe: Recipe, backbone: Backbone, height: int, width: int) -> 
             )
         rows, columns = backbone.map_size(size, size)
         notes.append(f"{key}={size}: {rows}x{columns} regions on the last map")
-        if recipe.loss.region_weight == 0 or rows * columns >= FEW_REGIONS:
+        without = recipe.method.without_regions
+        if without is None or rows * columns >= FEW_REGIONS:
             continue
-        advice = f"lower model.patch_size or model.stages, raise {key}, or set loss.region_weight=0"
+        advice = f"{_finer_map(recipe)}raise {key}, or set method.{without}"
         if rows * columns == 1:
             raise InputError(f"{key}={size} leaves a 1x1 last map, on which a region loss means nothing; {advice}")
         notes[-1] += f", few for a region loss; {advice}"
     return notes
+
+
+def _finer_map(recipe: Recipe) -> str:
+    """Which options of the network make its last map finer."""
+    options = [f"model.{name}" for name in FINER if name in type(recipe.model).model_fields]
+    return f"lower {' or '.join(options)}, " if options else ""

@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
@@ -18,7 +18,8 @@ from ssl_lens.backbones.section import Model
 from ssl_lens.data.section import Data
 from ssl_lens.engine.section import Optim
 from ssl_lens.errors import InputError
-from ssl_lens.methods.section import Loss
+from ssl_lens.methods.catalog import METHODS
+from ssl_lens.methods.method import Choice, MethodOptions
 from ssl_lens.recipe.paths import with_absolute_paths
 from ssl_lens.recipe.shipped import recipe_path
 from ssl_lens.runs.section import Run
@@ -26,18 +27,21 @@ from ssl_lens.schedules import scaled_lr
 from ssl_lens.section import Section
 from ssl_lens.views.section import Views
 
-LARGE_SET = 100_000  # images; from here on the reference's out_dim of 65,536 pays
+DEFAULT_METHOD = "dino"
 MANY_NAMES = 8  # an error lists that many allowed names, of more only the nearest
 
 
-class Recipe(Section):
-    """Everything that decides a pretraining run."""
+Method = TypeVar("Method", bound=MethodOptions)
+
+
+class Recipe(Section, Generic[Method]):
+    """Everything that decides a pretraining run; the section `method` is that of the method of its name."""
 
     seed: Annotated[int, Field(ge=0)] = 0
     data: Data = Data()
     views: Views = Views()
     model: Model = Model()
-    loss: Loss = Loss()
+    method: Method
     optim: Optim = Optim()
     run: Run = Run()
 
@@ -97,17 +101,16 @@ def replace(recipe: Recipe, values: dict[str, Any]) -> Recipe:
 def resolve_auto(recipe: Recipe, *, n_images: int, in_channels: int) -> tuple[Recipe, list[str]]:
     """Replaces every `auto` that depends on the data; returns the recipe and one line on each choice.
 
-    lr: 5e-4 · batch_size / 256, the reference's linear scaling. out_dim: 4,096, or the reference's 65,536 from
-    100,000 images. ema_momentum: the reference's 0.996, lower in short runs so that the teacher's memory,
-    1 / (1 - momentum) steps, is at most a twentieth of the run.
+    lr: 5e-4 · batch_size / 256, the reference's linear scaling; the method's own are those of its options' `choices`.
     """
-    steps = recipe.optim.epochs * (n_images // recipe.optim.batch_size)
-    choices: dict[str, tuple[Any, str]] = {
-        "data.in_channels": (in_channels, "the images"),
-        "optim.lr": (scaled_lr(5e-4, recipe.optim.batch_size), f"5e-4 * {recipe.optim.batch_size} / 256"),
-        "model.out_dim": (4096 if n_images < LARGE_SET else 65536, f"{n_images} images"),
-        "optim.ema_momentum": (min(0.996, max(0.5, 1 - 20 / max(steps, 1))), f"{steps} steps"),
+    optim = recipe.optim
+    steps = optim.epochs * (n_images // optim.batch_size)
+    choices = {
+        "data.in_channels": Choice(in_channels, "the images"),
+        "optim.lr": Choice(scaled_lr(5e-4, optim.batch_size), f"5e-4 * {optim.batch_size} / 256"),
     }
+    own = recipe.method.choices(n_images=n_images, steps=steps)
+    choices |= {f"method.{name}": choice for name, choice in own.items()}
     tree = recipe.model_dump(mode="json")
     resolved = {key: choice for key, choice in choices.items() if _get(tree, key) == "auto"}
     lines = [f"{key}: auto -> {value} (from {reason})" for key, (value, reason) in resolved.items()]
@@ -155,9 +158,21 @@ def _get(tree: dict[str, Any], key: str) -> Any:
 
 def _validate(tree: dict[str, Any], *, source: str) -> Recipe:
     try:
-        return Recipe.model_validate_json(json.dumps(tree, default=str))
+        return _kind(tree, source).model_validate_json(json.dumps(tree, default=str))
     except ValidationError as error:
         raise InputError(f"{source}: {_one_line(error)}") from None
+
+
+def _kind(tree: dict[str, Any], source: str) -> type[Recipe]:
+    """The recipe whose section `method` is that of the method which the tree names, by default the first."""
+    method = tree.setdefault("method", {})
+    if not isinstance(method, dict):
+        return Recipe[METHODS[DEFAULT_METHOD].Options]  # which refuses it
+    name = method.setdefault("name", DEFAULT_METHOD)
+    if name not in METHODS:
+        nearest = difflib.get_close_matches(str(name), METHODS, n=3, cutoff=0.3) or METHODS
+        raise InputError(f"{source}: method.name={name!r} is unknown; the nearest are {', '.join(nearest)}")
+    return Recipe[METHODS[name].Options]
 
 
 def _one_line(error: ValidationError) -> str:
@@ -210,4 +225,4 @@ def _is_section(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
-VALID_KEYS = tuple(_keys(Recipe))
+VALID_KEYS = tuple(dict.fromkeys(key for method in METHODS.values() for key in _keys(Recipe[method.Options])))

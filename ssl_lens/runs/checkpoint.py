@@ -7,11 +7,11 @@ import json
 import logging
 import os
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.optim import Optimizer
@@ -20,44 +20,40 @@ from ssl_lens.errors import InputError
 
 logger = logging.getLogger(__name__)
 
-CHECKSUMS = "checksums.json"
+METHOD, OPTIMIZER, STATE, CHECKSUMS = "method.safetensors", "optimizer.pt", "state.json", "checksums.json"
 
 
-@dataclass(frozen=True)
-class Trainable:
-    """Everything whose state decides the next step."""
-
-    student: nn.Module
-    teacher: nn.Module
-    criterion: nn.Module
-    optimizer: Optimizer
-    scaler: torch.amp.GradScaler | None  # fp16 only
-
-    def modules(self) -> dict[str, nn.Module]:
-        return {"student": self.student, "teacher": self.teacher, "criterion": self.criterion}
-
-
-def save(folder: Path, trainable: Trainable, *, step: int, keep: int) -> Path:
+def save(
+    folder: Path,
+    method: nn.Module,
+    optimizer: Optimizer,
+    scaler: torch.amp.GradScaler | None,
+    *,
+    backbone: nn.Module,
+    step: int,
+    keep: int,
+) -> Path:
     """Writes `folder/step_XXXXXXXX`, then removes all but the `keep` newest.
 
     A reader sees the checkpoint whole or not at all: the files are written to a temporary folder beside it and
     synced to disk, and the folder is renamed last.
+
+    Args:
+        method, optimizer, scaler: everything whose state decides the next step; the scaler of fp16.
+        backbone: the part of `method` that is kept, whose place among the weights is noted.
+        step: steps that are done.
     """
     target = folder / f"step_{step:08d}"
     temporary = folder / f".{target.name}.{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    for name, module in trainable.modules().items():
-        state = {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
-        save_file(state, temporary / f"{name}.safetensors")
-    torch.save(
-        {
-            "optimizer": trainable.optimizer.state_dict(),
-            "scaler": trainable.scaler.state_dict() if trainable.scaler else None,
-        },
-        temporary / "optimizer.pt",
+    save_file(
+        {key: value.detach().cpu().contiguous() for key, value in method.state_dict().items()}, temporary / METHOD
     )
-    (temporary / "state.json").write_text(json.dumps({"step": step}) + "\n", encoding="utf-8")
+    states = {"optimizer": optimizer.state_dict(), "scaler": scaler.state_dict() if scaler else None}
+    torch.save(states, temporary / OPTIMIZER)
+    state = {"step": step, "backbone": _prefix(method, backbone)}
+    (temporary / STATE).write_text(json.dumps(state) + "\n", encoding="utf-8")
     sums = {file.name: _checksum(file) for file in sorted(temporary.iterdir())}
     (temporary / CHECKSUMS).write_text(json.dumps(sums, indent=2) + "\n", encoding="utf-8")
     for path in (*temporary.iterdir(), temporary):
@@ -80,18 +76,24 @@ def newest_good(folder: Path) -> Path | None:
     return None
 
 
-def load(checkpoint: Path, trainable: Trainable) -> int:
+def load(checkpoint: Path, method: nn.Module, optimizer: Optimizer, scaler: torch.amp.GradScaler | None) -> int:
     """Restores everything in place; returns the step to go on with.
 
     Raises: InputError if the checkpoint belongs to another network.
     """
-    for name, module in trainable.modules().items():
-        load_into(module, load_file(checkpoint / f"{name}.safetensors"), source=checkpoint / f"{name}.safetensors")
-    saved: dict[str, Any] = torch.load(checkpoint / "optimizer.pt", weights_only=True, map_location="cpu")
-    trainable.optimizer.load_state_dict(saved["optimizer"])
-    if trainable.scaler and saved["scaler"]:
-        trainable.scaler.load_state_dict(saved["scaler"])
-    return int(json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))["step"])
+    load_into(method, load_file(checkpoint / METHOD), source=checkpoint / METHOD)
+    saved: dict[str, Any] = torch.load(checkpoint / OPTIMIZER, weights_only=True, map_location="cpu")
+    optimizer.load_state_dict(saved["optimizer"])
+    if scaler and saved["scaler"]:
+        scaler.load_state_dict(saved["scaler"])
+    return int(json.loads((checkpoint / STATE).read_text(encoding="utf-8"))["step"])
+
+
+def backbone_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
+    """The state dict of the backbone that a checkpoint keeps; no other weights are read."""
+    prefix = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))["backbone"]
+    with safe_open(checkpoint / METHOD, framework="pt") as weights:
+        return {key.removeprefix(prefix): weights.get_tensor(key) for key in weights.keys() if key.startswith(prefix)}  # noqa: SIM118
 
 
 def load_into(module: nn.Module, state: dict[str, torch.Tensor], *, source: Path) -> None:
@@ -111,6 +113,11 @@ def load_into(module: nn.Module, state: dict[str, torch.Tensor], *, source: Path
             f"{len(shapes)} of another shape ({'; '.join(examples)}); use the recipe that wrote it"
         )
     module.load_state_dict(state)
+
+
+def _prefix(method: nn.Module, backbone: nn.Module) -> str:
+    (name,) = (name for name, module in method.named_modules() if module is backbone)
+    return f"{name}."
 
 
 def _newest_first(folder: Path) -> list[Path]:

@@ -13,22 +13,22 @@ from typing import Any
 import torch
 
 from ssl_lens.errors import InputError
-from ssl_lens.recipe.recipe import Recipe, load_recipe
 
 REPORTED_PACKAGES = ("ssl_lens", "torch", "timm", "lightly", "e2cnn", "accelerate", "numpy", "lenstronomy")
-MAY_CHANGE_ON_RESUME = {"run"}  # sections that do not decide the numbers of a run
 
 
 class RunFolder:
     """Paths of one run.
 
-    recipe.yaml (resolved) · preprocess.json · environment.json · images.json (shape, names or shards) · metrics.jsonl ·
-    tensorboard/ · plots/ · checkpoints/ · quarantine.tsv (unreadable images) · skipped_steps.jsonl (not finite)
+    recipe.yaml (resolved) · backbone.json · preprocess.json · environment.json ·
+    images.json (shape, names or shards) · metrics.jsonl · tensorboard/ · plots/ · checkpoints/ ·
+    quarantine.tsv (unreadable images) · skipped_steps.jsonl (not finite)
     """
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root)
         self.recipe = self.root / "recipe.yaml"
+        self.backbone = self.root / "backbone.json"
         self.preprocess = self.root / "preprocess.json"
         self.environment = self.root / "environment.json"
         self.images = self.root / "images.json"
@@ -50,27 +50,34 @@ class RunFolder:
                 f"run.folder={self.root} exists already; set run.resume=auto to continue it or run.folder to a new one"
             )
 
-    def write_head(self, recipe: Recipe, preprocess: dict[str, Any], images: dict[str, Any]) -> None:
-        """Writes what describes the run; on resume, first checks that it is the same run on the same images.
-
-        Args:
-            images: `shape` [C, H, W] of the raw images, and their `names` or, of streamed ones, the number in each of
-                the `shards`.
-
-        Raises: InputError naming the first key in which the recipe on disk differs, or the images.
-        """
-        self.plots.mkdir(parents=True, exist_ok=True)
-        if self.recipe.is_file():
-            _refuse_other_recipe(load_recipe(self.recipe), recipe, self.root)
+    def refuse_other_images(self, images: dict[str, Any]) -> None:
+        """Raises InputError if the run was made on other images than these (see `write_head`)."""
         if self.images.is_file() and (before := json.loads(self.images.read_text(encoding="utf-8"))) != images:
             raise InputError(
-                f"{self.root} was run on {_told(before)}, data.path now gives {_told(images)}, not the same; "
-                "restore them or set run.folder anew"
+                f"{self.root} was run on {_described(before)}, data.path now gives {_described(images)}, not the same; "
+                "restore them or set run.folder to a new folder"
             )
+
+    def write_head(
+        self, recipe: str, *, backbone: dict[str, Any], preprocess: dict[str, Any], images: dict[str, Any]
+    ) -> None:
+        """Writes what describes the run.
+
+        Args:
+            recipe: resolved, as YAML.
+            backbone: its `seed`, and the configuration of the `backbone` that it gives weights to.
+            images: `shape` [C, H, W] of the raw images, and their `names` or, of streamed ones, the number in each of
+                the `shards`.
+        """
+        self.plots.mkdir(parents=True, exist_ok=True)
         self.images.write_text(json.dumps(images, indent=0) + "\n", encoding="utf-8")
-        self.recipe.write_text(recipe.to_yaml(), encoding="utf-8")
-        self.preprocess.write_text(json.dumps(preprocess, indent=2) + "\n", encoding="utf-8")
-        self.environment.write_text(json.dumps(environment(), indent=2) + "\n", encoding="utf-8")
+        self.recipe.write_text(recipe, encoding="utf-8")
+        for file, content in (
+            (self.backbone, backbone),
+            (self.preprocess, preprocess),
+            (self.environment, environment()),
+        ):
+            file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
     def rewind_metrics(self, step: int) -> None:
         """Drops metrics of steps at or after `step`, which a resumed run writes again."""
@@ -86,7 +93,7 @@ class RunFolder:
             lines.write(json.dumps(record) + "\n")
 
 
-def _told(images: dict[str, Any]) -> str:
+def _described(images: dict[str, Any]) -> str:
     if "names" in images:
         return f"{len(images['names'])} images of shape {images['shape']}"
     counts = images["shards"].values()
@@ -103,22 +110,3 @@ def environment() -> dict[str, Any]:
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "packages": {name: version(name) for name in REPORTED_PACKAGES},
     }
-
-
-def _refuse_other_recipe(old: Recipe, new: Recipe, root: Path) -> None:
-    before, after = old.model_dump(mode="json"), new.model_dump(mode="json")
-    for section in before.keys() - MAY_CHANGE_ON_RESUME:
-        if before[section] == after[section]:
-            continue
-        if not isinstance(before[section], dict):
-            raise _differs(root, section, before[section], after[section])
-        for key in before[section]:
-            if before[section][key] != after[section][key]:
-                raise _differs(root, f"{section}.{key}", before[section][key], after[section][key])
-
-
-def _differs(root: Path, key: str, before: Any, after: Any) -> InputError:
-    return InputError(
-        f"{root} was run with {key}={before!r}, the recipe now says {after!r}; "
-        f"set {key} back to resume, or run.folder to a new folder"
-    )

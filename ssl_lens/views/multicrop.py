@@ -26,7 +26,11 @@ class Views(NamedTuple):
     """
 
     global_crops: Tensor
-    local_crops: tuple[Tensor, ...]
+    local_crops: tuple[Tensor, ...] = ()
+
+    def all(self) -> tuple[Tensor, ...]:
+        """The crops of every resolution, global ones first."""
+        return self.global_crops, *self.local_crops
 
 
 class MultiCrop(nn.Module):

@@ -130,7 +130,7 @@ def test_an_existing_run(main: Callable[..., tuple[int, str]], images: Path, tmp
 def test_the_checkpoint_of_another_network(main: Callable[..., tuple[int, str]], images: Path, tmp_path: Path) -> None:
     assert main(images)[0] == 0
     (tmp_path / "run" / "recipe.yaml").unlink()
-    refused(main(images, "run.resume=auto", "model.head_hidden_dim=9"), "another network", "of another shape")
+    refused(main(images, "run.resume=auto", "method.head_hidden_dim=9"), "another network", "of another shape")
 
 
 def test_a_missing_recipe(capsys: pytest.CaptureFixture[str]) -> None:

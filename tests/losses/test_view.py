@@ -7,6 +7,9 @@ import torch
 from ssl_lens.errors import InputError
 from ssl_lens.losses.center import Centering, SinkhornKnopp
 from ssl_lens.losses.view import ViewLoss
+from ssl_lens.schedules import teacher_temperature
+
+TEMPERATURE = ("warmup_teacher_temp", "teacher_temp", "warmup_teacher_temp_epochs", "nepochs")  # in golden files
 
 
 def logits(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -85,3 +88,29 @@ def test_golden_dino_loss(golden, name):
         np.testing.assert_allclose(value.item(), data["loss"][step], rtol=0, atol=1e-10)
         np.testing.assert_allclose(student_out.grad, data["grad_student"][step], rtol=0, atol=1e-10)
         np.testing.assert_allclose(loss.centering.center, data["center_after"][step, 0], rtol=0, atol=1e-10)
+
+
+def test_golden_view_mixup(golden):
+    data = np.load(golden / "esvit_view_mixup.npz", allow_pickle=False)
+    n_images, momentum = int(data["batch_size"]), float(data["center_momentum"])
+    loss = ViewLoss(Centering(data["student_out"].shape[-1], momentum), float(data["student_temp"])).double()
+    warm, final, warmup, epochs = (data[key] for key in TEMPERATURE)
+    temps = teacher_temperature(float(warm), float(final), int(warmup), int(epochs))
+    for step, epoch in enumerate(data["epochs"]):
+        student = torch.from_numpy(data["student_out"][step]).double().requires_grad_()
+        teacher = torch.from_numpy(data["teacher_out"][step]).double().unflatten(0, (-1, n_images))
+        mixing = torch.from_numpy(data["targets"][step]).double()
+        temp = temps[epoch]
+        value = loss(student.unflatten(0, (-1, n_images)), teacher, teacher_temp=temp, mixing=mixing)
+        value.backward()
+        loss.update_center(teacher)
+        np.testing.assert_allclose(value.item(), data["loss"][step], rtol=0, atol=1e-10)
+        np.testing.assert_allclose(student.grad, data["grad_student"][step], rtol=0, atol=1e-10)
+        np.testing.assert_allclose(loss.centering.center, data["center_after"][step].squeeze(), rtol=0, atol=1e-10)
+
+
+def test_unmixed_images_have_the_plain_loss():
+    loss, student, teacher = ViewLoss(Centering(7).double()), logits(4, 3, 7), logits(2, 3, 7, seed=1)
+    mixing = torch.eye(3, dtype=torch.float64).expand(4, 3, 3)
+    mixed = loss(student, teacher, teacher_temp=0.2, mixing=mixing)
+    assert mixed.item() == pytest.approx(loss(student, teacher, teacher_temp=0.2).item(), rel=1e-13)

@@ -11,13 +11,13 @@ from tiny_run import flag_and_enlarge, write_labelled_images
 
 from ssl_lens.data.pixels.policy import PixelPolicy
 from ssl_lens.data.pixels.preprocess import fit_preprocess
-from ssl_lens.engine.trainer import Pretraining
 from ssl_lens.errors import InputError
 from ssl_lens.losses.center import Centering, SinkhornKnopp
-from ssl_lens.recipe import compose
+from ssl_lens.recipe import compose as composition
 from ssl_lens.recipe import images as recipe_images
-from ssl_lens.recipe.recipe import Recipe, load_recipe, replace, resolve_auto
+from ssl_lens.recipe.recipe import load_recipe, recipe_of_network, replace, resolve_auto
 
+DEFAULT = recipe_of_network("swin_tiny")
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 
 
@@ -31,20 +31,20 @@ RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
     ],
 )
 def test_sizes_that_cannot_work_are_refused(values: dict[str, object], message: str) -> None:
-    recipe = replace(Recipe(), values)
+    recipe = replace(DEFAULT, values)
     with pytest.raises(InputError, match=message):
-        compose.check_sizes(recipe, compose.backbone(recipe, 1), 72, 72)
+        composition.check_sizes(recipe, composition.backbone(recipe, 1), 72, 72)
 
 
 def test_few_regions_are_told() -> None:
     """Patch 4 and four stages leave 2x2 regions of 64 px; without a region loss that is nobody's business."""
-    recipe = replace(Recipe(), {"views.local_sizes": [], "views.local_counts": []})
-    assert compose.check_sizes(recipe, compose.backbone(recipe, 1), 72, 72) == [
+    recipe = replace(DEFAULT, {"views.local_sizes": [], "views.local_counts": []})
+    assert composition.check_sizes(recipe, composition.backbone(recipe, 1), 72, 72) == [
         "views.global_size=64: 2x2 regions on the last map, few for a region loss; lower model.patch_size or "
-        "model.stages, raise views.global_size, or set loss.region_weight=0"
+        "model.stages, raise views.global_size, or set method.region_weight=0"
     ]
-    recipe = replace(recipe, {"loss.region_weight": 0})
-    assert compose.check_sizes(recipe, compose.backbone(recipe, 1), 72, 72) == [
+    recipe = replace(recipe, {"method.region_weight": 0})
+    assert composition.check_sizes(recipe, composition.backbone(recipe, 1), 72, 72) == [
         "views.global_size=64: 2x2 regions on the last map"
     ]
 
@@ -54,7 +54,7 @@ def test_the_recipe_chooses_what_is_simulated(tmp_path: Path, monkeypatch: pytes
     own = {"count_per_class": 2, "model": "model_iii", "image_size": None, "pixel_scale_arcsec": None}
     wide = own | {"image_size": 48, "pixel_scale_arcsec": 0.15, "set": {"einstein_radius_arcsec": [1.0, 1.1]}}
     for simulate, side in ((own, 64), (wide, 48)):
-        images = recipe_images.image_set(replace(Recipe(), {"data.simulate": simulate}))
+        images = recipe_images.image_set(replace(DEFAULT, {"data.simulate": simulate}))
         assert images.images.shape == (6, 1, side, side)
     tables = sorted(tmp_path.glob("lenses-model_iii-2-per-class-48px-0.15arcsec-*/parameters.csv"))
     with tables[0].open(newline="") as file:
@@ -63,32 +63,29 @@ def test_the_recipe_chooses_what_is_simulated(tmp_path: Path, monkeypatch: pytes
 
 @pytest.mark.parametrize(("name", "kind"), [("center", Centering), ("sinkhorn", SinkhornKnopp)])
 def test_centering_is_chosen_for_both_losses(name: str, kind: type) -> None:
-    recipe, _ = resolve_auto(replace(Recipe(), {"loss.centering": name}), n_images=1000, in_channels=1)
-    criterion = compose.criterion(recipe)
-    assert isinstance(criterion.view_loss.centering, kind)
-    assert isinstance(criterion.region_loss.centering, kind)
-    assert criterion.view_loss.centering is not criterion.region_loss.centering
-
-
-def test_no_region_head_without_a_region_loss() -> None:
-    recipe, _ = resolve_auto(
-        replace(Recipe(), {"loss.region_weight": 0, "model.name": "swin_micro"}), n_images=1000, in_channels=1
-    )
-    assert compose.network(recipe).region_head is None
-    assert compose.criterion(recipe).region_loss is None
+    recipe = replace(recipe_of_network("swin_micro"), {"method.centering": name})
+    method = composition.build_method(resolve_auto(recipe, n_images=1000, in_channels=1)[0])
+    assert isinstance(method.view_loss.centering, kind)
+    assert isinstance(method.region_loss.centering, kind)
+    assert method.view_loss.centering is not method.region_loss.centering
 
 
 def test_labelled_images_come_at_the_size_of_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_LENS_CACHE", str(tmp_path / "cache"))
     data = write_labelled_images(tmp_path / "data", per_class=3)
     flag_and_enlarge(data)
-    recipe = replace(Recipe(), {"data.probe": str(data), "data.mask_value": 100, "data.sizes": "pad"})
+    recipe = replace(
+        recipe_of_network("swin_tiny"), {"data.probe": str(data), "data.mask_value": 100, "data.sizes": "pad"}
+    )
     assert recipe_images.labelled_set(recipe, (50, 48)).images.shape == (6, 1, 50, 48)
 
 
 def test_the_preprocessing_has_all_that_the_recipe_says() -> None:
     images = np.random.default_rng(0).random((6, 2, 20, 20), np.float32)
-    recipe = replace(Recipe(), {"data.center_crop": 16, "data.bin": 2, "data.stretch": "log", "data.bands": "joint"})
+    recipe = replace(
+        recipe_of_network("swin_tiny"),
+        {"data.center_crop": 16, "data.bin": 2, "data.stretch": "log", "data.bands": "joint"},
+    )
     recipe = replace(recipe, {"data.mask_value": 100, "data.max_masked": 0.2, "data.sizes": "crop", "data.size": 20})
     built = recipe_images.preprocess(recipe, images, recipe_images.pixel_policy(recipe)).config()
     fitted = fit_preprocess(
@@ -109,11 +106,11 @@ def test_every_recipe_takes_a_step(path: Path, tmp_path: Path, monkeypatch: pyte
     small = ["data.simulate.count_per_class=2", "optim.epochs=1", "optim.warmup_epochs=0", "optim.batch_size=4"]
     small += [f"run.folder={tmp_path / 'run'}", "run.device=cpu", "optim.accumulate=1", "optim.precision=no"]
     try:
-        pretraining = Pretraining(load_recipe(path, small))
-        before = [parameter.detach().clone() for parameter in pretraining.student.parameters()]
+        pretraining = composition.compose(load_recipe(path, small))
+        before = [parameter.detach().clone() for parameter in pretraining.method.trained.parameters()]
         pretraining.run()
     finally:
         AcceleratorState._reset_state(reset_partial_state=True)
-    after = list(pretraining.student.parameters())
+    after = list(pretraining.method.trained.parameters())
     assert all(parameter.isfinite().all() for parameter in after)
     assert any(not torch.equal(b, a) for b, a in zip(before, after, strict=True))

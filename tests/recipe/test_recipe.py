@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from ssl_lens.errors import InputError
-from ssl_lens.recipe.recipe import VALID_KEYS, Recipe, load_recipe, replace, resolve_auto
+from ssl_lens.recipe.recipe import VALID_KEYS, load_recipe, recipe_of_network, replace, resolve_auto
 from ssl_lens.simulation.parameters import Parameters
+
+DEFAULT = recipe_of_network("swin_tiny")
 
 
 @pytest.fixture
@@ -22,7 +24,9 @@ def test_a_number_in_scientific_notation_is_a_number(file: Path) -> None:
 
 
 def test_what_is_not_given_has_its_default(file: Path) -> None:
-    assert load_recipe(file) == replace(Recipe(), {"seed": 3, "optim.lr": 1e-4, "run.folder": "runs/mine"})
+    assert load_recipe(file) == replace(
+        recipe_of_network("swin_tiny"), {"seed": 3, "optim.lr": 1e-4, "run.folder": "runs/mine"}
+    )
 
 
 def test_overrides_are_yaml_and_win(file: Path) -> None:
@@ -55,7 +59,7 @@ def test_yaml_written_is_read_back_equal(file: Path) -> None:
         ("model.drop_path=.nan", "model.drop_path=nan should be a finite number"),
         ("model.name=swin_tin", "model.name='swin_tin' is unknown; the nearest are swin_tiny, swin_micro"),
         ("model.stem.group=C5", "model.stem.group='C5' should be 'C4', 'C8', 'D4' or 'D8'"),
-        ("loss.teacher_temp=no", "loss.teacher_temp='no' should be a valid number"),
+        ("method.teacher_temp=no", "method.teacher_temp='no' should be a valid number"),
         ("optim=3", "optim=3 should be an object"),
         ("views.local_sizes=[96]", "views: local_sizes=[96] exceeds global_size=64"),
         ("views.local_sizes=[32, 24]", "views: local_sizes has 2 entries and local_counts 1"),
@@ -65,7 +69,10 @@ def test_yaml_written_is_read_back_equal(file: Path) -> None:
         ),
         ("optim.accumulate=3", "optim.batch_size=256 is not a multiple of optim.accumulate=3"),
         ("optim.warmup_epochs=100", "warmup_epochs=100 is not below epochs=100"),
-        ("loss={view_weight: 0, region_weight: 0}", "loss: view_weight and region_weight are both 0"),
+        ("method={view_weight: 0, region_weight: 0}", "method: view_weight and region_weight are both 0"),
+        ("method.name=dyno", "method.name='dyno' is unknown; the nearest are dino"),
+        ("method=3", "method=3 should be an object"),
+        ("method.view_wieght=1", "unknown key method.view_wieght=1; the nearest valid key is method.view_weight"),
         ("model.stem_stride=2", "model: stem_stride=2 is no option of swin_tiny, only of resnet18, resnet34, resnet50"),
         ('data.path=""', "data.path"),
         ("optim.lr", "override 'optim.lr' is not key=value"),
@@ -115,23 +122,23 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 def test_auto_follows_the_data(
     n_images: int, batch_size: int, epochs: int, lr: float, out_dim: int, momentum: float
 ) -> None:
-    recipe = replace(Recipe(), {"optim.batch_size": batch_size, "optim.epochs": epochs})
+    recipe = replace(DEFAULT, {"optim.batch_size": batch_size, "optim.epochs": epochs})
     resolved, lines = resolve_auto(recipe, n_images=n_images, in_channels=3)
     assert resolved.optim.lr == pytest.approx(lr, rel=1e-12)
-    assert resolved.model.out_dim == out_dim
-    assert resolved.optim.ema_momentum == pytest.approx(momentum, rel=1e-12)
+    assert resolved.method.out_dim == out_dim
+    assert resolved.method.ema_momentum == pytest.approx(momentum, rel=1e-12)
     assert resolved.data.in_channels == 3
     assert [line.split(":")[0] for line in lines] == [
         "data.in_channels",
         "optim.lr",
-        "model.out_dim",
-        "optim.ema_momentum",
+        "method.out_dim",
+        "method.ema_momentum",
     ]
 
 
 def test_what_is_given_is_not_auto() -> None:
-    values = {"optim.lr": 0.1, "model.out_dim": 7, "optim.ema_momentum": 0.9, "data.in_channels": 1}
-    recipe = replace(Recipe(), values)
+    values = {"optim.lr": 0.1, "method.out_dim": 7, "method.ema_momentum": 0.9, "data.in_channels": 1}
+    recipe = replace(DEFAULT, values)
     assert resolve_auto(recipe, n_images=1000, in_channels=1) == (recipe, [])
 
 

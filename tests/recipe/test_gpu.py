@@ -13,8 +13,9 @@ from torch import nn
 
 from ssl_lens.data.batches import Batches, Plan
 from ssl_lens.engine.reporter import Reporter
-from ssl_lens.engine.trainer import InterruptedRun, Pretraining
+from ssl_lens.engine.signals import InterruptedRun
 from ssl_lens.optim import adamw
+from ssl_lens.recipe.compose import Pretraining
 
 pytestmark = [
     pytest.mark.gpu,
@@ -41,10 +42,10 @@ def test_half_precision_trains(
     run: Callable[..., Pretraining], image_folder: Path, precision: str, centering: str
 ) -> None:
     """With a stem, the online probe and, in fp16, steps that the scaler skips; weights stay float32."""
-    overrides = (f"optim.precision={precision}", f"loss.centering={centering}", "optim.epochs=6", STEM)
+    overrides = (f"optim.precision={precision}", f"method.centering={centering}", "optim.epochs=6", STEM)
     pretraining = run("half", ON_GPU, f"data.probe={image_folder}", *overrides)
-    assert pretraining.device.type == "cuda"
-    student, teacher = pretraining.trainable.student, pretraining.teacher
+    assert pretraining.accelerator.device.type == "cuda"
+    student, teacher = pretraining.method.student, pretraining.method.teacher
     assert all(p.is_cuda and p.dtype == torch.float32 for p in (*student.parameters(), *teacher.parameters()))
     trained, slower = (torch.cat([p.detach().flatten() for p in net.parameters()]) for net in (student, teacher))
     assert trained.isfinite().all()
@@ -55,7 +56,7 @@ def test_half_precision_trains(
 
 @pytest.mark.parametrize(
     ("extra", "tolerance"),
-    [((), 1e-4), ((STEM, "loss.centering=sinkhorn"), 1e-3), (RESNET, 1e-3)],
+    [((), 1e-4), ((STEM, "method.centering=sinkhorn"), 1e-3), (RESNET, 1e-3)],
 )
 def test_the_loss_curve_is_that_of_the_cpu(
     run: Callable[..., Pretraining], extra: tuple[str, ...], tolerance: float

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from accelerate.state import AcceleratorState
 
-from ssl_lens.engine.trainer import Pretraining
+from ssl_lens.recipe.compose import Pretraining, compose
 from ssl_lens.recipe.recipe import Recipe, load_recipe
 
 TINY = """
 data: {path: %s}
 views: {global_size: 16, local_sizes: [8], local_counts: [2]}
-model: {name: swin_micro, patch_size: 2, stages: 2, window_size: 4, drop_path: 0.1, out_dim: 24, head_hidden_dim: 16,
-        head_bottleneck_dim: 8}
-optim: {epochs: 2, batch_size: 8, warmup_epochs: 1, lr: 1e-3, ema_momentum: 0.9}
+model: {name: swin_micro, patch_size: 2, stages: 2, window_size: 4, drop_path: 0.1}
+method: {out_dim: 24, head_hidden_dim: 16, head_bottleneck_dim: 8, ema_momentum: 0.9}
+optim: {epochs: 2, batch_size: 8, warmup_epochs: 1, lr: 1e-3}
 run: {folder: %s, device: cpu, log_steps: 1}
 """
 
@@ -59,8 +59,7 @@ def run(tiny_recipe: Callable[..., Recipe]) -> Callable[..., Pretraining]:
     """`run(name, *overrides)`: the same recipe, trained to its end."""
 
     def train(name: str, *overrides: str) -> Pretraining:
-        AcceleratorState._reset_state(reset_partial_state=True)
-        pretraining = Pretraining(tiny_recipe(name, *overrides))
+        pretraining = compose(tiny_recipe(name, *overrides))
         pretraining.run()
         return pretraining
 

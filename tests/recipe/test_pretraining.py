@@ -1,4 +1,4 @@
-"""The loop: exact resumption, skipped steps, accumulation, processes."""
+"""Whole runs: exact resumption, skipped steps, accumulation, processes."""
 
 import copy
 import json
@@ -6,19 +6,21 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from shard_files import member, write_tar
 from torch import Tensor
 
+from ssl_lens.engine.loop import Step
 from ssl_lens.engine.reporter import Reporter
-from ssl_lens.engine.trainer import InterruptedRun, Pretraining
+from ssl_lens.engine.signals import InterruptedRun
+from ssl_lens.engine.skips import SkippedSteps
 from ssl_lens.errors import InputError
+from ssl_lens.recipe.compose import Pretraining, compose
 from ssl_lens.recipe.recipe import Recipe
 from ssl_lens.representation.export import untrained_backbone
 from ssl_lens.views.multicrop import Views
@@ -28,8 +30,7 @@ STEPS = 6  # of a tiny run: 2 epochs of 24 images in batches of 8
 
 
 def states(pretraining: Pretraining) -> dict[str, Tensor]:
-    modules = pretraining.trainable.modules()
-    return {f"{name}.{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
+    return pretraining.method.state_dict()
 
 
 def largest_difference(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> float:
@@ -50,8 +51,15 @@ def without_key_bias(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def test_a_run_leaves_its_whole_folder(run: Callable[..., Pretraining], image_folder: Path) -> None:
     root = run("whole", f"data.probe={image_folder}", "run.keep_checkpoints=1").folder.root
     found = {path.relative_to(root).as_posix() for path in root.rglob("*")}
-    assert {"recipe.yaml", "preprocess.json", "environment.json", "images.json", "metrics.jsonl"} <= found
-    assert {"plots/curves.png", "plots/views.png", f"checkpoints/step_{STEPS:08d}/teacher.safetensors"} <= found
+    assert {
+        "recipe.yaml",
+        "backbone.json",
+        "preprocess.json",
+        "environment.json",
+        "images.json",
+        "metrics.jsonl",
+    } <= found
+    assert {"plots/curves.png", "plots/views.png", f"checkpoints/step_{STEPS:08d}/method.safetensors"} <= found
     assert [path.name for path in (root / "checkpoints").iterdir()] == [f"step_{STEPS:08d}"]
     records = [json.loads(line) for line in (root / "metrics.jsonl").read_text().splitlines()]
     assert [record["step"] for record in records] == list(range(STEPS))
@@ -77,9 +85,9 @@ def test_a_stopped_run_resumes_bit_exactly(
     whole = run("whole")
     report = Reporter.after_step
 
-    def stop_in_step_3(self: Reporter, step: int, *rest: object) -> None:
-        report(self, step, *rest)
-        if step == 3:
+    def stop_in_step_3(self: Reporter, step: Step) -> None:
+        report(self, step)
+        if step.number == 3:
             os.kill(os.getpid(), number)
 
     with monkeypatch.context() as patch:
@@ -106,7 +114,7 @@ def test_the_untrained_network_of_a_run_is_the_one_it_began_with(
     starts = []
     train = Pretraining.run
     monkeypatch.setattr(
-        Pretraining, "run", lambda self: (starts.append(copy.deepcopy(self.teacher.backbone.state_dict())), train(self))
+        Pretraining, "run", lambda self: (starts.append(copy.deepcopy(self.method.backbone.state_dict())), train(self))
     )
     root = run("a", "seed=5", "run.cpu_threads=1").folder.root
     untrained = untrained_backbone(root).state_dict()
@@ -142,9 +150,9 @@ def test_a_stopped_run_on_shards_resumes_bit_exactly(
     whole = run("whole", *streamed)
     report = Reporter.after_step
 
-    def stop_in_step_3(self: Reporter, step: int, *rest: object) -> None:
-        report(self, step, *rest)
-        if step == 3:
+    def stop_in_step_3(self: Reporter, step: Step) -> None:
+        report(self, step)
+        if step.number == 3:
             os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patch:
@@ -159,14 +167,9 @@ def test_a_stopped_run_on_shards_resumes_bit_exactly(
     assert whole.names[15] == "1.tar#000010"
 
 
-def set_up(recipe: Recipe) -> Pretraining:
-    AcceleratorState._reset_state(reset_partial_state=True)
-    return Pretraining(recipe)
-
-
 def test_a_streamed_run_fits_to_what_a_packed_one_does(tiny_recipe: Callable[..., Recipe], image_folder: Path) -> None:
-    packed = set_up(tiny_recipe("packed"))
-    streamed = set_up(tiny_recipe("streamed", f"data.path={shards_of(image_folder)}"))
+    packed = compose(tiny_recipe("packed"))
+    streamed = compose(tiny_recipe("streamed", f"data.path={shards_of(image_folder)}"))
     ours, theirs = streamed.preprocess.config(), packed.preprocess.config()
     assert ours["mean"] == pytest.approx(theirs["mean"], rel=1e-12)
     assert ours["std"] == pytest.approx(theirs["std"], rel=1e-12)
@@ -175,19 +178,19 @@ def test_a_streamed_run_fits_to_what_a_packed_one_does(tiny_recipe: Callable[...
 
 def test_resuming_on_other_shards_is_refused(tiny_recipe: Callable[..., Recipe], image_folder: Path) -> None:
     streamed = f"data.path={shards_of(image_folder)}"
-    set_up(tiny_recipe("a", streamed))
+    compose(tiny_recipe("a", streamed))
     write_tar(
         image_folder.parent / "shards" / "2.tar", [member("a.npy", next(image_folder.rglob("*.npy")).read_bytes())]
     )
     with pytest.raises(
         InputError, match=r"run on 24 images of shape \[1, 20, 20\] in 3 shards, data.path now gives 17"
     ):
-        set_up(tiny_recipe("a", "run.resume=auto", streamed))
+        compose(tiny_recipe("a", "run.resume=auto", streamed))
 
 
 def test_leaving_images_out_of_shards_is_refused(tiny_recipe: Callable[..., Recipe], image_folder: Path) -> None:
     with pytest.raises(InputError, match="data.exclude=names.txt cannot leave images out of shards"):
-        set_up(tiny_recipe("a", f"data.path={shards_of(image_folder)}", "data.exclude=names.txt"))
+        compose(tiny_recipe("a", f"data.path={shards_of(image_folder)}", "data.exclude=names.txt"))
 
 
 def test_resuming_with_another_recipe_is_refused(run: Callable[..., Pretraining]) -> None:
@@ -211,15 +214,15 @@ def test_accumulated_micro_batches_equal_one_batch(run: Callable[..., Pretrainin
 
 def poison(monkeypatch: pytest.MonkeyPatch, steps: set[int], image: int) -> None:
     """Makes one image's views NaN whenever a step of `steps` reads it."""
-    make = Pretraining._views
+    make = Pretraining.views_at
 
-    def poisoned(self: Pretraining, step: int) -> object:
-        for (_, index), views in zip(self.batches.micro_batches(step), make(self, step), strict=True):
+    def poisoned(self: Pretraining, step: int) -> Iterator[Views]:
+        for index, views in zip(self.indices_at(step), make(self, step), strict=True):
             if step in steps:
                 views.global_crops[:, index == index[image]] = float("nan")
-            yield Views(views.global_crops, views.local_crops)
+            yield views
 
-    monkeypatch.setattr(Pretraining, "_views", poisoned)
+    monkeypatch.setattr(Pretraining, "views_at", poisoned)
 
 
 @pytest.mark.parametrize("network", [(), RESNET], ids=["swin", "resnet"])
@@ -228,28 +231,21 @@ def test_a_step_that_is_not_finite_leaves_no_trace(
 ) -> None:
     """Weights, centres and batch-norm statistics stay, of student and teacher; the image is named; the run goes on."""
     snapshots = {}
-    forward_backward, skip = Pretraining._forward_backward, Pretraining._skip
-
-    def before(self: Pretraining, step: int, now: object) -> object:
-        if step == 2:
-            snapshots["before"] = {key: value.clone() for key, value in states(self).items()}
-        return forward_backward(self, step, now)
-
-    def after(self: Pretraining, *arguments: object) -> int:
-        in_a_row = skip(self, *arguments)
-        snapshots["after"] = {key: value.clone() for key, value in states(self).items()}
-        return in_a_row
-
     poison(monkeypatch, {2}, image=5)
-    monkeypatch.setattr(Pretraining, "_forward_backward", before)
-    monkeypatch.setattr(Pretraining, "_skip", after)
+    after_step = SkippedSteps.after_step
+
+    def remember(self: SkippedSteps, step: Step) -> None:
+        after_step(self, step)
+        snapshots[step.number] = {key: value.clone() for key, value in self.method.state_dict().items()}
+
+    monkeypatch.setattr(SkippedSteps, "after_step", remember)
     pretraining = run("poisoned", *network)
 
-    assert largest_difference(snapshots["before"], snapshots["after"]) == 0
+    assert largest_difference(snapshots[1], snapshots[2]) == 0
     final = states(pretraining)
     assert all(value.isfinite().all() for value in final.values())
-    assert largest_difference(snapshots["after"], final) > 1e-4
-    index = pretraining.batches.micro_batches(2)[0][1][5]
+    assert largest_difference(snapshots[2], final) > 1e-4
+    index = pretraining.indices_at(2)[0][5]
     record = json.loads(pretraining.folder.skipped_steps.read_text())
     assert record == {"step": 2, "images": [pretraining.names[index]]}
 
@@ -283,11 +279,7 @@ def test_two_processes_equal_one(
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
     checkpoint = tmp_path / "both" / "checkpoints" / f"step_{STEPS:08d}"
-    both = {
-        f"{name}.{key}": value
-        for name in ("student", "teacher", "criterion")
-        for key, value in load_file(checkpoint / f"{name}.safetensors").items()
-    }
+    both = load_file(checkpoint / "method.safetensors")
     assert largest_difference(without_key_bias(states(alone)), without_key_bias(both)) < 1e-6
 
 
@@ -296,16 +288,16 @@ def test_two_processes_equal_one(
     [
         ("optim.precision=bf16",),
         ("views.policy=imagenet",),
-        ("loss.region_weight=0", "views.local_sizes=[]", "views.local_counts=[]"),
-        ("views.local_sizes=[12,8]", "views.local_counts=[1,2]", "loss.centering=sinkhorn"),
+        ("method.region_weight=0", "views.local_sizes=[]", "views.local_counts=[]"),
+        ("views.local_sizes=[12,8]", "views.local_counts=[1,2]", "method.centering=sinkhorn"),
         ("model.stem={group: C4, fields: 2, depth: 1, kernel_size: 3}",),
-        ("optim.clip_norm=null", "model.head_batch_norm=true"),
+        ("optim.clip_norm=null", "method.head_batch_norm=true"),
     ],
 )
 def test_every_kind_of_run_trains(run: Callable[..., Pretraining], overrides: tuple[str, ...]) -> None:
     pretraining = run("kind", "optim.epochs=1", "optim.warmup_epochs=0", *overrides)
-    untrained = torch.cat([p.flatten() for p in pretraining.teacher.parameters()])
-    trained = torch.cat([p.detach().flatten() for p in pretraining.trainable.student.parameters()])
+    untrained = torch.cat([p.flatten() for p in pretraining.method.teacher.parameters()])
+    trained = torch.cat([p.detach().flatten() for p in pretraining.method.student.parameters()])
     assert trained.isfinite().all()
     assert 0 < float((trained - untrained).abs().max()) < 1
 
@@ -321,15 +313,15 @@ def test_two_processes_stream_disjoint_images(
     script.write_text(
         "import json, os, sys\n"
         "from pathlib import Path\n"
-        "from ssl_lens.engine.trainer import Pretraining\n"
+        "from ssl_lens.recipe.compose import compose\n"
         "from ssl_lens.recipe.recipe import load_recipe\n"
         "if __name__ == '__main__':\n"
-        "    run = Pretraining(load_recipe(sys.argv[1], sys.argv[3:]))\n"
-        "    seen, make = [], run._views\n"
+        "    run = compose(load_recipe(sys.argv[1], sys.argv[3:]))\n"
+        "    seen, make = [], run.views_at\n"
         "    def views(step):\n"
-        "        seen.append([step, [i for _, index in run.batches.micro_batches(step) for i in index.tolist()]])\n"
+        "        seen.append([step, [i for index in run.indices_at(step) for i in index.tolist()]])\n"
         "        return make(step)\n"
-        "    run._views = views\n"
+        "    run.views_at = views\n"
         "    run.run()\n"
         "    Path(sys.argv[2] + os.environ['RANK']).write_text(json.dumps(seen))\n"
     )

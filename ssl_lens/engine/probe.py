@@ -1,0 +1,43 @@
+"""What the backbone of a run is worth to a simple classifier, while it trains."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+from torch import nn
+
+from ssl_lens.backbones.backbone import Backbone
+from ssl_lens.data.images import ImageSet
+from ssl_lens.data.splits import stratified_split
+from ssl_lens.representation.export import FrozenBackbone
+from ssl_lens.representation.neighbours import knn_scores
+from ssl_lens.representation.pooling import extract
+
+PROBE_NEIGHBOURS = 20
+PROBE_TEST_FRACTION = 0.2
+
+
+class OnlineProbe:
+    """kNN accuracy of a backbone on a labelled set of its own, never seen by the losses.
+
+    Args:
+        labelled: images and labels, of which a stratified fifth is judged by the others.
+        preprocess: of the run.
+    """
+
+    def __init__(self, labelled: ImageSet, preprocess: nn.Module, *, seed: int) -> None:
+        self.preprocess = preprocess
+        self.images, self.labels = labelled.images, labelled.labels
+        self.n_classes = len(labelled.classes)
+        self.train, self.test = stratified_split(labelled.labels, PROBE_TEST_FRACTION, seed)
+
+    def measure(self, backbone: Backbone) -> dict[str, float]:
+        """`probe_knn`: accuracy in [0, 1] of a 20-nearest-neighbour vote on the held-out fifth."""
+        frozen = FrozenBackbone(self.preprocess, copy.deepcopy(backbone))
+        features = extract(frozen, self.images, batch_size=256, pooling="stage_rings")
+        neighbours = min(PROBE_NEIGHBOURS, len(self.train))
+        scores = knn_scores(
+            features[self.train], self.labels[self.train], features[self.test], k=neighbours, num_classes=self.n_classes
+        )
+        return {"probe_knn": float(np.mean(scores.argmax(1) == self.labels[self.test]))}
