@@ -10,6 +10,7 @@ FOLDER and removed; SSL_LENS_CACHE is not used.
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import itertools
 import json
@@ -29,7 +30,8 @@ from astropy.io import fits
 from PIL import Image
 from side_by_side import Comparison, compare, parser, report, time_in_turn
 
-from ssl_lens.data.batches import Batches, Plan
+from ssl_lens.data.array_batches import ArrayBatches
+from ssl_lens.data.batches import Plan
 from ssl_lens.data.folders.tables import Table
 from ssl_lens.data.formats.reader import read_images
 from ssl_lens.data.pack.pack import IMAGES, describe_pack, image_hash
@@ -147,22 +149,21 @@ def compare_streaming(folder: Path, repeats: int) -> list[Comparison]:
                 data.seek(0)
                 tar.addfile(member, data)
     plan, device = Plan(BATCH, accumulate=1, seed=0, rank=0, world_size=1), torch.device("cpu")
-    packed = Batches(PackedImages(folder / "streamed.npy"), plan, device)
+    packed = ArrayBatches(PackedImages(folder / "streamed.npy"), plan, device)
     shards = find_shards(f"{folder}/{{0..{SHARDS - 1}}}.tar", policy=PixelPolicy())
     epochs = itertools.count()
 
-    def epoch(batches: Batches | Stream) -> Callable[[], object]:
+    def epoch(batches: ArrayBatches | Stream) -> Callable[[], object]:
         def read() -> None:
             start = next(epochs) * batches.steps_per_epoch if isinstance(batches, Stream) else 0
             for step in range(start, start + batches.steps_per_epoch):
-                batches.micro_batches(step)
+                batches.at(step)
 
         return read
 
     rows = []
     for workers in (0, 1, 2):
-        quarantine = folder / "quarantine.tsv"
-        stream = Stream(shards, plan, device, workers=workers, buffer=1000, quarantine=quarantine)
+        stream = Stream(dataclasses.replace(shards, workers=workers), plan, device)
         epochs = itertools.count()
         seconds = time_in_turn({"ours": epoch(stream), "pack": epoch(packed)}, repeats)
         stream.close()
@@ -247,7 +248,7 @@ def train(pack: Path, out: Path) -> None:
         print(stop)
     peaks["trained"] = resident_gigabytes()
     for step in range(pretraining.batches.steps_per_epoch):
-        pretraining.batches.micro_batches(step)
+        pretraining.batches.at(step)
     print(json.dumps({"peak_gigabytes": peaks | {"read_whole": resident_gigabytes()}}))
 
 

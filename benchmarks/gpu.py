@@ -110,7 +110,7 @@ def measure(recipe: str, overrides: list[str], size: Size) -> dict[str, float]:
     peak = {"peak_memory_gib": torch.cuda.max_memory_allocated() / 2**30} if on_gpu else {}
 
     def make_views() -> None:
-        for raw, index in pretraining.batches.micro_batches(0):
+        for raw, index in pretraining.batches.at(0):
             pretraining.multicrop(pretraining.preprocess(raw), index, seed=0, epoch=0)
         if on_gpu:
             torch.cuda.synchronize()
@@ -132,7 +132,7 @@ class Session:
         self.out, self.size, self.smoke = options.out.resolve(), size, options.smoke
         self.run_folder, self.split, self.data = self.out / "pretraining", self.out / "split.txt", options.data
         if self.data is None:
-            simulate = load_recipe(ROOT / f"recipes/{PRETRAINED}.yaml").data.simulate
+            simulate = load_recipe(ROOT / f"recipes/{PRETRAINED}.yaml").simulate
             self.data = recipe_images.simulated_set(
                 simulate.model_copy(update={"count_per_class": size.simulated_per_class})
             )

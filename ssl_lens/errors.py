@@ -1,17 +1,45 @@
-"""How bad input is told to the user: one line, exit status 2."""
+"""How bad input is reported to the user: one line, exit status 2; and which names that line uses."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
+import re
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 
 
 class InputError(ValueError):
     """Something the user gave cannot be used; the message is one line: given, needed, what to change."""
+
+
+@contextlib.contextmanager
+def arguments_named(names: Mapping[str, str]) -> Iterator[None]:
+    """While entered, an `InputError` that names arguments leaves with the names that the user gave them by.
+
+    A room speaks of its own arguments, `batch_size=512`; who calls it for a user knows what the user wrote:
+    `arguments_named({"batch_size": "optim.batch_size"})`, or `{"batch_size": "--batch-size"}`. The error stays the same
+    object of the same class. Nested, the inner names win, since what is translated once is left alone.
+    """
+    try:
+        yield
+    except InputError as error:
+        error.args = (renamed(str(error), names),)
+        raise
+
+
+def renamed(message: str, names: Mapping[str, str]) -> str:
+    """A message with its arguments called by other names: `size=3` becomes `--size=3`.
+
+    An argument is a whole word before `=`; one whose name has an underscore, which English has not, is any whole word.
+    Parts of longer names, of dotted keys, of flags and of paths are none.
+    """
+    word = "|".join(re.escape(name) + ("" if "_" in name else "(?==)") for name in names)
+    whole = rf"(?<![\w./-])(?:{word})(?!\w|[./-]\w)"
+    return re.sub(whole, lambda found: names[found.group()], message) if names else message
 
 
 def one_line_errors(main: Callable[..., int | None]) -> Callable[..., int]:

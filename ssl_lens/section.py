@@ -15,7 +15,7 @@ Positive: TypeAlias = Annotated[float, Field(gt=0)]
 
 def _low_end_first(ends: tuple[float, float]) -> tuple[float, float]:
     if ends[0] > ends[1]:
-        raise ValueError(f"{list(ends)} is no range; write its low end first")
+        raise ValueError(f"{list(ends)} is not a range; write its low end first")
     return ends
 
 

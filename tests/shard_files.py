@@ -1,4 +1,4 @@
-"""Writes tar shards, and counts what is told of them."""
+"""Writes tar shards, and counts what is said of them."""
 
 import io
 import tarfile

@@ -1,8 +1,10 @@
 """Files and folders that are whole or absent: failures, kills, and two processes at once."""
 
 import contextlib
+import os
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -77,3 +79,26 @@ def test_a_folder_that_is_just_being_made_is_left_alone(tmp_path):
     with whole_folder(tmp_path / "a"):
         pass
     assert _names(tmp_path) == [".making-no_lock", ".making-not_yet_locked", "a"]
+
+
+@pytest.mark.parametrize(("umask", "file_mode", "folder_mode"), [(0o022, 0o644, 0o755), (0o027, 0o640, 0o750)])
+def test_who_may_read_is_decided_by_the_umask(tmp_path, umask, file_mode, folder_mode):
+    before = os.umask(umask)
+    try:
+        with whole_file(tmp_path / "a") as temporary:
+            _replace_by_a_private_file(temporary)
+        with whole_folder(tmp_path / "b") as made:
+            (made / "deep").mkdir()
+            _replace_by_a_private_file(made / "deep" / "c")
+    finally:
+        os.umask(before)
+    modes = {path.relative_to(tmp_path).as_posix(): path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")}
+    assert modes == {"a": file_mode, "b": folder_mode, "b/deep": folder_mode, "b/deep/c": file_mode}
+
+
+def _replace_by_a_private_file(path):
+    """As libraries do that write through `tempfile`."""
+    descriptor, private = tempfile.mkstemp(dir=path.parent)
+    os.close(descriptor)
+    os.replace(private, path)
+    assert path.stat().st_mode & 0o777 == 0o600

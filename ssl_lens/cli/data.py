@@ -1,34 +1,33 @@
-"""The commands `ssl-lens data pack` and `ssl-lens data check`."""
+"""The command `ssl-lens data`: `pack` and `check`."""
 
 from __future__ import annotations
 
 import argparse
 import os
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from ssl_lens.cli.console import path_argument, text_argument
-from ssl_lens.data.check.check import check_images
-from ssl_lens.data.check.report import lines, write_check
-from ssl_lens.data.folders.layouts import LayoutName
-from ssl_lens.data.images import pack_images
-from ssl_lens.data.pixels.policy import PixelPolicy, Sizes
-from ssl_lens.data.shards.shard_list import are_shards
-from ssl_lens.data.splits import read_names
-from ssl_lens.errors import InputError
+from ssl_lens.data.folders.layouts import LayoutName, Sizes
+from ssl_lens.errors import InputError, arguments_named, renamed
 
-DEFAULTS = PixelPolicy()
+if TYPE_CHECKING:  # imported when a command runs, so that its help comes at once
+    from ssl_lens.data.pixels.policy import PixelPolicy
+
+FLAGS = {
+    name: f"--{name.replace('_', '-')}" for name in ("layout", "table", "mask_value", "max_masked", "sizes", "size")
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the two commands of `ssl-lens data`."""
-    data = parser.add_subparsers(required=True, metavar="COMMAND")
-    pack = data.add_parser("pack", help="make one array of a set of images, with labels, numbers and hashes")
+    """Adds the two commands to the parser of `data`."""
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    pack = commands.add_parser("pack", help="make one array of a set of images, with labels, numbers and hashes")
     _add_set(pack)
     pack.add_argument("out", metavar="OUT", type=path_argument, help="a new folder, for data.path and --data")
-    pack.set_defaults(run_command=_pack)
+    pack.set_defaults(run_data=_pack)
 
-    check = data.add_parser(
+    check = commands.add_parser(
         "check",
         help="what is in a set, and whether training would take it",
         description="Exit status: 0, training would take the set; 1, it would not, or images for tests are among "
@@ -43,12 +42,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=path_argument,
         help="for contact sheet, histograms and JSON; default: checks/NAME",
     )
-    check.set_defaults(run_command=_check)
+    check.set_defaults(run_data=_check)
 
 
+@arguments_named(FLAGS)
 def run(options: argparse.Namespace) -> int | None:
-    """Runs one of the two."""
-    return options.run_command(options)
+    """Runs the chosen one of the two; returns the exit status if it is not 0."""
+    return options.run_data(options)
 
 
 def _add_set(parser: argparse.ArgumentParser) -> None:
@@ -59,34 +59,40 @@ def _add_set(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--table", metavar="FILE", type=Path, help="labels and numbers of the images in DIR")
     parser.add_argument("--mask-value", metavar="X", type=float, help="pixels of this value are filled, as NaN is")
     parser.add_argument(
-        "--max-masked",
-        metavar="F",
-        type=float,
-        default=DEFAULTS.max_masked,
-        help="more: unusable (%(default)s)",
+        "--max-masked", metavar="F", type=float, default=0.1, help="more of a channel: unusable (%(default)s)"
     )
     parser.add_argument("--sizes", choices=get_args(Sizes), default="refuse", help="images of unequal size")
     parser.add_argument("--size", metavar="PX", type=int, help="side to crop or pad to; default: the set's extremes")
 
 
 def _policy(options: argparse.Namespace) -> PixelPolicy:
+    from ssl_lens.data.pixels.policy import PixelPolicy
+
     size = None if options.size is None else (options.size, options.size)
     return PixelPolicy(options.mask_value, options.max_masked, options.sizes, size)
 
 
 def _path(options: argparse.Namespace) -> Path:
+    from ssl_lens.data.shards.shard_list import are_shards
+
     if are_shards(options.path):
         raise InputError(f"{options.path} is a pattern, URL or tar of shards; give a local folder that holds the tars")
     return Path(options.path)
 
 
 def _pack(options: argparse.Namespace) -> None:
+    from ssl_lens.data.images import pack_images
+
     path = _path(options)
     images = pack_images(path, options.out, policy=_policy(options), layout=options.layout, table=options.table)
     print(f"{options.out}: {len(images)} images, {images.images.nbytes / 1e6:.1f} MB")
 
 
 def _check(options: argparse.Namespace) -> int:
+    from ssl_lens.data.check.check import check_images
+    from ssl_lens.data.check.report import lines, write_check
+    from ssl_lens.data.splits import read_names
+
     path = _path(options)
     out = options.out or Path("checks", Path(os.path.abspath(path)).stem)
     if out.resolve().is_relative_to(path.resolve()):
@@ -106,7 +112,7 @@ def _check(options: argparse.Namespace) -> int:
             f"--split {options.split}: {len(unknown)} of {len(held_out)} names are not in {path}, such as "
             f"{unknown[0]}; give the split file of this set"
         )
-    print("\n".join(lines(report)))
+    print("\n".join(renamed(line, FLAGS) for line in lines(report)))
     for written in write_check(report, out):
         print(written)
     return 0 if report.accepted else 1

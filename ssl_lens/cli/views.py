@@ -30,9 +30,9 @@ def run(options: argparse.Namespace) -> None:
     from ssl_lens.views.picture import save_views
 
     recipe = load_recipe(options.recipe, options.overrides)
-    image_set = recipe_images.image_set(recipe)
-    images = recipe_images.images_to_fit(image_set)
-    preprocess = recipe_images.preprocess(recipe, images, image_set.policy)
+    source = recipe_images.image_source(recipe)
+    images = source.sample()
+    preprocess = recipe_images.preprocess(recipe, images, source.policy)
     shown = np.linspace(0, len(images) - 1, min(SHOWN_IMAGES, len(images))).astype(np.int64)
     prepared = preprocess(torch.from_numpy(images[shown]))
     multicrop = compose.multicrop_of(recipe, pixel_range(preprocess, images))

@@ -1,17 +1,13 @@
-"""Which images a step sees: a pure function of (seed, step), so that resuming needs no saved sampler."""
+"""What batches of images are, wherever they come from, and how images become steps."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from ssl_lens.data.pack.packed_images import Images
 from ssl_lens.errors import InputError
 
-_CHUNK = 1024  # images moved to the GPU at once
+if TYPE_CHECKING:  # sets are read and simulated without torch
+    from torch import Tensor
 
 
 class Plan(NamedTuple):
@@ -33,59 +29,54 @@ class Plan(NamedTuple):
         """Raises InputError if a batch is larger than the set of `images` or is not shared evenly."""
         if self.batch_size > images:
             raise InputError(
-                f"optim.batch_size={self.batch_size} exceeds the {images} images; "
-                f"set optim.batch_size to {images} or less"
+                f"batch_size={self.batch_size} exceeds the {images} images; set batch_size to {images} or less"
             )
         parts = self.world_size * self.accumulate
         if self.batch_size % parts:
             raise InputError(
-                f"optim.batch_size={self.batch_size} is not a multiple of {self.world_size} processes x "
-                f"optim.accumulate={self.accumulate}; set optim.batch_size to a multiple of {parts}"
+                f"batch_size={self.batch_size} is not a multiple of {self.world_size} processes x "
+                f"accumulate={self.accumulate}; set batch_size to a multiple of {parts}"
             )
 
 
-class Batches:
-    """Reads batches of raw images by index from one array.
+class Batches(Protocol):
+    """The batches that one rank sees. Which images are in a step is a pure function of the plan and the step, so that
+    resuming needs no saved sampler.
 
-    An epoch is a permutation drawn from (seed, epoch), cut into global batches; what is left over at its end is
-    dropped. A rank reads its own contiguous share of each global batch, in `accumulate` micro-batches, so the
-    global batch of a step is the same for any number of processes.
-
-    Args:
-        images: raw pixels [N, C, H, W]; moved to the GPU whole where half of its free memory holds them.
-
-    Raises: InputError if a batch is larger than the set or is not shared evenly.
+    Attributes:
+        steps_per_epoch: whole batches in the set.
     """
 
-    def __init__(self, images: Images, plan: Plan, device: torch.device) -> None:
-        plan.check(len(images))
-        self.images, self.plan, self.device = _resident(images, device), plan, device
-        self.steps_per_epoch = len(images) // plan.batch_size
-        self._order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
+    steps_per_epoch: int
 
-    def micro_batches(self, step: int) -> list[tuple[Tensor, Tensor]]:
-        """(raw images [b, C, H, W], their indices [b]) of this rank, b = batch_size / (world_size · accumulate)."""
-        epoch, place = divmod(step, self.steps_per_epoch)
-        if self._order[0] != epoch:
-            self._order = epoch, np.random.default_rng((self.plan.seed, epoch)).permutation(len(self.images))
-        share = self.plan.batch_size // self.plan.world_size
-        start = place * self.plan.batch_size + self.plan.rank * share
-        return [self._read(part) for part in np.split(self._order[1][start : start + share], self.plan.accumulate)]
+    def at(self, step: int) -> list[tuple[Tensor, Tensor]]:
+        """This rank's micro-batches of a step: (raw images, their indices [b]), on the device, float32 and int64.
+
+        Raw images are [b, C, H, W], b = batch_size / (world_size · accumulate); of a source that holds k renderings of
+        each object, [b, k, C, H, W]. Any step can be asked for, and the same one again.
+
+        Raises: InputError if images cannot be read any more, or too many are unusable.
+        """
+        ...
 
     def close(self) -> None:
-        """Nothing to end."""
-
-    def _read(self, index: np.ndarray) -> tuple[Tensor, Tensor]:
-        on_device = torch.from_numpy(index).to(self.device)
-        if isinstance(self.images, Tensor):
-            return self.images[on_device], on_device
-        return torch.from_numpy(self.images[index]).to(self.device), on_device
+        """Ends what reads ahead; what was given stays valid."""
+        ...
 
 
-def _resident(images: Images, device: torch.device) -> Images | Tensor:
-    if device.type != "cuda" or images.nbytes > torch.cuda.mem_get_info(device)[0] / 2:
-        return images
-    resident = torch.empty(images.shape, device=device)
-    for start in range(0, len(images), _CHUNK):  # the processor's memory need not hold them
-        resident[start : start + _CHUNK] = torch.from_numpy(np.array(images[start : start + _CHUNK]))
-    return resident
+def fitting_batch_size(batch_size: int, images: int, parts: int) -> int:
+    """`batch_size`, or for a smaller set of `images` the largest multiple of `parts` that the set fills.
+
+    Args:
+        parts: world_size · accumulate, which share a batch evenly.
+
+    Raises: InputError if the set has fewer images than parts.
+    """
+    if batch_size <= images:
+        return batch_size
+    if images < parts:
+        raise InputError(
+            f"{images} images are fewer than the {parts} parts (processes x accumulate) that share a batch; give more "
+            "images, or fewer processes or a smaller accumulate"
+        )
+    return images - images % parts

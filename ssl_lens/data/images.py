@@ -9,36 +9,40 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ssl_lens.data.folders.discovery import described, find_images
+from ssl_lens.data.folders.discovery import describe_images, find_images
 from ssl_lens.data.folders.layouts import TRAIN, LayoutName, named_layout
 from ssl_lens.data.folders.tables import Table, read_table
 from ssl_lens.data.pack.pack import Pack, is_pack, open_pack
 from ssl_lens.data.pack.packed_images import Images, subset
-from ssl_lens.data.pack.packer import cache_folder, make_pack, packed
+from ssl_lens.data.pack.packer import cache_folder, cached_pack, make_pack
 from ssl_lens.data.pixels.policy import PixelPolicy, check_channels
+from ssl_lens.data.quarantine import judge_unusable, write_quarantine
 from ssl_lens.errors import InputError
-from ssl_lens.files import whole_file, whole_folder
+from ssl_lens.files import whole_folder
+
+if TYPE_CHECKING:
+    import torch
+
+    from ssl_lens.data.batches import Batches, Plan
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_POLICY = PixelPolicy()
 UNLABELLED = -1
 
-_MOST_QUARANTINED = 0.01  # of all images
-
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images of one shape and what is known of them.
+    """Images of one shape and what is known of them; an `ImageSource`.
 
     Attributes:
         images: raw pixels [N, C, H, W], float32; read from disk when asked for, if loaded from there.
         names: file of each image, relative to the set's folder, with `/`; the 13th image of a file that holds many is
-            `file.npy#000012`, one of an archive `file.tar#KEY`, and one joined of band folders is called as the object,
+            `file.npy#000012`, one of an archive `file.tar#KEY`; one joined from band folders has the object's name,
             `lens/100002`.
         labels: class of each image [N], int64, an index into `classes`, `UNLABELLED` where it is not known; None if
             no image has one.
@@ -60,9 +64,24 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[C, H, W] of every image."""
+        return self.images.shape[1:]
+
     def listing(self) -> dict[str, Any]:
-        """What tells these images from others, ready for JSON."""
+        """What distinguishes these images from others, ready for JSON."""
         return {"names": list(self.names)}
+
+    def sample(self) -> Images:
+        """All images [N, C, H, W], on disk where they lie there."""
+        return self.images
+
+    def batches(self, plan: Plan, device: torch.device) -> Batches:
+        """Batches read by index; see `ArrayBatches`."""
+        from ssl_lens.data.array_batches import ArrayBatches  # sets are read and simulated without torch
+
+        return ArrayBatches(self.images, plan, device)
 
     def labelled(self) -> ImageSet:
         """The images whose class is known.
@@ -104,7 +123,7 @@ def load_images(
     Hidden files and those without an image's suffix are ignored, and counted in the log. A file may hold many images;
     sibling folders `Band1`, `Band2`, ... hold one band each of the same objects. Flagged pixels are filled with the
     median of the good ones of their channel, and counted in the log. Classes and parts are those of the table, else of
-    the files (archives), else of the folders (`layouts.arranged`).
+    the files (archives), else of the folders (`layouts.labels_and_parts`).
 
     Args:
         path: folder of images, in folders of any depth; a table of images, as `tables.read_table` takes it; or what
@@ -124,11 +143,11 @@ def load_images(
     if is_pack(path):
         pack = open_pack(path)
         check_policy(path, pack, policy)
-        known = pack.table if table is None else described(pack.table, read_table(table), layout)
+        known = pack.table if table is None else describe_images(pack.table, read_table(table), layout)
     else:
         found = find_images(path, policy, layout, table)
-        pack = packed(found, cache_folder() if cache is None else cache)
-        known = described(pack.table, found.table, layout)
+        pack = cached_pack(found, cache_folder() if cache is None else cache)
+        known = describe_images(pack.table, found.table, layout)
     return _image_set(path, pack, known, layout, in_channels, quarantine)
 
 
@@ -140,13 +159,13 @@ def pack_images(path: Path, out: Path, *, policy: PixelPolicy, layout: LayoutNam
     if os.path.lexists(out):
         raise InputError(f"{out} exists already; give a new folder")
     if is_pack(path):
-        raise InputError(f"{path} is a pack already; give it as data.path={path}")
+        raise InputError(f"{path} is a pack already; use it as it is")
     found = find_images(path, policy, layout, table)
     quarantine = out.with_name(f"{out.name}.quarantine.tsv")
     try:
         quarantine.unlink(missing_ok=True)  # of an attempt before
         with whole_folder(out) as made:
-            make_pack(found, made, complete=lambda known: described(known, found.table, layout))
+            make_pack(found, made, complete=lambda known: describe_images(known, found.table, layout))
             pack = open_pack(made)
             _image_set(path, pack, pack.table, layout, None, quarantine)
     except OSError as error:
@@ -161,11 +180,12 @@ def pack_images(path: Path, out: Path, *, policy: PixelPolicy, layout: LayoutNam
 def _image_set(
     path: Path, pack: Pack, known: Table, layout: LayoutName, in_channels: int | None, quarantine: Path | None
 ) -> ImageSet:
-    """The images of a pack, checked and told of in the log."""
-    if pack.quarantined:
+    """The images of a pack, checked and described in the log."""
+    if pack.unusable:
         if quarantine is not None:
-            _write_quarantine(quarantine, pack.quarantined)
-        logger.warning(check_quarantined(path, pack.quarantined, len(pack.table.names), quarantine))
+            write_quarantine(quarantine, pack.unusable)
+        seen = len(pack.unusable) + len(pack.table.names)
+        logger.warning(judge_unusable(pack.unusable, seen, f"in {path}", quarantine))
     if pack.flagged[0]:
         logger.info("%s: %d flagged pixels of %d images filled with their channel's median", path, *pack.flagged)
     if pack.images is None:
@@ -190,44 +210,19 @@ def _image_set(
     )
 
 
-def _write_quarantine(file: Path, quarantined: Sequence[tuple[str, str]]) -> None:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(file) as temporary:
-            temporary.write_text("".join(f"{name}\t{reason}\n" for name, reason in quarantined), encoding="utf-8")
-    except OSError as error:
-        raise InputError(
-            f"cannot list {len(quarantined)} unusable images in {file}: {error.strerror}; choose a folder with room"
-        ) from error
-
-
 def check_policy(path: Path, pack: Pack, policy: PixelPolicy) -> None:
+    """Raises InputError if a pack was made by another mask value, or to another size, than is asked for."""
     if policy.mask_value not in (None, pack.policy.mask_value):
         raise InputError(
             f"{path} was packed with mask_value={pack.policy.mask_value}, but mask_value={policy.mask_value:g} is "
-            f"needed; pack the images again with --mask-value {policy.mask_value:g}"
+            f"needed; pack the images again with mask_value={policy.mask_value:g}"
         )
     if pack.images is not None and policy.size not in (None, pack.images.shape[2:]):
+        height, width = policy.size
         raise InputError(
-            f"{path} was packed to {pack.images.shape[2]}x{pack.images.shape[3]} px, needed are "
-            f"{policy.size[0]}x{policy.size[1]}; pack the images again with --size"
+            f"{path} was packed to {pack.images.shape[2]}x{pack.images.shape[3]} px, needed are {height}x{width}; pack "
+            f"the images again with size={height}"
         )
-
-
-def check_quarantined(path: Path, quarantined: Sequence[tuple[str, str]], usable: int, file: Path | None) -> str:
-    """What is to be told of images left out.
-
-    Args:
-        quarantined: name and reason of each.
-        file: where they are listed.
-    Raises: InputError if they are more than 1 % of all.
-    """
-    count = len(quarantined) + usable
-    where = "" if file is None else f"; all are listed in {file}"
-    summary = f"{len(quarantined)} of {count} images in {path} are unusable, such as {': '.join(quarantined[0])}{where}"
-    if len(quarantined) > _MOST_QUARANTINED * count:
-        raise InputError(f"{summary}; mend or remove them, since at most {_MOST_QUARANTINED:.0%} are left out")
-    return f"{summary}; they are left out"
 
 
 def check_shape(path: Path, shape: tuple[int, ...], layout: LayoutName) -> None:
@@ -238,16 +233,16 @@ def check_shape(path: Path, shape: tuple[int, ...], layout: LayoutName) -> None:
 
 
 def _numbered(labels: Sequence[str | None]) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    classes = tuple(sorted(set(labels) - {None}))
+    classes = tuple(sorted({label for label in labels if label is not None}))
     if not classes:
         return None, ()
-    number = {name: i for i, name in enumerate(classes)} | {None: UNLABELLED}
-    return np.array([number[label] for label in labels], dtype=np.int64), classes
+    number = {name: i for i, name in enumerate(classes)}
+    return np.array([UNLABELLED if label is None else number[label] for label in labels], dtype=np.int64), classes
 
 
 def _label_table(labels: Sequence[str | None], classes: Sequence[str]) -> str:
     if not classes:
         return "no classes"
     counts = Counter(labels)
-    told = ", ".join(f"{i} {name} ({counts[name]})" for i, name in enumerate(classes))
-    return f"classes {told}" + (f", unlabelled ({counts[None]})" if counts[None] else "")
+    shown = ", ".join(f"{i} {name} ({counts[name]})" for i, name in enumerate(classes))
+    return f"classes {shown}" + (f", unlabelled ({counts[None]})" if counts[None] else "")

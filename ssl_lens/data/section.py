@@ -6,9 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ssl_lens.data.folders.layouts import LayoutName
+from ssl_lens.data.folders.layouts import LayoutName, Sizes
 from ssl_lens.section import Auto, Count, Section
-from ssl_lens.simulation.section import Simulate
 
 
 class Data(Section):
@@ -18,7 +17,7 @@ class Data(Section):
     channel flagged is left out. sizes: what becomes of images of unequal size, cropped or padded to `size`, a side, or
     else to the smallest or largest height and width. stretch: how bright pixels are compressed, by numbers fitted to
     the whole set: of each band, or joint ones, which keep the ratios of bands. A `path` that is a pattern, a URL or a
-    .tar is streamed, by `workers` processes beside each (0: by itself), which draw every image from the next
+    .tar is streamed, by `workers` processes of each rank (0: by itself), which draw every image from the next
     `shuffle_buffer` ones. layout: what the folders mean.
     """
 
@@ -29,7 +28,7 @@ class Data(Section):
     in_channels: Auto | Count = "auto"
     mask_value: float | None = None
     max_masked: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    sizes: Literal["refuse", "crop", "pad"] = "refuse"
+    sizes: Sizes = "refuse"
     size: Count | None = None
     center_crop: Count | None = None
     bin: Count = 1
@@ -37,4 +36,3 @@ class Data(Section):
     bands: Literal["per_band", "joint"] = "per_band"
     workers: Annotated[int, Field(ge=0)] = 2
     shuffle_buffer: Count = 1000
-    simulate: Simulate = Simulate()

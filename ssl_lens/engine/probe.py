@@ -28,7 +28,7 @@ class OnlineProbe:
 
     def __init__(self, labelled: ImageSet, preprocess: nn.Module, *, seed: int) -> None:
         self.preprocess = preprocess
-        self.images, self.labels = labelled.images, labelled.labels
+        self.images, self.labels, self.names = labelled.images, labelled.labels, labelled.names
         self.n_classes = len(labelled.classes)
         self.train, self.test = stratified_split(labelled.labels, PROBE_TEST_FRACTION, seed)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,25 +16,24 @@ from torch.optim import Optimizer
 
 from ssl_lens.backbones.backbone import Backbone
 from ssl_lens.backbones.catalog import backbone, backbone_config
-from ssl_lens.data.batches import Batches, Plan
-from ssl_lens.data.images import ImageSet
+from ssl_lens.data.batches import Batches, Plan, fitting_batch_size
 from ssl_lens.data.pixels.preprocess import Preprocess, pixel_range
-from ssl_lens.data.shards.shard_set import ShardSet
-from ssl_lens.data.shards.stream import Stream
+from ssl_lens.data.source import ImageSource
 from ssl_lens.engine.checkpoints import Checkpoints
 from ssl_lens.engine.loop import Observer, train
 from ssl_lens.engine.probe import OnlineProbe
 from ssl_lens.engine.processes import join_processes
 from ssl_lens.engine.reporter import Pace, Probe, Reporter
 from ssl_lens.engine.schedule import Schedule
+from ssl_lens.engine.section import Optim
 from ssl_lens.engine.signals import InterruptedRun, StopSignals
 from ssl_lens.engine.skips import SkippedSteps
-from ssl_lens.errors import InputError
+from ssl_lens.errors import InputError, arguments_named, renamed
 from ssl_lens.methods.catalog import METHODS
 from ssl_lens.methods.method import Method
 from ssl_lens.optim import adamw
 from ssl_lens.recipe import images as recipe_images
-from ssl_lens.recipe.recipe import Recipe, load_recipe, resolve_auto
+from ssl_lens.recipe.recipe import Recipe, load_recipe, replace, resolve_auto
 from ssl_lens.runs import checkpoint
 from ssl_lens.runs.folder import RunFolder
 from ssl_lens.views.colour_jitter import ColourJitter
@@ -47,6 +46,7 @@ logger = logging.getLogger(__name__)
 
 FINER = ("patch_size", "stem_stride", "stages")  # options of networks; lower ones make finer maps
 FEW_REGIONS = 9  # of a local crop's last map; below, matching regions means little
+OPTIM_KEYS = {name: f"optim.{name}" for name in Optim.model_fields}
 MAY_CHANGE_ON_RESUME = {"run"}  # sections that do not decide the numbers of a run
 SHOWN_IMAGES = 6  # in the picture of the views
 
@@ -64,8 +64,8 @@ class Pretraining:
     recipe: Recipe
     folder: RunFolder
     accelerator: Accelerator
-    names: list[str] | tuple[str, ...]
-    batches: Batches | Stream
+    names: Sequence[str]
+    batches: Batches
     preprocess: Preprocess
     multicrop: MultiCrop
     method: Method
@@ -79,12 +79,12 @@ class Pretraining:
     def views_at(self, step: int) -> Iterator[Views]:
         """This rank's micro-batches of a step, cropped on the device."""
         epoch = step // self.schedule.steps_per_epoch
-        for raw, index in self.batches.micro_batches(step):
+        for raw, index in self.batches.at(step):
             yield self.multicrop(self.preprocess(raw), index, seed=self.recipe.seed, epoch=epoch)
 
     def indices_at(self, step: int) -> list[Tensor]:
         """Indices [b] of the images in this rank's micro-batches of a step."""
-        return [index for _, index in self.batches.micro_batches(step)]
+        return [index for _, index in self.batches.at(step)]
 
     def run(self) -> Path:
         """Trains to the last step; returns the run's folder.
@@ -122,7 +122,7 @@ class Pretraining:
         self.accelerator.end_training()
 
     def _draw_views(self) -> None:
-        raw, index = (part[:SHOWN_IMAGES] for part in self.batches.micro_batches(0)[0])
+        raw, index = (part[:SHOWN_IMAGES] for part in self.batches.at(0)[0])
         images = self.preprocess(raw)
         views = self.multicrop(images, index, seed=self.recipe.seed, epoch=0)
         save_views(views, self.folder.plots / "views.png", images)
@@ -151,21 +151,21 @@ def compose(recipe: Recipe) -> Pretraining:
         tracker_folder=folder.root / "tensorboard",
     )
     with accelerator.main_process_first():  # the others find the cache filled
-        images = recipe_images.image_set(recipe, quarantine=folder.quarantine)
-        raw = recipe_images.images_to_fit(images)
-        labelled = recipe_images.labelled_set(recipe, raw.shape[2:])
+        images = recipe_images.image_source(recipe, quarantine=folder.quarantine)
+        labelled = recipe_images.labelled_set(recipe, images.shape[1:])
+        raw = images.sample()
     preprocess = recipe_images.preprocess(recipe, raw, images.policy).to(accelerator.device)
     multicrop = multicrop_of(recipe, pixel_range(preprocess, raw))
-    shape = raw.shape[1:]
     del raw  # of shards, a copy
-    batches = _batches(recipe, images, accelerator, folder)
-    recipe, choices = resolve_auto(recipe, n_images=len(images), in_channels=shape[0])
+    recipe, choices = _batch_that_fits(recipe, len(images), accelerator.num_processes)
+    batches = _batches(recipe, images, accelerator)
+    recipe, resolved = resolve_auto(recipe, n_images=len(images), in_channels=images.shape[0])
     method = build_method(recipe)
-    choices += check_sizes(recipe, method.backbone, *preprocess.output_size(*shape[1:]))
+    choices += resolved + check_sizes(recipe, method.backbone, *preprocess.output_size(*images.shape[1:]))
     network = {"seed": recipe.seed, "backbone": backbone_config(method.backbone)}
     method, optimizer = _on_device(method, accelerator)
     schedule = schedule_of(recipe, method, batches.steps_per_epoch)
-    listing = {"shape": list(shape)} | images.listing()
+    listing = {"shape": list(images.shape)} | images.listing()
     if accelerator.is_main_process:
         _refuse_another_run(folder, recipe, listing)
         folder.write_head(
@@ -185,27 +185,25 @@ def compose(recipe: Recipe) -> Pretraining:
     return pretraining
 
 
-def _batches(
-    recipe: Recipe, images: ImageSet | ShardSet, accelerator: Accelerator, folder: RunFolder
-) -> Batches | Stream:
+@arguments_named(OPTIM_KEYS)
+def _batch_that_fits(recipe: Recipe, n_images: int, processes: int) -> tuple[Recipe, list[str]]:
+    """The recipe, with a smaller batch and a line that says so where the set is smaller than one."""
+    asked = recipe.optim.batch_size
+    size = fitting_batch_size(asked, n_images, processes * recipe.optim.accumulate)
+    if size == asked:
+        return recipe, []
+    return replace(recipe, {"optim.batch_size": size}), [
+        f"optim.batch_size: {asked} -> {size}, as there are only {n_images} images"
+    ]
+
+
+@arguments_named(OPTIM_KEYS)
+def _batches(recipe: Recipe, images: ImageSource, accelerator: Accelerator) -> Batches:
+    optim = recipe.optim
     plan = Plan(
-        recipe.optim.batch_size,
-        recipe.optim.accumulate,
-        recipe.seed,
-        accelerator.process_index,
-        accelerator.num_processes,
-    )
-    if not isinstance(images, ShardSet):
-        return Batches(images.images, plan, accelerator.device)
-    data = recipe.data
-    return Stream(
-        images,
-        plan,
-        accelerator.device,
-        workers=data.workers,
-        buffer=data.shuffle_buffer,
-        quarantine=folder.quarantine,
-    )
+        optim.batch_size, optim.accumulate, recipe.seed, accelerator.process_index, accelerator.num_processes
+    )  # fmt: skip
+    return images.batches(plan, accelerator.device)
 
 
 def build_method(recipe: Recipe) -> Method:
@@ -254,7 +252,8 @@ def _reporter(
     pace = Pace(
         start, schedule.total_steps, schedule.steps_per_epoch, recipe.optim.batch_size, recipe.run.log_steps
     )  # fmt: skip
-    return Reporter(method, folder, accelerator, pace, probe=probe)
+    keys = OPTIM_KEYS | {name: f"method.{name}" for name in method.Options.model_fields}
+    return Reporter(method, folder, accelerator, pace, probe=probe, advise=lambda advice: renamed(advice, keys))
 
 
 def _observers(run: Pretraining) -> list[Observer]:

@@ -7,52 +7,54 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ssl_lens.data.pixels.policy import PixelPolicy
 from ssl_lens.data.pixels.preprocess import Preprocess, fit_preprocess
-from ssl_lens.errors import InputError
+from ssl_lens.data.section import Data
+from ssl_lens.errors import InputError, arguments_named
+from ssl_lens.simulation.parameters import Parameters
+from ssl_lens.simulation.section import Simulate
 
 if TYPE_CHECKING:
     from ssl_lens.data.images import ImageSet
     from ssl_lens.data.pack.packed_images import Images
-    from ssl_lens.data.shards.shard_set import ShardSet
+    from ssl_lens.data.source import ImageSource
     from ssl_lens.recipe.recipe import Recipe
-    from ssl_lens.simulation.section import Simulate
 
 logger = logging.getLogger(__name__)
 
-MOST_TO_FIT = 512 << 20  # bytes of raw images that are read from shards at once
+DATA_KEYS = {name: f"data.{name}" for name in Data.model_fields}
+SIMULATE_KEYS = {name: f"simulate.{name}" for name in Simulate.model_fields} | {
+    name: f"simulate.set.{name}" for name in Parameters.model_fields
+}
 
 
-def image_set(recipe: Recipe, *, quarantine: Path | None = None) -> ImageSet | ShardSet:
-    """The unlabelled images of a recipe: the folder `data.path` without the names in `data.exclude`, the shards that
-    it names, or a simulated set, announced, cached and used again.
+@arguments_named(DATA_KEYS)
+def image_source(recipe: Recipe, *, quarantine: Path | None = None) -> ImageSource:
+    """The unlabelled images of a recipe: what `data.path` names, without the names in `data.exclude`; or a simulated
+    set, announced, cached and used again.
 
-    Raises: InputError if the folder or shards cannot be used, or every image is excluded.
+    Raises: InputError if they cannot be used, or every image is excluded.
     """
-    from ssl_lens.data.images import load_images
-    from ssl_lens.data.shards.shard_list import are_shards
-    from ssl_lens.data.splits import divide, own_division, read_names
+    from ssl_lens.data.source import open_source
 
     data = recipe.data
-    if data.path is not None and are_shards(data.path):
-        return _shard_set(recipe)
     if data.path is None:
         logger.info("data.path is not set: simulating lenses; give data.path=DIR for your own images")
-    folder = Path(data.path) if data.path else simulated_set(data.simulate)
-    in_channels = None if data.in_channels == "auto" else data.in_channels
-    images = load_images(
-        folder, in_channels=in_channels, quarantine=quarantine, policy=pixel_policy(recipe), layout=data.layout
+    return open_source(
+        data.path or str(simulated_set(recipe.simulate)),
+        in_channels=None if data.in_channels == "auto" else data.in_channels,
+        policy=pixel_policy(recipe),
+        layout=data.layout,
+        exclude=Path(data.exclude) if data.exclude and data.path else None,  # names of somebody's images, not of ours
+        workers=data.workers,
+        shuffle_buffer=data.shuffle_buffer,
+        quarantine=quarantine,
     )
-    if images.held_out is not None:
-        logger.info("%d images held out for tests are left out of pretraining", images.held_out.sum())
-        images, _ = own_division(images, None)
-    if data.exclude is None or data.path is None:  # names of somebody's images, not of simulated ones
-        return images
-    rest, excluded = divide(images, read_names(Path(data.exclude)))
-    logger.info("data.exclude=%s: %d images left out, %d remain", data.exclude, len(excluded), len(rest))
-    return rest
 
 
+@arguments_named(SIMULATE_KEYS)
 def simulated_set(simulate: Simulate) -> Path:
     """The folder of the simulated set of a recipe, in the cache.
 
@@ -70,28 +72,11 @@ def simulated_set(simulate: Simulate) -> Path:
     )
 
 
-def _shard_set(recipe: Recipe) -> ShardSet:
-    from ssl_lens.data.shards.shard_set import find_shards
-
-    data = recipe.data
-    if data.exclude is not None:
-        raise InputError(
-            f"data.exclude={data.exclude} cannot leave images out of shards, which are streamed; write shards without "
-            "them, or put the shards into a folder for data.path, which is packed"
-        )
-    in_channels = None if data.in_channels == "auto" else data.in_channels
-    return find_shards(data.path, policy=pixel_policy(recipe), in_channels=in_channels)
-
-
-def images_to_fit(images: ImageSet | ShardSet) -> Images:
-    """Raw images [N, C, H, W] that stand for the set: all that lie in an array, some of those in shards."""
-    from ssl_lens.data.shards.shard_set import ShardSet
-
-    return images.sample(MOST_TO_FIT) if isinstance(images, ShardSet) else images.images
-
-
+@arguments_named(DATA_KEYS | {"path": "data.probe"})
 def labelled_set(recipe: Recipe, size: tuple[int, int]) -> ImageSet | None:
-    """The labelled images of the online probe (`data.probe`) that are not held out for tests, or None.
+    """The labelled images of the online probe (`data.probe`), or None.
+
+    Images that the set holds out for tests are not among them, nor those whose names `data.exclude` has.
 
     Args:
         size: height and width in pixels of the unlabelled images, which these are cropped or padded to.
@@ -99,7 +84,7 @@ def labelled_set(recipe: Recipe, size: tuple[int, int]) -> ImageSet | None:
     Raises: InputError if the folder has no class folders.
     """
     from ssl_lens.data.images import load_images
-    from ssl_lens.data.splits import own_division
+    from ssl_lens.data.splits import own_division, read_names
 
     if recipe.data.probe is None:
         return None
@@ -109,17 +94,22 @@ def labelled_set(recipe: Recipe, size: tuple[int, int]) -> ImageSet | None:
     images = load_images(Path(recipe.data.probe), policy=policy, layout=recipe.data.layout)
     if images.labels is None:
         raise InputError(f"data.probe={recipe.data.probe} has no labels; give a folder with one folder per class")
-    if images.held_out is not None:  # who chooses by the probe has seen its images
-        images, _ = own_division(images, None)
-    return images.labelled()
+    division = own_division(images, None)  # who chooses by the probe has seen its images
+    images = images if division is None else division[0]
+    excluded = set() if recipe.data.exclude is None else set(read_names(Path(recipe.data.exclude)))
+    kept = [i for i, name in enumerate(images.names) if name not in excluded]
+    return images.subset(np.array(kept, dtype=np.int64)).labelled()
 
 
+@arguments_named(DATA_KEYS)
 def pixel_policy(recipe: Recipe) -> PixelPolicy:
     """How the image files of a recipe are read."""
     data = recipe.data
-    return PixelPolicy(data.mask_value, data.max_masked, data.sizes, data.size and (data.size, data.size))
+    size = None if data.size is None else (data.size, data.size)
+    return PixelPolicy(data.mask_value, data.max_masked, data.sizes, size)
 
 
+@arguments_named(DATA_KEYS)
 def preprocess(recipe: Recipe, images: Images, policy: PixelPolicy) -> Preprocess:
     """The recipe's preprocessing, fitted to raw images [N, C, H, W] that were read by `policy`."""
     data = recipe.data

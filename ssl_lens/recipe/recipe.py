@@ -25,6 +25,7 @@ from ssl_lens.recipe.shipped import recipe_path
 from ssl_lens.runs.section import Run
 from ssl_lens.schedules import scaled_lr
 from ssl_lens.section import Section
+from ssl_lens.simulation.section import Simulate
 from ssl_lens.views.section import Views
 
 DEFAULT_METHOD = "dino"
@@ -39,6 +40,7 @@ class Recipe(Section, Generic[Method]):
 
     seed: Annotated[int, Field(ge=0)] = 0
     data: Data = Data()
+    simulate: Simulate = Simulate()
     views: Views = Views()
     model: Model = Model()
     method: Method

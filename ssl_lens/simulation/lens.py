@@ -88,17 +88,15 @@ def draw_lens(rng: np.random.Generator, kind: str, ranges: Parameters, galaxies:
     else:
         ring = _even(rng, ranges.einstein_radius_arcsec)
     assert ranges.exposure_s is not None, "the instrument's is to be filled in"
-    common = {
-        "exposure_s": _log_even(rng, ranges.exposure_s),
-        "source_radius_arcsec": _even(rng, ranges.source_radius_arcsec),
-        "source_sersic_index": np.nan if galaxies else _even(rng, ranges.source_sersic_index),
-        "source_angle_rad": rng.uniform(0, 2 * np.pi) if galaxies else np.nan,
-        "source_image": galaxies[rng.integers(len(galaxies))] if galaxies else "",
-        "brightness": _log_even(rng, ranges.brightness),
-        "lens_light": _even(rng, ranges.lens_light),
-        "lens_light_radius_arcsec": _even(rng, ranges.lens_light_radius_arcsec),
-        "lens_light_sersic_index": _even(rng, ranges.lens_light_sersic_index),
-    }
+    exposure_s = _log_even(rng, ranges.exposure_s)
+    source_radius_arcsec = _even(rng, ranges.source_radius_arcsec)
+    source_sersic_index = np.nan if galaxies else _even(rng, ranges.source_sersic_index)
+    source_angle_rad = rng.uniform(0, 2 * np.pi) if galaxies else np.nan
+    source_image = galaxies[int(rng.integers(len(galaxies)))] if galaxies else ""
+    brightness = _log_even(rng, ranges.brightness)
+    lens_light = _even(rng, ranges.lens_light)
+    lens_light_radius_arcsec = _even(rng, ranges.lens_light_radius_arcsec)
+    lens_light_sersic_index = _even(rng, ranges.lens_light_sersic_index)
     axion_mass, slope, point_masses = np.nan, np.nan, NO_SUBSTRUCTURE
     if kind == "cdm":
         slope, count = _even(rng, ranges.subhalo_slope), _even(rng, ranges.subhalo_count)
@@ -115,14 +113,22 @@ def draw_lens(rng: np.random.Generator, kind: str, ranges: Parameters, galaxies:
         source_x,
         source_y,
         *source_e,
+        exposure_s=exposure_s,
         axion_mass_ev=axion_mass,
         einstein_radius_arcsec=ring,
         lens_redshift=lens_redshift,
         source_redshift=source_redshift,
+        source_radius_arcsec=source_radius_arcsec,
+        source_sersic_index=source_sersic_index,
+        source_angle_rad=source_angle_rad,
+        source_image=source_image,
+        brightness=brightness,
+        lens_light=lens_light,
+        lens_light_radius_arcsec=lens_light_radius_arcsec,
+        lens_light_sersic_index=lens_light_sersic_index,
         subhalo_slope=slope,
         arcsec2_per_msun=arcsec2_per_msun,
         point_masses=point_masses,
-        **common,
     )
     if lens.substructure_mass_msun >= lens.mass_msun:
         raise InputError(

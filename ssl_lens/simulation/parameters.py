@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 from collections.abc import Sequence
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -14,21 +14,19 @@ from ssl_lens.errors import InputError
 
 def _low_end_first(ends: tuple[float, float]) -> tuple[float, float]:
     if ends[0] > ends[1]:
-        raise ValueError(f"{ends[0]:g},{ends[1]:g} is no range; write its low end first")
+        raise ValueError(f"{ends[0]:g},{ends[1]:g} is not a range; write its low end first")
     return ends
 
 
-def _range(number: object) -> object:
-    return Annotated[tuple[number, number], AfterValidator(_low_end_first)]
-
-
-_Positive: TypeAlias = Annotated[float, Field(gt=0)]
-PositiveRange: TypeAlias = _range(_Positive)
-NonNegativeRange: TypeAlias = _range(Annotated[float, Field(ge=0)])
-SignedRange: TypeAlias = _range(float)
-Ellipticity: TypeAlias = _range(Annotated[float, Field(ge=0, lt=0.8)])  # modulus (1 - q) / (1 + q)
-SersicIndex: TypeAlias = _range(Annotated[float, Field(ge=0.4, le=8)])
-Slope: TypeAlias = _range(Annotated[float, Field(ge=-4, lt=0)])
+_Number = TypeVar("_Number", bound=float)
+_Range: TypeAlias = Annotated[tuple[_Number, _Number], AfterValidator(_low_end_first)]
+PositiveRange: TypeAlias = _Range[Annotated[float, Field(gt=0)]]
+NonNegativeRange: TypeAlias = _Range[Annotated[float, Field(ge=0)]]
+SignedRange: TypeAlias = _Range[float]
+Ellipticity: TypeAlias = _Range[Annotated[float, Field(ge=0, lt=0.8)]]  # modulus (1 - q) / (1 + q)
+SersicIndex: TypeAlias = _Range[Annotated[float, Field(ge=0.4, le=8)]]
+Slope: TypeAlias = _Range[Annotated[float, Field(ge=-4, lt=0)]]
+Magnitudes: TypeAlias = Annotated[tuple[float, ...], Field(min_length=1)]
 Choice: TypeAlias = Literal["physical", "deeplense"]
 Model: TypeAlias = Literal["model_i", "model_ii", "model_iii"]  # their telescopes: `instrument`
 
@@ -72,13 +70,13 @@ class Parameters(BaseModel):
     source_radius_arcsec: PositiveRange = (0.25, 0.25)  # holds half of the light
     source_sersic_index: SersicIndex = (1.0, 1.0)  # an exponential disc
     source_offset_arcsec: SignedRange = (-0.35, 0.35)
-    source_colour_mag: tuple[float, ...] = Field((0.0,), min_length=1)
+    source_colour_mag: Magnitudes = (0.0,)
     brightness: PositiveRange = (1.0, 1.0)
     exposure_s: PositiveRange | None = None
     lens_light: NonNegativeRange = (0.0, 0.0)
     lens_light_radius_arcsec: PositiveRange = (0.8, 0.8)
     lens_light_sersic_index: SersicIndex = (4.0, 4.0)
-    lens_colour_mag: tuple[float, ...] = Field((0.0,), min_length=1)
+    lens_colour_mag: Magnitudes = (0.0,)
     subhalo_count: NonNegativeRange = (25.0, 25.0)
     subhalo_mass_msun: PositiveRange = (1e6, 1e10)
     subhalo_radius_arcsec: NonNegativeRange = (0.25, 2.0)
@@ -118,7 +116,7 @@ def parse_parameters(overrides: Sequence[str] = (), *, as_deeplense: bool = Fals
 
     Args:
         as_deeplense: what DeepLense's code does, where no override says otherwise.
-    Raises: InputError: no such key (the nearest is named), no range, or a value that cannot be.
+    Raises: InputError: no such key (the nearest is named), not a range, or a value that cannot be.
     """
     values: dict[str, object] = dict(_DEEPLENSE) if as_deeplense else {}
     for override in overrides:
@@ -130,7 +128,7 @@ def parse_parameters(overrides: Sequence[str] = (), *, as_deeplense: bool = Fals
             raise InputError(f"unknown key {override}; the nearest are {', '.join(near)}")
         values[key] = _value(key, text)
     try:
-        return Parameters(**values)
+        return Parameters.model_validate(values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = f"{first['loc'][0]}=" if first["loc"] else ""
@@ -145,7 +143,7 @@ def _value(key: str, text: str) -> object:
     try:
         numbers = tuple(float(number) for number in text.split(","))
     except ValueError:
-        raise InputError(f"{key}={text} is no number or low,high; write for example {key}=0.1,0.2") from None
+        raise InputError(f"{key}={text} is not a number or low,high; write for example {key}=0.1,0.2") from None
     if key.endswith("_colour_mag"):
         return numbers
     if len(numbers) > 2:

@@ -8,7 +8,7 @@ import numpy as np
 _LEAST_ARCSEC2 = 1e-12  # nearer than a microarcsecond a ray passes as at a microarcsecond
 
 
-# Compiled anew in each process, in 0.3 s: a cache would be one more file that a full disk leaves half-written.
+# Compiled again in each process, in 0.3 s: a cache would be one more file that a full disk leaves half-written.
 # fastmath: the sum over masses may be taken in any order, which lets a processor take eight at a time.
 @numba.njit(fastmath={"reassoc"}, error_model="numpy")
 def add_deflection(

@@ -1,4 +1,4 @@
-"""The section `data.simulate` of a recipe."""
+"""The section `simulate` of a recipe."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ssl_lens.simulation.parameters import Parameters
 
 
 class Simulate(Section):
-    """The simulated set that stands in where `data.path` is not set.
+    """The simulated set that stands in where a recipe names no images.
 
     image_size, pixel_scale_arcsec: null for the model's own. set: ranges of what is drawn, such as {shear: [0, 0.1]}.
     """

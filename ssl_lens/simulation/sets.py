@@ -79,8 +79,9 @@ def simulate_lenses(
     """Simulates lenses of the classes axion, cdm and no_sub; the physics is in `ssl_lens.simulation`.
 
     Writes out/CLASS/CLASS_000123.npy, float32 [B, S, S] in counts per second, then out/parameters.csv (a line for every
-    image; what its class or its source has not is empty), whose presence says that the set is whole. Image i of a class
-    depends on the settings, the class and i alone (not on the workers), and the same call continues an interrupted one.
+    image; what its class or its source does not have is empty), whose presence says that the set is whole. Image i of a
+    class depends on the settings, the class and i alone (not on the workers), and the same call continues an
+    interrupted one.
 
     Args:
         out: folder for the set; one with the same settings is continued, or returned when whole.
@@ -96,7 +97,7 @@ def simulate_lenses(
     if image_size is not None and image_size < 1:
         raise InputError(f"image_size={image_size} is too small; set it to 1 or more")
     if pixel_scale_arcsec is not None and not pixel_scale_arcsec > 0:
-        raise InputError(f"pixel_scale_arcsec={pixel_scale_arcsec} is no scale; set it above 0")
+        raise InputError(f"pixel_scale_arcsec={pixel_scale_arcsec} is not a scale; set it above 0")
     if workers is not None and workers < 1:
         raise InputError(f"workers={workers} is too small; set it to 1 or more")
     telescope = instrument(model, image_size, pixel_scale_arcsec)
@@ -131,7 +132,7 @@ def default_set(
 ) -> Path:
     """The folder of such a set in the cache (by default `cache_folder()`), simulated unless it is there.
 
-    Arguments and errors are those of `simulate_lenses`; the folder's name tells all of them.
+    Arguments and errors are those of `simulate_lenses`; the folder's name holds all of them.
     """
     camera = instrument(model, image_size, pixel_scale_arcsec)
     pixels = f"{camera.image_size}px-{camera.pixel_scale_arcsec:g}arcsec"
@@ -189,7 +190,7 @@ def _claim(out: Path, settings: _Settings) -> bool:
         if other:
             raise InputError(f"{out} holds a simulation with {'; '.join(other)}; choose another folder")
     elif any(not path.name.startswith(".") for path in out.iterdir()):
-        raise InputError(f"{out} holds files that are no simulation; choose an empty folder")
+        raise InputError(f"{out} holds files that are not a simulation; choose an empty folder")
     else:
         with whole_file(record) as temporary:
             temporary.write_text(json.dumps(ours, indent=1))
@@ -207,7 +208,7 @@ def _read_record(path: Path) -> dict[str, object]:
     except ValueError as error:
         raise InputError(f"{path} is damaged ({error}); choose another folder") from None
     if not isinstance(record, dict):
-        raise InputError(f"{path} is no record of a simulation; choose another folder")
+        raise InputError(f"{path} is not the record of a simulation; choose another folder")
     return record
 
 

@@ -2,7 +2,7 @@
 
 After DeepLense (Alexander et al. 2020, arXiv:1909.07346; github.com/mwt5345/DeepLenseSim) on lenstronomy. Differs in
 more than what `Parameters` lets one choose: pixels are supersampled; and so that neither the ring's size nor its
-brightness tells the class, the halo gives up the mass that substructure adds inside the ring, and every lens has the
+brightness reveals the class, the halo gives up the mass that substructure adds inside the ring, and every lens has the
 same total flux instead of the same source.
 """
 
@@ -151,7 +151,7 @@ class Telescope:
         return rng.poisson(counts.clip(min=0)).astype(np.float32)
 
 
-def _sersic_source(lens: Lens) -> dict[str, float]:
+def _sersic_source(lens: Lens) -> dict[str, float | np.ndarray]:
     return {
         "amp": 1.0,
         "R_sersic": lens.source_radius_arcsec,
@@ -165,4 +165,4 @@ def _sersic_source(lens: Lens) -> dict[str, float]:
 
 def _binned(light: np.ndarray) -> np.ndarray:
     """Mean of the samples of each pixel along the first axis: row by row, as numpy's mean is slower by far."""
-    return sum(light[first::_SUPERSAMPLING] for first in range(_SUPERSAMPLING)) / _SUPERSAMPLING
+    return np.asarray(sum(light[first::_SUPERSAMPLING] for first in range(_SUPERSAMPLING))) / _SUPERSAMPLING

@@ -46,7 +46,7 @@ def test_as_deeplense(tmp_path: Path) -> None:
     [
         (["--count", "7"], "--count 7 is not a multiple of the 3 classes; set it to 9"),
         (["--count", "0"], "--count 0 is not a multiple of the 3 classes; set it to 3"),
-        (["--workers", "0"], "workers=0 is too small; set it to 1 or more"),
+        (["--workers", "0"], "error: --workers=0 is too small; set it to 1 or more"),
         (["--set", "sheer=0.1"], "unknown key sheer=0.1; the nearest are shear"),
     ],
 )

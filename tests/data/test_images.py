@@ -68,7 +68,7 @@ def test_formats_mix_and_other_files_are_ignored_and_counted(root, cache, caplog
         (root / name).write_text("no image")
     with caplog.at_level(logging.INFO):
         assert len(load_images(root, cache=cache)) == 6
-    assert "3 files that are no images ignored" in caplog.text
+    assert "3 files that are not images ignored" in caplog.text
 
 
 def test_the_pack_is_reused_until_a_file_changes(root, cache, monkeypatch):

@@ -37,13 +37,13 @@ def here(tmp_path, no_override, monkeypatch):
         ("set/a", 0, "set", "folder set/a cannot be read: Permission denied; make it readable"),
         ("set/a/0.npy", 0, "set", "1 of 2 images in set are unusable, such as a/0.npy: Permission denied"),
         ("set/targets.csv", 0, "set", "table set/targets.csv cannot be read .*Permission denied"),
-        ("set", 0, "set/a", "image folder set/a does not exist, or may not be looked at"),
+        ("set", 0, "set/a", "image folder set/a does not exist, or cannot be looked into"),
         ("set", 0, "set/targets.csv", "table set/targets.csv cannot be read .*Permission denied"),
         ("packed", 0, "packed", "folder packed cannot be read: Permission denied; make it readable"),
         ("packed/images.npy", 0, "packed", "packed/images.npy cannot be read .*Permission denied"),
-        ("packed/images.csv", 0, "packed", "packed is no whole pack .*Permission denied"),
-        ("packed/images.sha256", 0, "packed", "packed is no whole pack .*Permission denied"),
-        ("packed/manifest.json", 0, "packed", "manifest.json is no manifest of a pack .*Permission denied"),
+        ("packed/images.csv", 0, "packed", "packed is not a whole pack .*Permission denied"),
+        ("packed/images.sha256", 0, "packed", "packed is not a whole pack .*Permission denied"),
+        ("packed/manifest.json", 0, "packed", "manifest.json is not the manifest of a pack .*Permission denied"),
     ],
 )
 def test_what_may_not_be_read(here, capsys, denied, mode, given, message):
@@ -63,7 +63,7 @@ def test_what_may_not_be_read(here, capsys, denied, mode, given, message):
     ("denied", "pattern", "message"),
     [
         ("shards/1.tar", "shards/{0..1}.tar", "shards/1.tar cannot be read, tried twice: .*Permission denied"),
-        ("shards", "shards/{0..1}.tar", "2 of 2 shards do not exist, or may not be looked at, such as shards/0.tar"),
+        ("shards", "shards/{0..1}.tar", "2 of 2 shards do not exist, or cannot be looked into, such as shards/0.tar"),
         ("shards/sizes.json", "shards/{0..1}.tar", "sizes.json cannot be read: PermissionError; check the address"),
     ],
 )

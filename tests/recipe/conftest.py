@@ -16,7 +16,7 @@ views: {global_size: 16, local_sizes: [8], local_counts: [2]}
 model: {name: swin_micro, patch_size: 2, stages: 2, window_size: 4, drop_path: 0.1}
 method: {out_dim: 24, head_hidden_dim: 16, head_bottleneck_dim: 8, ema_momentum: 0.9}
 optim: {epochs: 2, batch_size: 8, warmup_epochs: 1, lr: 1e-3}
-run: {folder: %s, device: cpu, log_steps: 1}
+run: {folder: %s, device: cpu, cpu_threads: 1, log_steps: 1}
 """
 
 
@@ -26,6 +26,14 @@ def fresh_accelerator_and_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("SSL_LENS_CACHE", str(tmp_path / "cache"))
     yield
     AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture(autouse=True)
+def pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures take half the time of a tiny run: none are drawn but for tests marked `pictures`."""
+    if request.node.get_closest_marker("pictures") is None:
+        monkeypatch.setattr("ssl_lens.recipe.compose.save_views", lambda *views: None)
+        monkeypatch.setattr("ssl_lens.engine.reporter.plot_curves", lambda *metrics, reference: None)
 
 
 @pytest.fixture

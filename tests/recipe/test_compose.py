@@ -1,6 +1,7 @@
 """Names become objects; sizes that cannot work are refused before the first step."""
 
 import csv
+import math
 from pathlib import Path
 
 import numpy as np
@@ -54,8 +55,8 @@ def test_the_recipe_chooses_what_is_simulated(tmp_path: Path, monkeypatch: pytes
     own = {"count_per_class": 2, "model": "model_iii", "image_size": None, "pixel_scale_arcsec": None}
     wide = own | {"image_size": 48, "pixel_scale_arcsec": 0.15, "set": {"einstein_radius_arcsec": [1.0, 1.1]}}
     for simulate, side in ((own, 64), (wide, 48)):
-        images = recipe_images.image_set(replace(DEFAULT, {"data.simulate": simulate}))
-        assert images.images.shape == (6, 1, side, side)
+        images = recipe_images.image_source(replace(DEFAULT, {"simulate": simulate}))
+        assert (len(images), images.shape) == (6, (1, side, side))
     tables = sorted(tmp_path.glob("lenses-model_iii-2-per-class-48px-0.15arcsec-*/parameters.csv"))
     with tables[0].open(newline="") as file:
         assert all(1.0 <= float(row["einstein_radius_arcsec"]) <= 1.1 for row in csv.DictReader(file))
@@ -68,6 +69,37 @@ def test_centering_is_chosen_for_both_losses(name: str, kind: type) -> None:
     assert isinstance(method.view_loss.centering, kind)
     assert isinstance(method.region_loss.centering, kind)
     assert method.view_loss.centering is not method.region_loss.centering
+
+
+def test_every_number_of_a_schedule_is_the_recipe_s() -> None:
+    """All ends differ, so that none can stand in for another."""
+    values = {
+        "optim.epochs": 8,
+        "optim.warmup_epochs": 2,
+        "optim.lr": 0.5,
+        "optim.min_lr": 0.1,
+        "optim.weight_decay": 0.2,
+        "optim.weight_decay_end": 0.7,
+        "method.ema_momentum": 0.6,
+        "method.teacher_temp": 0.05,
+        "method.warmup_teacher_temp": 0.02,
+        "method.warmup_teacher_temp_epochs": 4,
+        "method.freeze_last_layer_epochs": 3,
+        "method.out_dim": 8,
+        "data.in_channels": 1,
+    }
+    recipe = replace(recipe_of_network("swin_micro"), values)
+    schedule = composition.schedule_of(recipe, composition.build_method(recipe), steps_per_epoch=5)
+    assert schedule.total_steps == 40
+    for step in range(40):
+        now, epoch = schedule.at(step), step // 5
+        done = (1 + math.cos(math.pi * (step - 10) / 30)) / 2
+        assert now.lr == pytest.approx(0.5 * step / 9 if step < 10 else 0.1 + 0.4 * done, rel=1e-12)
+        done = (1 + math.cos(math.pi * step / 40)) / 2
+        assert now.weight_decay == pytest.approx(0.7 - 0.5 * done, rel=1e-12)
+        assert now.method.ema_momentum == pytest.approx(1 - 0.4 * done, rel=1e-12)
+        assert now.method.teacher_temp == pytest.approx(min(0.05, 0.02 + 0.01 * epoch), rel=1e-12)
+        assert now.method.freeze_last_layer == (epoch < 3)
 
 
 def test_labelled_images_come_at_the_size_of_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,7 +135,7 @@ def test_the_preprocessing_has_all_that_the_recipe_says() -> None:
 def test_every_recipe_takes_a_step(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As shipped but for its data (a few simulated or random images), batch and length."""
     monkeypatch.setenv("SSL_LENS_CACHE", str(tmp_path / "cache"))
-    small = ["data.simulate.count_per_class=2", "optim.epochs=1", "optim.warmup_epochs=0", "optim.batch_size=4"]
+    small = ["simulate.count_per_class=2", "optim.epochs=1", "optim.warmup_epochs=0", "optim.batch_size=4"]
     small += [f"run.folder={tmp_path / 'run'}", "run.device=cpu", "optim.accumulate=1", "optim.precision=no"]
     try:
         pretraining = composition.compose(load_recipe(path, small))

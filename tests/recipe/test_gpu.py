@@ -107,7 +107,7 @@ def test_batches_are_those_of_the_cpu(monkeypatch: pytest.MonkeyPatch, resident:
     )
     assert isinstance(there.images, torch.Tensor) == resident
     for step in range(4):
-        for ours, theirs in zip(here.micro_batches(step), there.micro_batches(step), strict=True):
+        for ours, theirs in zip(here.at(step), there.at(step), strict=True):
             for expected, found in zip(ours, theirs, strict=True):
                 assert found.is_cuda
                 assert torch.equal(found.cpu(), expected)

@@ -48,8 +48,10 @@ def without_key_bias(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return kept
 
 
+@pytest.mark.pictures
 def test_a_run_leaves_its_whole_folder(run: Callable[..., Pretraining], image_folder: Path) -> None:
-    root = run("whole", f"data.probe={image_folder}", "run.keep_checkpoints=1").folder.root
+    weights = ("method.view_weight=0.3", "method.region_weight=0.6")
+    root = run("whole", f"data.probe={image_folder}", "run.keep_checkpoints=1", *weights).folder.root
     found = {path.relative_to(root).as_posix() for path in root.rglob("*")}
     assert {
         "recipe.yaml",
@@ -64,8 +66,8 @@ def test_a_run_leaves_its_whole_folder(run: Callable[..., Pretraining], image_fo
     records = [json.loads(line) for line in (root / "metrics.jsonl").read_text().splitlines()]
     assert [record["step"] for record in records] == list(range(STEPS))
     assert [i for i, record in enumerate(records) if "probe_knn" in record] == [2, 5]
-    losses = [(record["loss"], record["view_loss"] / 2 + record["region_loss"] / 2) for record in records]
-    assert all(total == pytest.approx(halves, abs=1e-6) for total, halves in losses)
+    losses = [(record["loss"], 0.3 * record["view_loss"] + 0.6 * record["region_loss"]) for record in records]
+    assert all(total == pytest.approx(parts, abs=1e-6) for total, parts in losses)
 
 
 def test_the_same_seed_gives_the_same_run_and_another_another(run: Callable[..., Pretraining]) -> None:
@@ -168,12 +170,13 @@ def test_a_stopped_run_on_shards_resumes_bit_exactly(
 
 
 def test_a_streamed_run_fits_to_what_a_packed_one_does(tiny_recipe: Callable[..., Recipe], image_folder: Path) -> None:
-    packed = compose(tiny_recipe("packed"))
-    streamed = compose(tiny_recipe("streamed", f"data.path={shards_of(image_folder)}"))
+    packed = compose(tiny_recipe("packed", "views.policy=imagenet"))
+    streamed = compose(tiny_recipe("streamed", "views.policy=imagenet", f"data.path={shards_of(image_folder)}"))
     ours, theirs = streamed.preprocess.config(), packed.preprocess.config()
     assert ours["mean"] == pytest.approx(theirs["mean"], rel=1e-12)
     assert ours["std"] == pytest.approx(theirs["std"], rel=1e-12)
-    assert streamed.pixel_range == packed.pixel_range
+    ours, theirs = streamed.multicrop.photometry, packed.multicrop.photometry
+    assert (ours.black, ours.white) == (theirs.black, theirs.white) != ((-2.0,), (2.0,))
 
 
 def test_resuming_on_other_shards_is_refused(tiny_recipe: Callable[..., Recipe], image_folder: Path) -> None:
@@ -336,3 +339,43 @@ def test_two_processes_stream_disjoint_images(
         shares = [[i for step, index in rank if step // 3 == epoch for i in index] for rank in ranks]
         assert [len(share) for share in shares] == [12, 12]
         assert sorted(shares[0] + shares[1]) == list(range(24))
+
+
+def test_every_step_has_the_views_of_its_own_epoch(tiny_recipe: Callable[..., Recipe]) -> None:
+    """The views of an image follow from seed, epoch and index alone, so an image has other views in every epoch."""
+    pretraining = compose(tiny_recipe("views", "views.local_counts=[1]"))
+    seen: dict[int, list[Tensor]] = {}
+    for step in range(STEPS):
+        (index,), (views,) = pretraining.indices_at(step), tuple(pretraining.views_at(step))
+        raw = pretraining.batches.at(step)[0][0]
+        expected = pretraining.multicrop(pretraining.preprocess(raw), index, seed=0, epoch=step // 3)
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(views.all(), expected.all(), strict=True))
+        for image, crop in zip(index.tolist(), views.global_crops[0], strict=True):
+            seen.setdefault(image, []).append(crop)
+    assert sorted(seen) == list(range(24))
+    assert not any(torch.equal(first, second) for first, second in seen.values())
+
+
+def test_images_left_out_reach_neither_training_nor_its_probe(
+    tiny_recipe: Callable[..., Recipe], image_folder: Path, tmp_path: Path
+) -> None:
+    """Those that `data.exclude` names, and those that lie in a folder for tests."""
+    (image_folder / "blob").rename(image_folder / "kept")
+    excluded = ["kept/00.npy", "ring/05.npy"]
+    (tmp_path / "names.txt").write_text("\n".join(excluded))
+    pretraining = compose(tiny_recipe("a", f"data.exclude={tmp_path}/names.txt", f"data.probe={image_folder}"))
+    assert len(pretraining.names) == 22
+    assert not set(excluded) & set(pretraining.names)
+    assert pretraining.reporter.probe.__self__.names == pretraining.names
+
+    for part in ("train", "test"):
+        for kind in ("kept", "ring"):
+            (image_folder / part / kind).mkdir(parents=True)
+            for file in sorted((image_folder / kind).iterdir())[: 6 if part == "test" else 12]:
+                file.rename(image_folder / part / kind / file.name)
+    for kind in ("kept", "ring"):
+        (image_folder / kind).rmdir()
+    pretraining = compose(tiny_recipe("b", "optim.batch_size=4", f"data.probe={image_folder}"))
+    assert len(pretraining.names) == 12
+    assert all(name.startswith("train/") for name in pretraining.names)
+    assert pretraining.reporter.probe.__self__.names == pretraining.names

@@ -65,7 +65,7 @@ def test_yaml_written_is_read_back_equal(file: Path) -> None:
         ("views.local_sizes=[32, 24]", "views: local_sizes has 2 entries and local_counts 1"),
         (
             "views.lens_safe.psf_sigma_px=[2, 1]",
-            "views.lens_safe.psf_sigma_px: [2.0, 1.0] is no range; write its low end first",
+            "views.lens_safe.psf_sigma_px: [2.0, 1.0] is not a range; write its low end first",
         ),
         ("optim.accumulate=3", "optim.batch_size=256 is not a multiple of optim.accumulate=3"),
         ("optim.warmup_epochs=100", "warmup_epochs=100 is not below epochs=100"),
@@ -143,34 +143,34 @@ def test_what_is_given_is_not_auto() -> None:
 
 
 def test_nested_keys_are_known() -> None:
-    nested = {"model.stem.group", "views.lens_safe.noise_std", "data.simulate.seed", "data.simulate.set.shear"}
+    nested = {"model.stem.group", "views.lens_safe.noise_std", "simulate.seed", "simulate.set.shear"}
     assert nested <= set(VALID_KEYS)
 
 
 def test_a_recipe_chooses_what_is_simulated(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
-    path.write_text("data: {simulate: {model: model_ii, image_size: null, set: {shear: [0, 0.1], noise: deeplense}}}")
-    simulate = load_recipe(path, ["data.simulate.set.axion_mass_ev=[1e-23, 1e-22]"]).data.simulate
+    path.write_text("simulate: {model: model_ii, image_size: null, set: {shear: [0, 0.1], noise: deeplense}}")
+    simulate = load_recipe(path, ["simulate.set.axion_mass_ev=[1e-23, 1e-22]"]).simulate
     assert (simulate.model, simulate.image_size, simulate.pixel_scale_arcsec) == ("model_ii", None, 0.1)
     assert simulate.set == Parameters(shear=(0, 0.1), noise="deeplense", axion_mass_ev=(1e-23, 1e-22))
     (tmp_path / "again.yaml").write_text(load_recipe(path).to_yaml())
-    assert load_recipe(tmp_path / "again.yaml").data == load_recipe(path).data
+    assert load_recipe(tmp_path / "again.yaml") == load_recipe(path)
 
 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
         (
-            "data.simulate.modle=model_i",
-            "the nearest valid key is data.simulate.model",
+            "simulate.modle=model_i",
+            "the nearest valid key is simulate.model",
         ),
-        ("data.simulate.model=model_iv", "data.simulate.model='model_iv' should be 'model_i', 'model_ii' or 'model_i"),
-        ("data.simulate.set.sheer=[0,1]", "the nearest valid key is data.simulate.set.shear"),
-        ("data.simulate.set={sheer: [0, 1]}", "the nearest valid key is data.simulate.set.shear"),
-        ("data.simulate.set.shear=0.1", "data.simulate.set.shear=0.1 should be a valid array"),
-        ("data.simulate.set.shear=[0.2,0.1]", "data.simulate.set.shear: 0.2,0.1 is no range; write its low end first"),
-        ("data.simulate.set.noise=loud", "data.simulate.set.noise='loud' should be 'physical' or 'deeplense'"),
-        ("data.simulate.set.lens_redshift=[0.1,1.5]", "data.simulate.set: source_redshift=1 is not behind lens_red"),
+        ("simulate.model=model_iv", "simulate.model='model_iv' should be 'model_i', 'model_ii' or 'model_i"),
+        ("simulate.set.sheer=[0,1]", "the nearest valid key is simulate.set.shear"),
+        ("simulate.set={sheer: [0, 1]}", "the nearest valid key is simulate.set.shear"),
+        ("simulate.set.shear=0.1", "simulate.set.shear=0.1 should be a valid array"),
+        ("simulate.set.shear=[0.2,0.1]", "simulate.set.shear: 0.2,0.1 is not a range; write its low end first"),
+        ("simulate.set.noise=loud", "simulate.set.noise='loud' should be 'physical' or 'deeplense'"),
+        ("simulate.set.lens_redshift=[0.1,1.5]", "simulate.set: source_redshift=1 is not behind lens_red"),
     ],
 )
 def test_what_cannot_be_simulated(tmp_path: Path, override: str, message: str) -> None:

@@ -28,10 +28,10 @@ def test_all_of_deeplenses_choices_or_all_but_one():
     [
         ("shear", "'shear' is not key=value; write for example shear=0,0.1"),
         ("sheer=0.1", "unknown key sheer=0.1; the nearest are shear"),
-        ("shear=a", "shear=a is no number or low,high; write for example shear=0.1,0.2"),
-        ("shear=", "shear= is no number or low,high"),
+        ("shear=a", "shear=a is not a number or low,high; write for example shear=0.1,0.2"),
+        ("shear=", "shear= is not a number or low,high"),
         ("shear=0,0.1,0.2", "shear=0,0.1,0.2 has 3 numbers; give one, or low,high"),
-        ("shear=0.2,0.1", "shear=0.2,0.1 is no range; write its low end first"),
+        ("shear=0.2,0.1", "shear=0.2,0.1 is not a range; write its low end first"),
         ("shear=-0.1", r"shear=-0.1 should be greater than or equal to 0"),
         ("shear=nan", r"shear=nan should be a finite number"),
         ("lens_ellipticity=0.9", "lens_ellipticity=0.9 should be less than 0.8"),

@@ -155,7 +155,7 @@ def test_a_disk_that_fills_up_is_no_loss(small, tmp_path, monkeypatch, failing):
 
 @pytest.mark.parametrize(("workers", "limit", "written"), [(2, 4000, 1), (1, 4300, 1 + 12)])
 def test_files_that_do_not_fit(small, tmp_path, workers, limit, written):
-    """The system itself refuses to write more to a file; in a process of its own, whose output is no file.
+    """The system itself refuses to write more to a file; in a process of its own, whose output is not a file.
 
     Images take 4224 bytes, the table more, and the settings, written first, less.
     """
@@ -230,7 +230,7 @@ def test_numbers_of_the_table_are_finite_or_absent(small, tmp_path, monkeypatch)
         assert all(np.isfinite(float(row[name])) for row in rows for name in names[2:-1] if row[name])
         table = read_table(own_table(folder))
         assert len(table.names) == 12
-        assert set(names[2:-1]) - table.targets.keys() <= empty  # a column of nothing is no target
+        assert set(names[2:-1]) - table.targets.keys() <= empty  # a column of nothing is not a target
 
 
 def test_every_free_parameter_is_in_the_table(tmp_path):
@@ -282,7 +282,7 @@ def test_sources_from_a_folder(tmp_path, monkeypatch):
 def _telling_statistics(images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> list[str]:
     """Trivial statistics of images [N, S, S] that tell a class from the others, alone or together.
 
-    What the ring itself looks like is no trivial statistic.
+    What the ring itself looks like is not a trivial statistic.
     """
     inside = np.zeros(images.shape[1:], dtype=bool)
     inside[2:-2, 2:-2] = True
@@ -311,7 +311,7 @@ def _telling_statistics(images: np.ndarray, labels: np.ndarray, classes: tuple[s
 
 @pytest.mark.parametrize("ranges", [[], ["lens_light=0,1", "brightness=0.5,2"]])
 def test_trivial_statistics_do_not_tell_the_classes(tmp_path, ranges):
-    """Nor would the test miss it: a class a tenth of a noise's worth brighter in every pixel is told at once."""
+    """Nor would the test miss it: a class a tenth of a noise's worth brighter in every pixel is noticed at once."""
     out = simulate_lenses(
         tmp_path / "set",
         count_per_class=200,
@@ -347,7 +347,7 @@ def test_trivial_statistics_do_not_tell_the_classes(tmp_path, ranges):
         ({"seed": -1}, "seed=-1 is too small; set it to 0 or more"),
         ({"pixel_scale_arcsec": 0.1}, r"cuts the lensed arcs; set pixel_scale_arcsec to 0.142 or more"),
         ({"image_size": 0}, "image_size=0 is too small; set it to 1 or more"),
-        ({"pixel_scale_arcsec": -0.1}, "pixel_scale_arcsec=-0.1 is no scale; set it above 0"),
+        ({"pixel_scale_arcsec": -0.1}, "pixel_scale_arcsec=-0.1 is not a scale; set it above 0"),
         ({"workers": -1}, "workers=-1 is too small; set it to 1 or more"),
         (
             {"parameters": Parameters(einstein_radius_arcsec=(1.0, 3.0))},
@@ -373,6 +373,6 @@ def test_other_folders_are_left_alone(small, tmp_path):
     with pytest.raises(InputError, match="holds a simulation with seed=7, not 8; choose another folder"):
         simulate_lenses(small, **(_SMALL | {"seed": 8}))
     (tmp_path / "mine.npy").write_text("")
-    with pytest.raises(InputError, match="holds files that are no simulation"):
+    with pytest.raises(InputError, match="holds files that are not a simulation"):
         simulate_lenses(tmp_path, **_SMALL)
     assert list(_files(tmp_path)) == ["mine.npy"]

@@ -48,7 +48,7 @@ def test_the_sphere_bends_by_its_einstein_radius_everywhere():
 
 
 def test_a_grid_is_bent_in_blocks_as_in_one(monkeypatch):
-    """Its points are no whole number of blocks here; nothing of lenstronomy's depends on where a block ends."""
+    """Its points are not a whole number of blocks here; nothing of lenstronomy's depends on where a block ends."""
     lens = replace(_draw("cdm"), lens_light=1.0)
     whole = _telescope(50, 0.13).flux(lens)
     monkeypatch.setattr(telescope_module, "_BLOCK", 777)

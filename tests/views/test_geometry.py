@@ -33,8 +33,12 @@ def test_lens_safe_keeps_the_pixel_scale_and_mirrors_half():
         assert abs((torch.det(linear) < 0).float().mean() - 0.5) < 5 * 0.5 / len(KEYS) ** 0.5
 
 
-def test_lens_safe_turns_by_any_angle():
-    maps = LensSafe().global_maps(KEYS, 64, (64, 64))
+@pytest.mark.parametrize(
+    "maps",
+    [LensSafe().global_maps(KEYS, 64, (64, 64)), LensSafe().local_maps(KEYS, 32, (64, 64))],
+    ids=["global", "local"],
+)
+def test_lens_safe_turns_by_any_angle(maps):
     angle = torch.atan2(-maps[..., 0, 1], maps[..., 1, 1])
     counts = torch.histc(angle, bins=20, min=-math.pi, max=math.pi)
     assert ((counts - 200) ** 2 / 200).sum() < 50  # chi-square of 19 degrees of freedom

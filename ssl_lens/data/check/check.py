@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 from collections import Counter, defaultdict
@@ -12,15 +13,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ssl_lens.data.folders.discovery import Found, described, find_images
+from ssl_lens.data.folders.discovery import Found, describe_images, find_images
 from ssl_lens.data.folders.layouts import TRAIN, LayoutName
 from ssl_lens.data.folders.tables import GrowingTable, Table, read_table
 from ssl_lens.data.formats.reader import file_of
 from ssl_lens.data.formats.sample import Sample
-from ssl_lens.data.images import check_policy, check_quarantined, check_shape
+from ssl_lens.data.images import check_policy, check_shape
 from ssl_lens.data.pack.pack import Pack, damages, is_pack, open_pack
-from ssl_lens.data.pack.reader import Read, read_all
+from ssl_lens.data.pack.reader import Usable, read_all
 from ssl_lens.data.pixels.policy import PixelPolicy, common_size
+from ssl_lens.data.quarantine import Unusable, judge_unusable
 from ssl_lens.errors import InputError
 
 SHOWN_PER_CLASS, SHOWN_CLASSES = 8, 12
@@ -43,7 +45,7 @@ class Report:
 
     Attributes:
         names: of the usable images.
-        unusable: name and reason of each image that training would leave out.
+        unusable: images that training would leave out.
         shapes, stored: how many images have which shape [C, H, W] and which type in the file.
         flagged: pixels that are filled, and images that have any.
         suspects: values that may be flags, and in how many images: of several pixels, and far above all others.
@@ -59,7 +61,7 @@ class Report:
 
     path: Path
     names: tuple[str, ...]
-    unusable: tuple[tuple[str, str], ...]
+    unusable: tuple[Unusable, ...]
     shapes: Mapping[tuple[int, ...], int]
     stored: Mapping[str, int]
     flagged: tuple[int, int]
@@ -85,7 +87,7 @@ class _Tally:
     """What grows while images are read."""
 
     known: GrowingTable = field(default_factory=GrowingTable)
-    unusable: list[tuple[str, str]] = field(default_factory=list)
+    unusable: list[Unusable] = field(default_factory=list)
     shapes: Counter[tuple[int, ...]] = field(default_factory=Counter)
     examples: dict[tuple[int, ...], str] = field(default_factory=dict)
     stored: Counter[str] = field(default_factory=Counter)
@@ -94,15 +96,12 @@ class _Tally:
     moments: list[np.ndarray] = field(default_factory=list)  # of each image [C, 4]: lowest, highest, mean, variance
     keys: list[bytes] = field(default_factory=list)
 
-    def add(self, name: str, read: Read) -> None:
-        if read.sample is None:
-            self.unusable.append((name, read.reason))
-            return
+    def add(self, read: Usable) -> None:
         image = read.sample.image
         pixels = image.reshape(len(image), -1).astype(np.float64)
-        self.known.add(name, read.sample.label, read.sample.targets)
+        self.known.add(read.name, read.sample.label, read.sample.targets)
         self.shapes[image.shape] += 1
-        self.examples.setdefault(image.shape, name)
+        self.examples.setdefault(image.shape, read.name)
         self.stored[read.sample.stored.name] += 1
         self.flagged.append(read.flagged)
         self.moments.append(np.stack([pixels.min(1), pixels.max(1), pixels.mean(1), pixels.var(1)], axis=1))
@@ -129,33 +128,35 @@ def check_images(
 
     Args:
         path, policy, layout, table: as of `load_images`.
-        held_out: names of images that are for tests, beside those that the set itself holds out.
+        held_out: names of images that are for tests, in addition to those that the set itself holds out.
         against: another set, whose images should not be in this one.
 
     Raises: InputError if there is nothing to read.
     """
-    pack = open_pack(path) if is_pack(path) else None
-    found = find_images(path, policy, layout, table) if pack is None else None
-    tally, problems, shown = _Tally(), [], _Shown(found)
+    source = _open(path, policy, layout, table)
+    tally, problems, shown = _Tally(), [], _Shown(source)
     try:
-        for name, read in _images(found or pack):
-            tally.add(name, read)
-            shown.add(name, read)
+        for read in _images(source):
+            if isinstance(read, Unusable):
+                tally.unusable.append(read)
+            else:
+                tally.add(read)
+                shown.add(read)
     except InputError as error:  # a pack that becomes shorter while it is read
         problems.append(str(error))
     known = tally.known.table()
     try:
-        if found is not None:
-            known = described(known, found.table, layout)
+        if isinstance(source, Found):
+            known = describe_images(known, source.table, layout)
         else:
-            check_policy(path, pack, policy)
-            known = pack.table if table is None else described(pack.table, read_table(table), layout)
+            check_policy(path, source, policy)
+            known = source.table if table is None else describe_images(source.table, read_table(table), layout)
     except InputError as error:
         problems.append(str(error))
     parts = tuple(
         "test" if name in held_out else part or TRAIN for name, part in zip(known.names, known.parts, strict=True)
     )
-    problems += _problems(path, found, tally, layout)
+    problems += _problems(path, source, tally, layout)
     labels = tuple(label or NO_CLASS for label in known.labels)
     moments = tally.moments_of_all()
     return Report(
@@ -185,7 +186,7 @@ def check_images(
 def orientation_free_key(image: np.ndarray) -> bytes:
     """A hash of an image [C, H, W] that is the same for its quarter turns and mirror images."""
     turned = [np.rot90(side, turns, (1, 2)) for side in (image, image[:, :, ::-1]) for turns in range(4)]
-    return min(hashlib.blake2b(np.ascontiguousarray(one), digest_size=16).digest() for one in turned)
+    return min(hashlib.blake2b(np.ascontiguousarray(one).data, digest_size=16).digest() for one in turned)
 
 
 def _suspects(image: np.ndarray) -> set[float]:
@@ -202,28 +203,20 @@ def _suspects(image: np.ndarray) -> set[float]:
 class _Shown:
     """Evenly chosen images of each class, as far as the class is known while reading."""
 
-    def __init__(self, found: Found | None) -> None:
-        self._random, self._seen = np.random.default_rng(0), Counter()
+    def __init__(self, source: Found | Pack) -> None:
+        self._random = np.random.default_rng(0)
+        self._seen: Counter[str] = Counter()
         self._kept: dict[str, list[np.ndarray]] = defaultdict(list)
         self._class: dict[str, str | None] = {}
-        if found is not None:
-            files = tuple(source.name for source in found.sources)
+        if isinstance(source, Found):
+            files = tuple(file.name for file in source.sources)
             nothing = (None,) * len(files)
-            try:
-                self._class = dict(
-                    zip(
-                        files,
-                        described(Table(files, nothing, nothing, {}), found.table, found.layout).labels,
-                        strict=True,
-                    )
-                )
-            except InputError:  # told by whoever needs the classes
-                self._class = {}
+            with contextlib.suppress(InputError):  # reported by whoever needs the classes
+                described = describe_images(Table(files, nothing, nothing, {}), source.table, source.layout)
+                self._class = dict(zip(files, described.labels, strict=True))
 
-    def add(self, name: str, read: Read) -> None:
-        if read.sample is None:
-            return
-        file = file_of(name)
+    def add(self, read: Usable) -> None:
+        file = file_of(read.name)
         label = read.sample.label or self._class.get(file) or NO_CLASS
         self._seen[label] += 1
         if label not in self._kept and len(self._kept) == SHOWN_CLASSES:
@@ -237,32 +230,36 @@ class _Shown:
         return {label: self._kept[label] for label in sorted(self._kept)}
 
 
-def _images(source: Found | Pack) -> Iterator[tuple[str, Read]]:
+def _open(path: Path, policy: PixelPolicy, layout: LayoutName, table: Path | None) -> Found | Pack:
+    return open_pack(path) if is_pack(path) else find_images(path, policy, layout, table)
+
+
+def _images(source: Found | Pack) -> Iterator[Usable | Unusable]:
     if isinstance(source, Found):
         yield from read_all(source)
         return
-    for name, reason in source.quarantined:
-        yield name, Read(None, None, 0, reason)
+    yield from source.unusable
     for i, (name, label) in enumerate(zip(source.table.names, source.table.labels, strict=True)):
+        assert source.images is not None, "a pack of no image has no names"
         image = source.images[i]
-        yield name, Read(Sample(image, image.dtype, label=label), None, 0, "")
+        yield Usable(name, Sample(image, image.dtype, label=label), 0)
 
 
-def _problems(path: Path, found: Found | None, tally: _Tally, layout: LayoutName) -> Iterator[str]:
+def _problems(path: Path, source: Found | Pack, tally: _Tally, layout: LayoutName) -> Iterator[str]:
     """What `load_images` would refuse."""
     try:
         if tally.unusable:
-            check_quarantined(path, tally.unusable, len(tally.known.names), None)
+            judge_unusable(tally.unusable, len(tally.unusable) + len(tally.known.names), f"in {path}")
         if not tally.known.names:
             yield f"{path} holds no usable image"
             return
         shape = next(iter(tally.shapes))
         if len(tally.shapes) > 1:
-            shape = (shape[0], *common_size(path, tally.shapes, tally.examples, found.policy))
+            shape = (shape[0], *common_size(path, tally.shapes, tally.examples, source.policy))
         check_shape(path, shape, layout)
     except InputError as error:
         yield str(error)
-    if found is None:
+    if isinstance(source, Pack):
         yield from (f"{path}: {name} is no longer as it was packed; pack the images again" for name in damages(path))
 
 
@@ -293,10 +290,9 @@ def _leaks(
         if part != TRAIN:
             tests.setdefault(key, name)
     if against is not None:
-        other = open_pack(against) if is_pack(against) else find_images(against, policy, layout, None)
-        for name, read in _images(other):
-            if read.sample is not None:
-                tests.setdefault(orientation_free_key(read.sample.image), f"{against}/{name}")
+        for read in _images(_open(against, policy, layout, None)):
+            if isinstance(read, Usable):
+                tests.setdefault(orientation_free_key(read.sample.image), f"{against}/{read.name}")
     return tuple(
         (name, tests[key])
         for name, key, part in zip(tally.known.names, tally.keys, parts, strict=True)

@@ -27,7 +27,7 @@ def lines(report: Report) -> Iterator[str]:
     yield "types in the files: " + ", ".join(f"{kind} ({count})" for kind, count in report.stored.items())
     yield f"flagged pixels: {report.flagged[0]} in {report.flagged[1]} images"
     for value, count in report.suspects.items():
-        yield f"  {count} images have several pixels of exactly {value:g}, far above others: --mask-value {value:g}?"
+        yield f"  {count} images have several pixels of exactly {value:g}, far above others: mask_value={value:g}?"
     if report.bands:
         yield f"{'band':>4} {'lowest':>11} {'highest':>11} {'mean':>11} {'std':>11}"
     for i, band in enumerate(report.bands):
@@ -74,7 +74,7 @@ def write_check(report: Report, folder: Path) -> list[Path]:
         with contextlib.suppress(OSError):
             folder.rmdir()  # if nothing else is in it
         raise InputError(
-            f"cannot write the report to {folder}: {error.strerror or error}; set --out to a folder with room"
+            f"cannot write the report to {folder}: {error.strerror or error}; choose a folder with room"
         ) from error
     return [folder / name for name in writers]
 
@@ -116,7 +116,7 @@ def _draw_contact_sheet(report: Report, path: Path) -> None:
 
 def _visible(image: np.ndarray) -> np.ndarray:
     """[H, W] or [H, W, 3] between 0 and 1."""
-    bands = (image[2::-1] if len(image) >= 3 else image[:1]).astype(np.float64)  # the square of 1e30 is no float32
+    bands = (image[2::-1] if len(image) >= 3 else image[:1]).astype(np.float64)  # the square of 1e30 is not a float32
     middle = np.median(bands, axis=(1, 2), keepdims=True)
     scatter = 1.4826 * np.median(np.abs(bands - middle), axis=(1, 2), keepdims=True)
     stretched = np.arcsinh((bands - middle) / np.where(scatter > 0, 3 * scatter, max(float(bands.std()), 1e-30)))
@@ -144,7 +144,9 @@ def _draw_histograms(report: Report, path: Path) -> None:
         chosen = fluxes[np.array(report.labels) == name]
         right.hist(np.clip(chosen, edges[0], edges[-1]), edges, histtype="step", density=True, label=name)
     right.set(
-        xlabel="mean pixel of an image", ylabel="density", title="classes that differ here can be told without a lens"
+        xlabel="mean pixel of an image",
+        ylabel="density",
+        title="classes that differ here can be told apart without a lens",
     )
     right.title.set_fontsize(9)
     right.legend(fontsize=8)

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ssl_lens.data.formats.reader import SUFFIXES, read_images
-from ssl_lens.data.formats.sample import Damaged, Sample, UnreadableImage
+from ssl_lens.data.formats.sample import Sample, UnusableImage
+from ssl_lens.data.quarantine import Unusable
 from ssl_lens.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -38,8 +39,8 @@ def find_sources(names: Sequence[str]) -> list[Source]:
     """Sorts files into images: files in two or more sibling folders `Band<number>` are bands of one object.
 
     Bands are matched by the object's name, which is what lies between the first and the last digit of the file's name
-    once the band's own name is taken out: `Band2/imageSDSS_I-100002.fits` is a band of `100002`. The image is called
-    as the object, beside the band folders: `lens/100002`. Channels follow the numbers of the bands.
+    once the band's own name is taken out: `Band2/imageSDSS_I-100002.fits` is a band of `100002`. The image is named
+    after the object, next to the band folders: `lens/100002`. Channels follow the numbers of the bands.
 
     Args:
         names: files, relative to the set's folder, with `/`.
@@ -64,35 +65,37 @@ def find_sources(names: Sequence[str]) -> list[Source]:
     return sorted(sources, key=lambda source: source.name)
 
 
-def read_source(root: Path, source: Source) -> Iterator[Sample]:
+def read_source(root: Path, source: Source) -> Iterator[Sample | Unusable]:
     """Reads the images of a source; its bands become the channels of one image.
 
     Raises:
-        UnreadableImage: as `read_images`, or a band is missing, holds several images, or has another size.
+        UnusableImage: as `read_images`, or a band is missing, holds several images, or has another size.
     """
     if not source.bands:
         yield from read_images(root / source.name)
         return
     missing = [band for band, file in zip(source.bands, source.files, strict=True) if file is None]
     if missing:
-        raise UnreadableImage(f"{', '.join(missing)} missing of {len(source.bands)} bands")
-    bands, targets = [], {}
+        raise UnusableImage(f"{', '.join(missing)} missing of {len(source.bands)} bands")
+    bands: list[np.ndarray] = []
+    targets: dict[str, float] = {}
     for band, file in zip(source.bands, source.files, strict=True):
-        samples = read_images(root / file)
+        samples = read_images(root / str(file))
         sample = next(samples)
-        if isinstance(sample, Damaged):
-            raise UnreadableImage(f"{band}: {sample.reason}")
+        if isinstance(sample, Unusable):
+            raise UnusableImage(f"{band}: {sample.reason}")
         if next(samples, None) is not None:
-            raise UnreadableImage(f"{band} holds several images; needed is one per file")
+            raise UnusableImage(f"{band} holds several images; needed is one per file")
         if bands and sample.image.shape[1:] != bands[0].shape[1:]:
-            raise UnreadableImage(f"{band} has {sample.image.shape[1:]} pixels but the first {bands[0].shape[1:]}")
+            raise UnusableImage(f"{band} has {sample.image.shape[1:]} pixels but the first {bands[0].shape[1:]}")
         bands.append(sample.image)
         targets.update(sample.targets)
-    yield Sample(np.concatenate(bands), sample.stored, targets)
+        stored = sample.stored
+    yield Sample(np.concatenate(bands), stored, targets)
 
 
 def _join(parent: str, folders: dict[str, list[str]]) -> Iterator[Source]:
-    bands = tuple(sorted(folders, key=lambda band: int(_BAND.fullmatch(band).group(1))))
+    bands = tuple(sorted(folders, key=lambda band: int(_BAND.sub(r"\1", band))))
     objects: dict[str, dict[str, str]] = defaultdict(dict)
     for band in bands:
         for name in folders[band]:

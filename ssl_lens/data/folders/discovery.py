@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ssl_lens.data.folders.bands import Source, find_sources
-from ssl_lens.data.folders.layouts import TRAIN, LayoutName, arranged, named_layout
+from ssl_lens.data.folders.layouts import TRAIN, LayoutName, labels_and_parts, named_layout
 from ssl_lens.data.folders.tables import SUFFIXES as TABLE_SUFFIXES
-from ssl_lens.data.folders.tables import Table, joined, own_table, read_table
+from ssl_lens.data.folders.tables import Table, look_up, own_table, read_table
 from ssl_lens.data.formats.reader import SUFFIXES, file_of, is_image
 from ssl_lens.data.pixels.policy import PixelPolicy
 from ssl_lens.errors import InputError
@@ -21,7 +21,7 @@ from ssl_lens.errors import InputError
 logger = logging.getLogger(__name__)
 
 SIMULATION = "simulation.json"  # in a folder of simulated lenses, from their first image on
-# Line ends and their like, bytes that are no text, and what a split file takes for a comment.
+# Line ends and their like, bytes that are not text, and what a split file takes for a comment.
 _NO_NAME = re.compile(r"^[\s#]|[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -76,19 +76,19 @@ def find_images(path: Path, policy: PixelPolicy, layout: LayoutName, table: Path
     if known_of is not None:
         idle = {file_of(name) for name in known_of.names} - {source.name for source in sources}
         if idle:
-            logger.info("%s names %d files that are no images of %s", table, len(idle), path)
+            logger.info("%s names %d files that are not images of %s", table, len(idle), path)
     return Found(path, path, sources, None, policy, layout, known_of)
 
 
-def described(known: Table, table: Table | None, layout: LayoutName) -> Table:
+def describe_images(known: Table, table: Table | None, layout: LayoutName) -> Table:
     """What is known of images: classes and parts of the table, else of the files, else of the folders.
 
     Args:
         known: their names, and what the files say.
     Raises: InputError if an image does not lie where the layout has it, or a column of numbers is in both.
     """
-    given = joined(known.names, table) if table is not None else Table((), (), (), {})
-    labels, parts = arranged([file_of(name) for name in known.names], layout)
+    given = look_up(known.names, table) if table is not None else Table((), (), (), {})
+    labels, parts = labels_and_parts([file_of(name) for name in known.names], layout)
     both = known.targets.keys() & given.targets.keys()
     if both:
         raise InputError(f"{', '.join(sorted(both))} of the images is in their files and in a table; rename the column")
@@ -101,7 +101,7 @@ def described(known: Table, table: Table | None, layout: LayoutName) -> Table:
 
 
 def _part(part: str | None) -> str | None:
-    """The part as we call it: `Train` and `training` are train."""
+    """The part by its common name: `Train` and `training` are train."""
     part = None if part is None else part.lower()
     return TRAIN if part == "training" else part
 
@@ -130,19 +130,19 @@ def _image_files(root: Path) -> list[str]:
         others += len(files) - len(images)
     if not names:
         raise InputError(
-            f"no images in {root} ({others} other files); set data.path to a folder with {' '.join(SUFFIXES)} files"
+            f"no images in {root} ({others} other files); give path=DIR, a folder with {' '.join(SUFFIXES)} files"
         )
     if others:
-        logger.info("%s: %d files that are no images ignored", root, others)
+        logger.info("%s: %d files that are not images ignored", root, others)
     _check_names(names)
     return sorted(names)
 
 
 def _check_folder(root: Path) -> None:
     if not os.path.isdir(root):
-        found = "is a file" if os.path.isfile(root) else "does not exist, or may not be looked at"
+        found = "is a file" if os.path.isfile(root) else "does not exist, or cannot be looked into"
         raise InputError(
-            f"image folder {root} {found}; set data.path to a folder of images or a {' or '.join(TABLE_SUFFIXES)} table"
+            f"image folder {root} {found}; give path=DIR, a folder of images or a {' or '.join(TABLE_SUFFIXES)} table"
         )
     if os.path.isfile(root / SIMULATION) and own_table(root) is None:
         raise InputError(f"the simulation in {root} is not finished; give its command again, which continues it")
@@ -159,5 +159,6 @@ def _check_names(names: Iterable[str]) -> None:
         if _NO_NAME.search(name):
             shown = ascii(name)
             raise InputError(
-                f"file name {shown} has a line end, a tab, bytes that are no UTF-8, or a space or # in front; rename it"
+                f"file name {shown} has a line end, a tab, bytes that are not UTF-8, or a space or # at its start; "
+                "rename it"
             )

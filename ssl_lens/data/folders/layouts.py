@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
-from ssl_lens.data.pixels.policy import Sizes
 from ssl_lens.errors import InputError
 
 LayoutName: TypeAlias = Literal[
@@ -21,6 +20,7 @@ LayoutName: TypeAlias = Literal[
     "real_hst",
     "gri",
 ]
+Sizes: TypeAlias = Literal["refuse", "crop", "pad"]  # what becomes of images of unequal size
 TRAIN = "train"  # the part of a set that is for training; others are held out
 
 _PART = "(?P<part>(?i:train|training|val|valid|validation|test))"
@@ -72,30 +72,37 @@ def named_layout(name: LayoutName) -> Layout | None:
     return _DEEPLENSE.get(name)
 
 
-def arranged(names: Sequence[str], layout: LayoutName) -> tuple[tuple[str | None, ...], tuple[str | None, ...]]:
-    """Class and part of each image, by its name; all None where the folders tell nothing.
+def labels_and_parts(names: Sequence[str], layout: LayoutName) -> tuple[tuple[str | None, ...], tuple[str | None, ...]]:
+    """Class and part of each image, by its name; all None where the folders say nothing.
 
     `folders` takes the first-level folders as classes, if every image lies in one. `auto` first looks for the folders
-    train, val, test around the classes or the files, for these as the classes' prefixes, and for sets beside their
+    train, val, test around the classes or the files, for these as the classes' prefixes, and for sets next to their
     tests (`Model_I/`, `Model_I_test/`).
 
     Raises: InputError for an image that is not where the named layout has them.
     """
     known = named_layout(layout)
     if known is not None:
-        found = [re.fullmatch(known.pattern, name) for name in names]
-        if None in found:
+        found = _matches(known.pattern, names)
+        if found is None:
+            other = next(name for name in names if re.fullmatch(known.pattern, name) is None)
             raise InputError(
-                f"layout={layout}: {names[found.index(None)]} is not laid out as {known.shown}; give the folder around "
+                f"layout={layout}: {other} is not laid out as {known.shown}; give the folder around "
                 "these, or layout=auto"
             )
         return _groups(found, "label"), _parts(found)
     candidates = (_CLASSES,) if layout == "folders" else (_PARTS_MIXED, _PREFIXES, _SETS, _CLASSES)
     for pattern in candidates:
-        found = [re.fullmatch(pattern, name) for name in names]
-        if None not in found and (pattern != _SETS or any(_groups(found, "part"))):
+        found = _matches(pattern, names)
+        if found is not None and (pattern != _SETS or any(_groups(found, "part"))):
             return _groups(found, "label"), _parts(found)
     return (None,) * len(names), (None,) * len(names)
+
+
+def _matches(pattern: str, names: Sequence[str]) -> list[re.Match[str]] | None:
+    """Those of all names; None if one does not match."""
+    found = [match for name in names if (match := re.fullmatch(pattern, name)) is not None]
+    return found if len(found) == len(names) else None
 
 
 def _groups(found: Sequence[re.Match[str]], group: str) -> tuple[str | None, ...]:

@@ -1,4 +1,4 @@
-"""What is known of images beside their pixels, as a CSV or Parquet table: classes, parts of a set, numbers."""
+"""What is known of images besides their pixels, as a CSV or Parquet table: classes, parts of a set, numbers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pyarrow import compute
 
 from ssl_lens.data.formats.limits import check_expansion
 from ssl_lens.data.formats.reader import file_of
-from ssl_lens.data.formats.sample import UnreadableImage
+from ssl_lens.data.formats.sample import UnusableImage
 from ssl_lens.errors import InputError
 
 SUFFIXES = (".csv", ".parquet")
@@ -79,8 +79,8 @@ def read_table(path: Path) -> Table:
         if len(set(table.column_names)) != len(table.column_names):
             raise InputError(f"table {path} has two columns of one name ({', '.join(table.column_names)}); rename one")
         names = table.column(0).cast(pyarrow.string()).to_pylist() if table.num_columns else []
-        texts = [_texts(table, columns, len(names)) for columns in (LABEL_COLUMNS, PART_COLUMNS)]
-    except (OSError, pyarrow.ArrowException, UnicodeError, UnreadableImage) as error:
+        labels, parts = (_texts(table, columns, len(names)) for columns in (LABEL_COLUMNS, PART_COLUMNS))
+    except (OSError, pyarrow.ArrowException, UnicodeError, UnusableImage) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"table {path} cannot be read ({reason}); give CSV with a header, or Parquet") from None
     if not names or None in names or "" in names:
@@ -93,17 +93,17 @@ def read_table(path: Path) -> Table:
     for column in columns:
         if column not in LABEL_COLUMNS + PART_COLUMNS and _is_number(table.schema.field(column).type):
             targets[column] = _numbers(path, names, column, table.column(column))
-    return Table(tuple(names), *texts, targets)
+    return Table(tuple(names), labels, parts, targets)
 
 
 def write_table(table: Table, path: Path) -> None:
     """Writes a table as CSV; labels, parts and targets that no image has are left out.
 
-    Raises: InputError if a number is called as one of the columns that are no numbers.
+    Raises: InputError if a number has the name of a column that does not hold numbers.
     """
     taken = sorted({"name", *LABEL_COLUMNS, *PART_COLUMNS} & table.targets.keys())
     if taken:
-        raise InputError(f"the number {taken[0]} of the images is called as a column of the table; rename it")
+        raise InputError(f"the number {taken[0]} of the images has the name of another column of the table; rename it")
     columns: dict[str, pyarrow.Array] = {"name": pyarrow.array(table.names, pyarrow.string())}
     for name, values in (("label", table.labels), ("part", table.parts)):
         if any(value is not None for value in values):
@@ -113,7 +113,7 @@ def write_table(table: Table, path: Path) -> None:
     pyarrow.csv.write_csv(pyarrow.table(columns), path)
 
 
-def joined(names: Sequence[str], table: Table) -> Table:
+def look_up(names: Sequence[str], table: Table) -> Table:
     """What `table` says of these images, in their order; nothing where it has no line.
 
     An image `file.npy#000012` or `file.tar#KEY` has the line of its file if none is its own.
@@ -130,9 +130,9 @@ def joined(names: Sequence[str], table: Table) -> Table:
 
 def _read_parquet(path: Path) -> pyarrow.Table:
     with pyarrow.parquet.ParquetFile(path) as file:
-        told = file.metadata
-        unpacked = sum(told.row_group(i).total_byte_size for i in range(told.num_row_groups))
-        cells = 8 * told.num_rows * told.num_columns  # a column that repeats one value is stored in a few bytes
+        head = file.metadata
+        unpacked = sum(head.row_group(i).total_byte_size for i in range(head.num_row_groups))
+        cells = 8 * head.num_rows * head.num_columns  # a column that repeats one value is stored in a few bytes
         check_expansion(max(unpacked, cells), path.stat().st_size, "Parquet")
         return file.read()
 

@@ -13,11 +13,11 @@ from astropy.io import fits
 
 from ssl_lens.data.formats.layout import Pixels, samples_of
 from ssl_lens.data.formats.limits import check_complete, check_expansion, most_bytes
-from ssl_lens.data.formats.sample import Sample, UnreadableImage
+from ssl_lens.data.formats.sample import Sample, UnusableImage
 
 SUFFIXES = (".fits", ".fits.gz")
 _MOST_UNPACKED = 512 << 20  # bytes of a .fits.gz, which is held in memory
-# Extensions of a science image that are no flux (HST, JWST, Euclid, Rubin, DESI).
+# Extensions of a science image that are not flux (HST, JWST, Euclid, Rubin, DESI).
 _NO_FLUX = ("ERR", "DQ", "WHT", "CTX", "VAR", "IVAR", "RMS", "MASK", "FLAG", "WEIGHT", "PSF", "SAMP", "TIME")
 
 
@@ -25,7 +25,7 @@ def read_fits(file: BinaryIO, size: int) -> Iterator[Sample]:
     """Reads the image units of a FITS file.
 
     The first unit with an image decides; later units of its shape belong to it unless their name says that they are
-    no flux (ERR, DQ, WHT, ...). Together they are one array [units, ...]: up to 16 planes, of a cube or of units, are
+    not flux (ERR, DQ, WHT, ...). Together they are one array [units, ...]: up to 16 planes, of a cube or of units, are
     the channels of one image, more are images (the rule of `layout`).
     """
     if file.read(2) == b"\x1f\x8b":
@@ -39,7 +39,7 @@ def read_fits(file: BinaryIO, size: int) -> Iterator[Sample]:
                 _check_size(unit, size)
                 images.append(unit)
         if not images:
-            raise UnreadableImage(f"none of the {len(units)} FITS header-data units holds an image")
+            raise UnusableImage(f"none of the {len(units)} FITS header-data units holds an image")
         same = [unit for unit in images[1:] if unit.shape == images[0].shape and not _is_no_flux(unit.name)]
         yield from samples_of(_pixels([images[0], *same]))
 
@@ -76,5 +76,5 @@ def _unpacked(file: BinaryIO, size: int) -> io.BytesIO:
     with gzip.GzipFile(fileobj=file) as packed:
         data = packed.read(most + 1)
     if len(data) > most:
-        raise UnreadableImage(f"{size} gzipped bytes expand to more than {most}; unpack the file with gunzip")
+        raise UnusableImage(f"{size} gzipped bytes expand to more than {most}; unpack the file with gunzip")
     return io.BytesIO(data)

@@ -11,7 +11,7 @@ import h5py
 from ssl_lens.data.formats.array_names import the_image_array
 from ssl_lens.data.formats.layout import Pixels, samples_of
 from ssl_lens.data.formats.limits import check_expansion
-from ssl_lens.data.formats.sample import Sample, UnreadableImage
+from ssl_lens.data.formats.sample import Sample, UnusableImage
 
 SUFFIXES = (".h5", ".hdf5")
 _CHUNK_CACHE = 16 << 20  # bytes: a chunk that holds many images is unpacked once
@@ -51,14 +51,14 @@ def _refuse_links(group: h5py.Group) -> None:
         link = group.get(name, getlink=True)
         if not isinstance(link, h5py.HardLink):
             kind = "external" if isinstance(link, h5py.ExternalLink) else "soft"
-            raise UnreadableImage(f"HDF5 {kind} link {name}; links are not followed: copy the data into the file")
+            raise UnusableImage(f"HDF5 {kind} link {name}; links are not followed: copy the data into the file")
 
 
 def _check(dataset: h5py.Dataset, name: str) -> None:
     if dataset.is_virtual or dataset.external:
-        raise UnreadableImage(f"HDF5 dataset {name} lies in other files; copy the data into the file")
+        raise UnusableImage(f"HDF5 dataset {name} lies in other files; copy the data into the file")
     if dataset.shape is None:
-        raise UnreadableImage(f"HDF5 dataset {name} is empty")
+        raise UnusableImage(f"HDF5 dataset {name} is empty")
     stored = dataset.id.get_storage_size()
     check_expansion(math.prod(dataset.shape) * dataset.dtype.itemsize, stored, f"HDF5 dataset {name}")
     if dataset.chunks:  # a chunk is unpacked whole, and may be larger than its dataset

@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 import pickletools
 import re
+from typing import Any
 
 import numpy as np
 
-from ssl_lens.data.formats.sample import UnreadableImage
+from ssl_lens.data.formats.sample import UnusableImage
 
 _RECONSTRUCT, _SCALAR, _NDARRAY, _DTYPE, _ENCODE = "_reconstruct", "scalar", "ndarray", "dtype", "encode"
 _ALLOWED = {
@@ -70,14 +71,14 @@ def read_pickle(data: bytes) -> object:
     Returns:
         Python number, string, bytes, tuple, list or `PickledArray`.
     Raises:
-        UnreadableImage: anything else in it, or damage; nothing has been executed.
+        UnusableImage: anything else in it, or damage; nothing has been executed.
     """
     try:
         return _Machine(len(data)).run(data)
-    except UnreadableImage:
+    except UnusableImage:
         raise
     except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
-        raise UnreadableImage(f"damaged pickle: {' '.join(str(error)[:100].split())}") from error
+        raise UnusableImage(f"damaged pickle: {' '.join(str(error)[:100].split())}") from error
 
 
 class _Machine:
@@ -95,9 +96,9 @@ class _Machine:
                 return self.stack.pop()
             if not (self._plain(opcode.name, argument) or self._memo(opcode.name, argument)):
                 self._numpy(opcode.name, argument)
-        raise UnreadableImage("pickle has no end")
+        raise UnusableImage("pickle has no end")
 
-    def _plain(self, name: str, argument: object) -> bool:
+    def _plain(self, name: str, argument: Any) -> bool:
         """Numbers, strings, tuples and lists; False if the opcode is another."""
         stack = self.stack
         if name in _VALUES:
@@ -107,10 +108,10 @@ class _Machine:
         elif name in _TUPLES:
             count = _TUPLES[name]
             if len(stack) < count:
-                raise UnreadableImage("damaged pickle: stack is empty")
-            items = tuple(stack[len(stack) - count :])
+                raise UnusableImage("damaged pickle: stack is empty")
+            last = tuple(stack[len(stack) - count :])
             del stack[len(stack) - count :]
-            stack.append(items)
+            stack.append(last)
         elif name == "MARK":
             self.outer.append(stack)
             self.stack = []
@@ -122,13 +123,13 @@ class _Machine:
         elif name in ("APPEND", "APPENDS"):
             items = [stack.pop()] if name == "APPEND" else self._since_mark()
             if not isinstance(self.stack[-1], list):
-                raise UnreadableImage(f"pickle appends to a {type(self.stack[-1]).__name__}: refused")
+                raise UnusableImage(f"pickle appends to a {type(self.stack[-1]).__name__}: refused")
             self.stack[-1].extend(items)
         else:
             return name in ("PROTO", "FRAME")
         return True
 
-    def _memo(self, name: str, argument: object) -> bool:
+    def _memo(self, name: str, argument: Any) -> bool:
         """What keeps and repeats objects; False if the opcode is another."""
         if name in ("PUT", "BINPUT", "LONG_BINPUT"):
             self.memo[argument] = self.stack[-1]
@@ -163,9 +164,9 @@ class _Machine:
             elif isinstance(built, _Type):
                 _set_byte_order(built, state)
             else:
-                raise UnreadableImage(f"pickle sets the state of a {type(built).__name__}: refused")
+                raise UnusableImage(f"pickle sets the state of a {type(built).__name__}: refused")
         else:
-            raise UnreadableImage(f"pickle opcode {name} refused; only numbers and NumPy arrays are read")
+            raise UnusableImage(f"pickle opcode {name} refused; only numbers and NumPy arrays are read")
 
     def _since_mark(self) -> list[object]:
         items, self.stack = self.stack, self.outer.pop()
@@ -174,37 +175,37 @@ class _Machine:
     def _call(self, function: object, arguments: object) -> object:
         meaning = function.meaning if isinstance(function, _Name) else None
         if not isinstance(arguments, tuple) or meaning in (None, _NDARRAY):
-            raise UnreadableImage("pickle calls something that makes no array: refused")
+            raise UnusableImage("pickle calls something that makes no array: refused")
         if meaning == _ENCODE:
             text, encoding = arguments
             if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-                raise UnreadableImage("pickle encodes something else than bytes: refused")
+                raise UnusableImage("pickle encodes something else than bytes: refused")
             self._spend(len(text))
             return text.encode("latin-1")
         if meaning == _DTYPE:
             code = arguments[0]
             if not isinstance(code, str) or not (_NUMERIC.fullmatch(code) or re.fullmatch(r"O[48]", code)):
                 shown = repr(code[:20]) if isinstance(code, str) else f"a {type(code).__name__}"
-                raise UnreadableImage(f"pickle holds numbers of type {shown}: refused")
+                raise UnusableImage(f"pickle holds numbers of type {shown}: refused")
             return _Type(code)
         if meaning == _SCALAR:
             kind, raw = arguments
             return _numbers(kind, raw, 1)[0].item()
         kind = arguments[0]
         if not (isinstance(kind, _Name) and kind.meaning == _NDARRAY):
-            raise UnreadableImage("pickle makes an array of an own type: refused")
+            raise UnusableImage("pickle makes an array of an own type: refused")
         return PickledArray()
 
-    def _fill(self, array: PickledArray, state: object) -> None:
+    def _fill(self, array: PickledArray, state: Any) -> None:
         _, shape, kind, fortran_order, raw = state
         if not isinstance(shape, tuple) or len(shape) > _MOST_AXES:
-            raise UnreadableImage("pickled array has no shape")
+            raise UnusableImage("pickled array has no shape")
         if not all(type(length) is int and 0 <= length < _LONGEST_AXIS for length in shape):
-            raise UnreadableImage("pickled array of an absurd shape")
+            raise UnusableImage("pickled array of an absurd shape")
         count = math.prod(shape)
         if isinstance(raw, list) and isinstance(kind, _Type) and kind.dtype.hasobject:
             if count != len(raw):
-                raise UnreadableImage(f"pickled array of {count} objects holds {len(raw)}")
+                raise UnusableImage(f"pickled array of {count} objects holds {len(raw)}")
             self._spend(len(raw))  # copied, as a list may grow later; paid for, as one list may fill many arrays
             array.values = list(raw)  # NumPy lists objects in C order, whatever it says of the order
         else:
@@ -216,25 +217,25 @@ class _Machine:
     def _spend(self, count: int) -> None:
         self.budget -= count
         if self.budget < 0:
-            raise UnreadableImage("pickle expands to more bytes than it has: refused")
+            raise UnusableImage("pickle expands to more bytes than it has: refused")
 
 
 def _allowed(module: object, attribute: object) -> _Name:
     """The meaning of a name, which is compared and never looked up."""
     if not (isinstance(module, str) and isinstance(attribute, str)):
-        raise UnreadableImage("pickle names something by no string: refused")
+        raise UnusableImage("pickle names something by no string: refused")
     meaning = _ALLOWED.get((module, attribute))
     if meaning is None:
         shown = " ".join(f"{module}.{attribute}"[:80].split())
-        raise UnreadableImage(f"pickle names {shown}: refused, nothing of it is run; save plain arrays")
+        raise UnusableImage(f"pickle names {shown}: refused, nothing of it is run; save plain arrays")
     return _Name(meaning)
 
 
 def _set_byte_order(built: _Type, state: object) -> None:
     if not isinstance(state, tuple) or len(state) < 5 or any(part is not None for part in state[2:5]):
-        raise UnreadableImage("pickle holds records, not numbers: refused")
+        raise UnusableImage("pickle holds records, not numbers: refused")
     if state[1] not in ("<", ">", "|", "="):
-        raise UnreadableImage("pickled type has no byte order")
+        raise UnusableImage("pickled type has no byte order")
     if not built.dtype.hasobject:
         built.dtype = built.dtype.newbyteorder(state[1])
 
@@ -242,10 +243,10 @@ def _set_byte_order(built: _Type, state: object) -> None:
 def _numbers(kind: object, raw: object, count: int) -> np.ndarray:
     """`count` numbers [count] over the bytes `raw`, of which there must be as many."""
     if not isinstance(kind, _Type) or kind.dtype.hasobject:
-        raise UnreadableImage("pickled array of no numeric type: refused")
+        raise UnusableImage("pickled array of no numeric type: refused")
     if isinstance(raw, str):  # Python 2
         raw = raw.encode("latin-1")
     if not isinstance(raw, bytes) or len(raw) != count * kind.dtype.itemsize:
         found = f"{len(raw)} bytes" if isinstance(raw, bytes) else f"a {type(raw).__name__}"
-        raise UnreadableImage(f"pickled array declares {count * kind.dtype.itemsize} bytes and holds {found}")
+        raise UnusableImage(f"pickled array declares {count * kind.dtype.itemsize} bytes and holds {found}")
     return np.frombuffer(raw, kind.dtype)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ssl_lens.data.formats.sample import Sample, UnreadableImage
+from ssl_lens.data.formats.sample import Sample, UnusableImage
 
 MOST_CHANNELS = 16
 
@@ -40,10 +40,10 @@ def samples_of(pixels: Pixels) -> Iterator[Sample]:
     - [N, H, W] with more than 16 planes is N images; fewer planes are channels (for few images give [N, 1, H, W]).
     - The images of a stack are at most twice as long as wide. Leading axes of length 1 are dropped.
 
-    Raises: UnreadableImage for another shape or type, before a pixel is read.
+    Raises: UnusableImage for another shape or type, before a pixel is read.
     """
     if pixels.dtype.kind not in "biuf":
-        raise UnreadableImage(f"pixels are of type {pixels.dtype}, not real numbers")
+        raise UnusableImage(f"pixels are of type {pixels.dtype}, not real numbers")
     if not _is_stack(pixels.shape):
         yield Sample(image_of(pixels.read(None)), pixels.dtype)
         return
@@ -54,7 +54,7 @@ def samples_of(pixels: Pixels) -> Iterator[Sample]:
 def image_of(array: np.ndarray) -> np.ndarray:
     """One image of HW, CHW or HWC as float32 [C, H, W].
 
-    Raises: UnreadableImage for another shape.
+    Raises: UnusableImage for another shape.
     """
     while array.ndim > 3 and array.shape[0] == 1:  # degenerate FITS axes
         array = array[0]
@@ -67,12 +67,14 @@ def image_of(array: np.ndarray) -> np.ndarray:
 
 
 def _is_stack(shape: tuple[int, ...]) -> bool:
-    """Whether an array is many images; raises UnreadableImage if it is neither one nor many."""
+    """Whether an array is many images; raises UnusableImage if it is neither one nor many."""
     one = shape
     while len(one) > 3 and one[0] == 1:
         one = one[1:]
     if 0 in shape or not 2 <= len(one) <= 4:
-        raise UnreadableImage(f"array of shape {shape} is no image; needed is HW, CHW, HWC or a stack NCHW, NHWC, NHW")
+        raise UnusableImage(
+            f"array of shape {shape} is not an image; needed is HW, CHW, HWC or a stack NCHW, NHWC, NHW"
+        )
     if len(one) == 2 or _channel_axis(one) is not None:
         return False
     planes = len(one) == 3 and one[0] > MOST_CHANNELS
@@ -81,7 +83,7 @@ def _is_stack(shape: tuple[int, ...]) -> bool:
         height, width = (length for i, length in enumerate(shape[1:]) if i != axis)
         if max(height, width) <= 2 * min(height, width):
             return True
-    raise UnreadableImage(
+    raise UnusableImage(
         f"no axis of shape {shape} can be the channels; needed is CHW, HWC, NCHW or NHWC with at most "
         f"{MOST_CHANNELS} channels, fewer than half the pixels of a side, or NHW with more planes than that"
     )

@@ -1,8 +1,8 @@
-"""How far a file may expand when it is read: what it declares beside the bytes that there are."""
+"""How far a file may expand when it is read: what it declares against the bytes that there are."""
 
 from __future__ import annotations
 
-from ssl_lens.data.formats.sample import UnreadableImage
+from ssl_lens.data.formats.sample import UnusableImage
 
 _ALWAYS_ALLOWED = 64 << 20  # bytes: a cutout of any survey
 _MOST_EXPANSION = 100  # real images, with their noise, compress 2 to 20 times
@@ -16,10 +16,10 @@ def most_bytes(stored: int) -> int:
 def check_expansion(declared: int, stored: int, what: str) -> None:
     """Refuses to expand `stored` bytes to `declared` bytes where no image does so.
 
-    Raises: UnreadableImage, before anything is allocated.
+    Raises: UnusableImage, before anything is allocated.
     """
     if declared > most_bytes(stored):
-        raise UnreadableImage(
+        raise UnusableImage(
             f"{what} declares {declared} bytes in {stored} stored ones; at most {most_bytes(stored)} are read"
         )
 
@@ -27,7 +27,7 @@ def check_expansion(declared: int, stored: int, what: str) -> None:
 def check_complete(declared: int, present: int, what: str) -> None:
     """Refuses data that is shorter than declared.
 
-    Raises: UnreadableImage, before anything is allocated.
+    Raises: UnusableImage, before anything is allocated.
     """
     if declared > present:
-        raise UnreadableImage(f"{what} declares {declared} bytes but {present} are there: truncated or damaged")
+        raise UnusableImage(f"{what} declares {declared} bytes but {present} are there: truncated or damaged")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import zipfile
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import IO, Literal
 
 import numpy as np
 
@@ -13,14 +13,14 @@ from ssl_lens.data.formats.array_names import the_image_array
 from ssl_lens.data.formats.layout import Pixels, samples_of
 from ssl_lens.data.formats.limits import check_complete, check_expansion
 from ssl_lens.data.formats.object_array import object_samples
-from ssl_lens.data.formats.sample import Sample, UnreadableImage
+from ssl_lens.data.formats.sample import Sample, UnusableImage
 
 NPY_SUFFIXES = (".npy",)
 NPZ_SUFFIXES = (".npz",)
 _LONGEST_HEADER = 10_000  # NumPy's own limit
 
 
-def read_npy(file: BinaryIO, size: int) -> Iterator[Sample]:
+def read_npy(file: IO[bytes], size: int) -> Iterator[Sample]:
     """Reads a .npy file of `size` bytes from its start: an array by the rule of `layout`, or an object array.
 
     A stack in C order is read one image at a time; one in Fortran order is read whole.
@@ -32,7 +32,7 @@ def read_npy(file: BinaryIO, size: int) -> Iterator[Sample]:
     declared = math.prod(shape) * dtype.itemsize
     check_complete(declared, size - file.tell(), "array")
 
-    def part(of_shape: tuple[int, ...], order: str) -> np.ndarray:
+    def part(of_shape: tuple[int, ...], order: Literal["C", "F"]) -> np.ndarray:
         count = math.prod(of_shape)
         data = file.read(count * dtype.itemsize)
         check_complete(count * dtype.itemsize, len(data), "array")
@@ -50,7 +50,7 @@ def read_npy(file: BinaryIO, size: int) -> Iterator[Sample]:
     yield from samples_of(Pixels(shape, dtype, read))
 
 
-def read_npz(file: BinaryIO, size: int) -> Iterator[Sample]:
+def read_npz(file: IO[bytes], size: int) -> Iterator[Sample]:
     """Reads the image array of a .npz file: its only one, or the one named image, images or data."""
     with zipfile.ZipFile(file) as archive:
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
@@ -60,10 +60,10 @@ def read_npz(file: BinaryIO, size: int) -> Iterator[Sample]:
             yield from read_npy(member, info.file_size)
 
 
-def _header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     version = np.lib.format.read_magic(file)
     if version == (1, 0):
         return np.lib.format.read_array_header_1_0(file, max_header_size=_LONGEST_HEADER)
     if version == (2, 0):
         return np.lib.format.read_array_header_2_0(file, max_header_size=_LONGEST_HEADER)
-    raise UnreadableImage(f".npy format {version[0]}.{version[1]} holds records, not real numbers")
+    raise UnusableImage(f".npy format {version[0]}.{version[1]} holds records, not real numbers")

@@ -9,7 +9,7 @@ import numpy as np
 
 from ssl_lens.data.formats.inert_pickle import PickledArray, read_pickle
 from ssl_lens.data.formats.layout import array_pixels, samples_of
-from ssl_lens.data.formats.sample import Sample, UnreadableImage
+from ssl_lens.data.formats.sample import Sample, UnusableImage
 
 AXION_MASS = "axion_mass_ev"
 _DEEPEST_WRAP = 4
@@ -27,17 +27,17 @@ def object_samples(data: bytes, shape: tuple[int, ...]) -> Iterator[Sample]:
         data: the pickle.
         shape: what the file declares for the outer array.
     Raises:
-        UnreadableImage: anything else; nothing has been executed.
+        UnusableImage: anything else; nothing has been executed.
     """
     root = read_pickle(data)
     if not isinstance(root, PickledArray) or root.shape != shape:
-        raise UnreadableImage(f"the pickle is not the array of shape {shape} that the file declares")
+        raise UnusableImage(f"the pickle is not the array of shape {shape} that the file declares")
     spent = 0
     for pixels, targets in _found(root):
         # One image in the pickle may be listed a million times.
         spent += pixels.nbytes
         if spent > _MOST_EXPANSION * len(data):
-            raise UnreadableImage("pickle lists images of far more bytes than it has: refused")
+            raise UnusableImage("pickle lists images of far more bytes than it has: refused")
         for sample in samples_of(array_pixels(pixels)):
             yield sample._replace(targets=targets)
 
@@ -51,10 +51,10 @@ def _found(value: object) -> Iterator[tuple[np.ndarray, dict[str, float]]]:
     for part in _elements(value) or ():
         single = _one(_unwrapped(part))
         if single is None:
-            raise UnreadableImage("object array holds something that is neither an image nor [image, mass]")
+            raise UnusableImage("object array holds something that is neither an image nor [image, mass]")
         yield single
     if not _elements(value):
-        raise UnreadableImage("object array holds no image")
+        raise UnusableImage("object array holds no image")
 
 
 def _unwrapped(value: object) -> object:
@@ -80,7 +80,7 @@ def _one(value: object) -> tuple[np.ndarray, dict[str, float]] | None:
 
 
 def _elements(value: object) -> list[object] | tuple[object, ...] | None:
-    """The parts of an object array along its first axis, or of a list or tuple; None if it is no such thing."""
+    """The parts of an object array along its first axis, or of a list or tuple; None if it is neither."""
     if isinstance(value, list | tuple):
         return value
     if not isinstance(value, PickledArray) or not isinstance(value.values, list):

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ssl_lens.data.formats import fits_file, hdf5_file, numpy_file, picture_file, tar_file, tiff_file
-from ssl_lens.data.formats.sample import Damaged, Sample, UnreadableImage
+from ssl_lens.data.formats.sample import Sample, UnusableImage
+from ssl_lens.data.quarantine import Unusable
 from ssl_lens.errors import InputError
 
 # A reader takes the file, open at its start, and its size in bytes; it yields samples and may raise anything.
@@ -39,29 +40,29 @@ def file_of(image: str) -> str:
     return image if within is None else within.group(1)
 
 
-def read_images(path: Path) -> Iterator[Sample | Damaged]:
+def read_images(path: Path) -> Iterator[Sample | Unusable]:
     """Reads the images of one file, one at a time: memory stays at a few images, however many the file holds.
 
-    Only a tar file gives `Damaged`.
+    Only a tar file gives `Unusable`.
 
     Args:
         path: file with one of `SUFFIXES`.
     Raises:
-        UnreadableImage: damaged or unreadable file, no numeric image in it, a shape that is no image, or far more
+        UnusableImage: damaged or unreadable file, no numeric image in it, a shape that is not an image, or far more
             declared than stored; also after some images, where the damage lies behind them.
     """
     if not os.path.isfile(path) and os.path.exists(path):
-        raise UnreadableImage("no regular file")  # a pipe would be waited for
+        raise UnusableImage("no regular file")  # a pipe would be waited for
     try:
         file = path.open("rb")
     except OSError as error:
-        raise UnreadableImage(error.strerror or type(error).__name__) from error
+        raise UnusableImage(error.strerror or type(error).__name__) from error
     with file:  # opened here, because the libraries leave damaged files open
         yield from images_in(file, path.name)
 
 
-def images_in(file: BinaryIO, name: str) -> Iterator[Sample | Damaged]:
-    """As `read_images`, from an open file that can seek, such as bytes of an archive; `name` tells its format."""
+def images_in(file: BinaryIO, name: str) -> Iterator[Sample | Unusable]:
+    """As `read_images`, from an open file that can seek, such as bytes of an archive; `name` says which format."""
     for suffixes, read in (*_READERS, (tar_file.SUFFIXES, _read_tar)):
         if name.lower().endswith(suffixes):
             try:
@@ -72,10 +73,10 @@ def images_in(file: BinaryIO, name: str) -> Iterator[Sample | Damaged]:
                 raise
             except Exception as error:  # damaged files make the libraries raise far more than OSError and ValueError
                 reason = " ".join(str(error)[:_LONGEST_REASON].split()) or type(error).__name__
-                raise UnreadableImage(reason) from error
+                raise UnusableImage(reason) from error
             return
-    raise UnreadableImage(f"file type of {name} is unknown; known are {' '.join(SUFFIXES)}")
+    raise UnusableImage(f"file type of {name} is unknown; known are {' '.join(SUFFIXES)}")
 
 
-def _read_tar(file: BinaryIO, size: int) -> Iterator[Sample | Damaged]:
+def _read_tar(file: BinaryIO, size: int) -> Iterator[Sample | Unusable]:
     return tar_file.read_tar(file, size, suffixes=MEMBER_SUFFIXES, decode=images_in)

@@ -1,4 +1,4 @@
-"""What a reader gives: images and the numbers that a file holds beside them."""
+"""What a reader gives: images and the numbers that a file holds next to them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 from ssl_lens.errors import InputError
 
 
-class UnreadableImage(InputError):  # noqa: N818 (it names the state of the file)
-    """A file that holds no readable image; the message is the reason, without the file's name."""
+class UnusableImage(InputError):  # noqa: N818 (it names the state of the image)
+    """An image that cannot be used; the message is the reason, to which whoever knows its name adds it: `Unusable`."""
 
 
 class Sample(NamedTuple):
@@ -21,7 +21,7 @@ class Sample(NamedTuple):
     Attributes:
         image: raw pixels in the file's units, float32 [C, H, W], native byte order, contiguous. NaN stays NaN.
         stored: type of the pixels in the file.
-        targets: numbers that the file holds beside the image, by name with unit, such as `axion_mass_ev`.
+        targets: numbers that the file holds next to the image, by name with unit, such as `axion_mass_ev`.
         name: of the image within an archive; None where its place in the file is all there is.
         label: its class, where the file says so.
     """
@@ -31,10 +31,3 @@ class Sample(NamedTuple):
     targets: Mapping[str, float] = MappingProxyType({})
     name: str | None = None
     label: str | None = None
-
-
-class Damaged(NamedTuple):
-    """An image of an archive that cannot be read, before others that can; `name` as that of a sample."""
-
-    name: str
-    reason: str

@@ -11,9 +11,10 @@ import math
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, Protocol, cast
 
-from ssl_lens.data.formats.sample import Damaged, Sample, UnreadableImage
+from ssl_lens.data.formats.sample import Sample, UnusableImage
+from ssl_lens.data.quarantine import Unusable
 
 SUFFIXES = (".tar",)
 
@@ -23,7 +24,17 @@ _LARGEST_IMAGE = 256 << 20  # bytes of an image member, which is held in memory
 _LARGEST_TEXT = 1 << 20
 _LONGEST_LABEL = 200  # characters
 
-Decode = Callable[[BinaryIO, str], Iterator[Sample | Damaged]]
+Decode = Callable[[BinaryIO, str], Iterator[Sample | Unusable]]
+
+
+class Seekable(Protocol):
+    """What is needed of a file: an open one, or one somewhere else."""
+
+    def tell(self) -> int: ...
+
+    def seek(self, offset: int, /) -> int: ...
+
+    def read(self, count: int, /) -> bytes: ...
 
 
 class Entry(NamedTuple):
@@ -44,7 +55,7 @@ class Entry(NamedTuple):
     fault: str | None
 
 
-def read_tar(file: BinaryIO, size: int, *, suffixes: Sequence[str], decode: Decode) -> Iterator[Sample | Damaged]:
+def read_tar(file: BinaryIO, size: int, *, suffixes: Sequence[str], decode: Decode) -> Iterator[Sample | Unusable]:
     """Reads the samples of a tar file; a damaged image does not end it, a damaged tar does.
 
     A member `.cls` (text) is the label; `.json` is an object whose `label` is the label, where there is no `.cls`, and
@@ -58,34 +69,36 @@ def read_tar(file: BinaryIO, size: int, *, suffixes: Sequence[str], decode: Deco
     for entry in entries(file, suffixes):
         found = True
         if entry.key in keys:
-            yield Damaged(entry.key, "there is a sample of this name already; needed are members side by side")
+            yield Unusable(entry.key, "there is a sample of this name already; needed are members side by side")
             continue
         keys.add(entry.key)
         try:
             label, targets = _label_and_targets(entry.texts)
             sample = image_of(entry, decode)
             yield sample._replace(name=entry.key, label=label, targets={**sample.targets, **targets})
-        except UnreadableImage as error:
-            yield Damaged(entry.key, str(error))
+        except UnusableImage as error:
+            yield Unusable(entry.key, str(error))
     if not found:
-        raise UnreadableImage(f"no images in the tar; needed are members with {' '.join(suffixes)}")
+        raise UnusableImage(f"no images in the tar; needed are members with {' '.join(suffixes)}")
 
 
 def image_of(entry: Entry, decode: Decode) -> Sample:
     """Decodes the image member of an entry.
 
-    Raises: UnreadableImage if it is at fault, damaged, or holds several images.
+    Raises: UnusableImage if it is at fault, damaged, or holds several images.
     """
     if entry.fault is not None:
-        raise UnreadableImage(entry.fault)
+        raise UnusableImage(entry.fault)
     samples = list(islice(decode(io.BytesIO(entry.data), entry.file), 2))
     if len(samples) != 1:
-        raise UnreadableImage(f"{entry.file} holds {'several' if samples else 'no'} images; needed is one per member")
-    return samples[0]
+        raise UnusableImage(f"{entry.file} holds {'several' if samples else 'no'} images; needed is one per member")
+    sample = samples[0]
+    assert isinstance(sample, Sample), "members are not tars themselves"
+    return sample
 
 
 def entries(
-    file: BinaryIO, suffixes: Sequence[str], wanted: Callable[[int], bool] = lambda place: True
+    file: Seekable, suffixes: Sequence[str], wanted: Callable[[int], bool] = lambda place: True
 ) -> Iterator[Entry]:
     """The samples of a tar in order, read from front to back; those without an image member do not count.
 
@@ -93,12 +106,12 @@ def entries(
         file: at its start, can seek forward.
         wanted: whether the bytes of the sample at a place, counted from 0, are read.
     Raises:
-        UnreadableImage: no tar, compressed, truncated, or a member whose name would climb out of a folder.
+        UnusableImage: not a tar, compressed, truncated, or a member whose name would climb out of a folder.
     """
     place, group = 0, None
     for member in _members(file):
         folder, _, last = member.name.removeprefix("./").rpartition("/")
-        if last.startswith("."):  # notes of macOS beside the files
+        if last.startswith("."):  # notes of macOS next to the files
             continue
         stem = last.partition(".")[0]
         key = f"{folder}/{stem}" if folder else stem
@@ -113,7 +126,7 @@ def entries(
 
 
 def _with_member(
-    group: Entry, member: tarfile.TarInfo, file: BinaryIO, suffixes: Sequence[str], *, read: bool
+    group: Entry, member: tarfile.TarInfo, file: Seekable, suffixes: Sequence[str], *, read: bool
 ) -> Entry:
     name = member.name.lower()
     text = next((suffix for suffix in (".cls", ".json") if name.endswith(suffix)), None)
@@ -134,45 +147,45 @@ def _with_member(
     return group._replace(data=_data(file, member)) if read else group
 
 
-def _members(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
+def _members(file: Seekable) -> Iterator[tarfile.TarInfo]:
     """Headers of all members in order; ends with an error unless the end that a tar writes is there."""
     headers = _Headers(file)
     try:
-        with tarfile.open(fileobj=headers, mode="r:", encoding="utf-8", errors="replace") as tar:
+        with tarfile.open(fileobj=cast(BinaryIO, headers), mode="r:", encoding="utf-8", errors="replace") as tar:
             member = tar.next()
             while member is not None:
                 _check(member, tar.offset)
                 yield member
-                tar.members.clear()  # else they pile up
+                tar.members.clear()  # type: ignore[attr-defined]  # else they pile up
                 headers.seek(tar.offset)
                 member = tar.tarinfo.fromtarfile(tar)  # `next` would take damage for the end
-    except tarfile.EOFHeaderError:
+    except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # not in its stub
         return
     except tarfile.TarError as error:
         if headers.first.startswith(_COMPRESSED):
-            raise UnreadableImage("the tar is compressed, so that only all of it could be read; unpack it") from error
-        raise UnreadableImage(f"tar is truncated or damaged at byte {headers.tell()} ({error})") from error
+            raise UnusableImage("the tar is compressed, so that only all of it could be read; unpack it") from error
+        raise UnusableImage(f"tar is truncated or damaged at byte {headers.tell()} ({error})") from error
 
 
 def _check(member: tarfile.TarInfo, following: int) -> None:
     if member.size < 0 or following <= member.offset:
-        raise UnreadableImage(f"tar is damaged: {member.name!r} declares {member.size} bytes")
+        raise UnusableImage(f"tar is damaged: {member.name!r} declares {member.size} bytes")
     if member.name.startswith("/") or ".." in member.name.split("/") or not member.name.isprintable():
-        raise UnreadableImage(f"tar holds a member {member.name!r:.300}; names must be relative and without '..'")
+        raise UnusableImage(f"tar holds a member {member.name!r:.300}; names must be relative and without '..'")
 
 
-def _data(file: BinaryIO, member: tarfile.TarInfo) -> bytes:
+def _data(file: Seekable, member: tarfile.TarInfo) -> bytes:
     file.seek(member.offset_data)
     data = file.read(member.size)
     if len(data) < member.size:
-        raise UnreadableImage(f"tar is truncated: {member.name} has {len(data)} of {member.size} bytes")
+        raise UnusableImage(f"tar is truncated: {member.name} has {len(data)} of {member.size} bytes")
     return data
 
 
 class _Headers:
-    """What `tarfile` sees of a file: enough for the next header, lest a forged one makes it read for ever."""
+    """What `tarfile` sees of a file: enough for the next header, so that a forged one cannot make it read for ever."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: Seekable) -> None:
         self._file, self._left = file, _MOST_HEADER
         self.first = b""  # what was read first
         self.tell = file.tell
@@ -184,7 +197,7 @@ class _Headers:
     def read(self, count: int) -> bytes:
         self._left -= count
         if count < 0 or self._left < 0:
-            raise UnreadableImage(f"tar has a header of more than {_MOST_HEADER} bytes: damaged")
+            raise UnusableImage(f"tar has a header of more than {_MOST_HEADER} bytes: damaged")
         data = self._file.read(count)
         self.first = self.first or data
         return data
@@ -196,22 +209,22 @@ def _label_and_targets(texts: dict[str, bytes]) -> tuple[str | None, dict[str, f
         try:
             values = json.loads(texts[".json"])
         except (ValueError, RecursionError) as error:
-            raise UnreadableImage(f".json cannot be read: {error}") from error
+            raise UnusableImage(f".json cannot be read: {error}") from error
         if not isinstance(values, dict):
-            raise UnreadableImage(f".json holds a {type(values).__name__}; needed is an object such as {{'label': 1}}")
+            raise UnusableImage(f".json holds a {type(values).__name__}; needed is an object such as {{'label': 1}}")
         label = values.pop("label", None)
         if label is not None and (isinstance(label, bool) or not isinstance(label, (str, int))):
-            raise UnreadableImage(f".json has label {label!r:.50}; needed is a text or an integer")
+            raise UnusableImage(f".json has label {label!r:.50}; needed is a text or an integer")
     if ".cls" in texts:
         label = texts[".cls"].decode("utf-8", errors="replace").strip()
     if label is not None:
         label = str(label)
         if not label or not label.isprintable() or len(label) > _LONGEST_LABEL:
-            raise UnreadableImage(f"label {label!r:.50} is not 1 to {_LONGEST_LABEL} printable characters")
+            raise UnusableImage(f"label {label!r:.50} is not 1 to {_LONGEST_LABEL} printable characters")
     numbers = {name: float(value) for name, value in values.items() if _is_number(value)}
     unnamed = next((name for name in numbers if not name.isprintable()), None)
     if unnamed is not None:
-        raise UnreadableImage(f".json has a number called {ascii(unnamed):.50}; needed are printable characters")
+        raise UnusableImage(f".json has a number called {ascii(unnamed):.50}; needed are printable characters")
     return label, numbers
 
 

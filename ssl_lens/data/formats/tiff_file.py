@@ -13,7 +13,7 @@ from PIL import Image
 from ssl_lens.data.formats.layout import Pixels, samples_of
 from ssl_lens.data.formats.limits import check_expansion
 from ssl_lens.data.formats.picture_file import picture_array
-from ssl_lens.data.formats.sample import Sample, UnreadableImage
+from ssl_lens.data.formats.sample import Sample, UnusableImage
 
 SUFFIXES = (".tif", ".tiff")
 _WITHOUT_IMAGECODECS = (
@@ -33,10 +33,11 @@ def read_tiff(file: BinaryIO, size: int) -> Iterator[Sample]:
     as thumbnails and masks, are left out. Extra samples that are transparency are dropped.
     """
     with tifffile.TiffFile(file) as tiff:
-        first = tiff.pages[0]
-        pages = [page for page in tiff.pages if (page.shape, page.dtype) == (first.shape, first.dtype)]
+        first = tiff.pages.first
+        found = (page for page in tiff.pages if isinstance(page, tifffile.TiffPage))
+        pages = [page for page in found if (page.shape, page.dtype) == (first.shape, first.dtype)]
         if first.dtype is None:
-            raise UnreadableImage("TIFF pixels are of an unknown type")
+            raise UnusableImage("TIFF pixels are of an unknown type")
         check_expansion(math.prod(first.shape) * first.dtype.itemsize * len(pages), size, "TIFF")
         if first.is_tiled:  # a tile is unpacked whole, and may be larger than its page
             tile = first.tilelength * first.tilewidth * first.tiledepth * first.samplesperpixel

@@ -20,6 +20,7 @@ import numpy as np
 from ssl_lens.data.folders.tables import Table, read_table, write_table
 from ssl_lens.data.pack.packed_images import PackedImages
 from ssl_lens.data.pixels.policy import PixelPolicy
+from ssl_lens.data.quarantine import Unusable
 from ssl_lens.errors import InputError
 
 IMAGES, TABLE, HASHES, MANIFEST = "images.npy", "images.csv", "images.sha256", "manifest.json"
@@ -33,14 +34,14 @@ class Pack:
     Attributes:
         images: [N, C, H, W], float32; None if no image of the set is usable.
         table: what is known of each.
-        quarantined: name and reason of each image left out.
+        unusable: images left out.
         flagged: pixels filled, and images that had any.
         policy: by which the images were packed.
     """
 
     images: PackedImages | None
     table: Table
-    quarantined: tuple[tuple[str, str], ...]
+    unusable: tuple[Unusable, ...]
     flagged: tuple[int, int]
     policy: PixelPolicy
 
@@ -58,22 +59,22 @@ def open_pack(folder: Path) -> Pack:
     """
     manifest = _manifest(folder)
     try:
-        quarantined = tuple((str(name), str(reason)) for name, reason in manifest["quarantined"])
+        unusable = tuple(Unusable(str(name), str(reason)) for name, reason in manifest["quarantined"])
         flagged = (int(manifest["flagged_pixels"]), int(manifest["flagged_images"]))
         policy, count, shape = PixelPolicy.from_record(manifest["policy"]), manifest["images"], tuple(manifest["shape"])
         if count == 0:
-            return Pack(None, Table((), (), (), {}), quarantined, flagged, policy)
+            return Pack(None, Table((), (), (), {}), unusable, flagged, policy)
         other = [name for name in (TABLE, HASHES) if _file_hash(folder / name) != manifest["sha256"][name]]
         first = _first_hash(folder)
     except (OSError, ValueError, LookupError, TypeError) as error:
         reason = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else f"{MANIFEST}: {error!r}"
-        raise InputError(f"{folder} is no whole pack ({reason}); pack the images again") from None
+        raise InputError(f"{folder} is not a whole pack ({reason}); pack the images again") from None
     images = PackedImages(folder / IMAGES)
     if other or images.shape != (count, *shape) or image_hash(images[0]).hex() != first:
         raise InputError(
             f"{folder}: {', '.join(other) or IMAGES} is not as it was packed, or of another pack; pack the images again"
         )
-    return Pack(images, read_table(folder / TABLE), quarantined, flagged, policy)
+    return Pack(images, read_table(folder / TABLE), unusable, flagged, policy)
 
 
 def describe_pack(
@@ -83,11 +84,11 @@ def describe_pack(
     *,
     shape: Sequence[int],
     source: Path,
-    quarantined: Sequence[tuple[str, str]],
+    unusable: Sequence[Unusable],
     flagged: tuple[int, int],
     policy: PixelPolicy,
 ) -> None:
-    """Writes beside `images.npy` all that makes it a pack; `hashes` are those of the images' bytes."""
+    """Writes next to `images.npy` all that makes it a pack; `hashes` are those of the images' bytes."""
     write_table(table, folder / TABLE)
     with (folder / HASHES).open("w", encoding="utf-8") as file:
         file.writelines(f"{digest.hex()}  {name}\n" for digest, name in zip(hashes, table.names, strict=True))
@@ -99,7 +100,7 @@ def describe_pack(
         "policy": asdict(policy),
         "flagged_pixels": flagged[0],
         "flagged_images": flagged[1],
-        "quarantined": [list(pair) for pair in quarantined],
+        "quarantined": [list(image) for image in unusable],
         "sha256": {name: _file_hash(folder / name) for name in (TABLE, HASHES)},
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
@@ -107,7 +108,7 @@ def describe_pack(
 
 def image_hash(image: np.ndarray) -> bytes:
     """SHA-256 of an image's pixels."""
-    return hashlib.sha256(np.ascontiguousarray(image)).digest()
+    return hashlib.sha256(np.ascontiguousarray(image).data).digest()
 
 
 def damages(folder: Path) -> Iterator[str]:
@@ -133,7 +134,9 @@ def _manifest(folder: Path) -> dict:
     except (OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{folder / MANIFEST} is no manifest of a pack ({error!r}); pack the images again") from None
+        raise InputError(
+            f"{folder / MANIFEST} is not the manifest of a pack ({error!r}); pack the images again"
+        ) from None
     return manifest
 
 

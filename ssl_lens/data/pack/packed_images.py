@@ -40,7 +40,7 @@ class PackedImages:
         except (OSError, ValueError) as error:
             raise InputError(f"{path} cannot be read ({error}); pack the images again") from None
         if version != (1, 0) or fortran_order or dtype != self.dtype or len(stored) != 4 or not complete:
-            raise InputError(f"{path} is no whole array of float32 [N, C, H, W]; pack the images again")
+            raise InputError(f"{path} is not a whole array of float32 [N, C, H, W]; pack the images again")
         self.shape = (len(index) if index is not None else stored[0], *stored[1:])
         self._stored = stored[0]
         self._bytes = math.prod(stored[1:]) * dtype.itemsize  # of an image
@@ -81,8 +81,8 @@ class PackedImages:
             raise IndexError(f"image {index.min()} or {index.max()} of {len(self)}")
         places = (index % max(len(self), 1)) if self._index is None else self._index[index]
         images = np.empty((len(places), *self.shape[1:]), self.dtype)
-        buffer = memoryview(images.reshape(-1).view(np.uint8))
-        if len(places) and (np.diff(places) == 1).all():  # one behind the other
+        buffer = images.reshape(-1).view(np.uint8).data
+        if len(places) and (np.diff(places) == 1).all():  # one after the other
             self._fill(buffer, int(places[0]))
             return images
         for i, place in enumerate(places.tolist()):

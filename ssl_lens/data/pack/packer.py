@@ -14,11 +14,12 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from ssl_lens.data.folders.discovery import Found
-from ssl_lens.data.folders.layouts import arranged
+from ssl_lens.data.folders.layouts import labels_and_parts
 from ssl_lens.data.folders.tables import GrowingTable, Table
 from ssl_lens.data.pack.pack import FORMAT, IMAGES, Pack, describe_pack, image_hash, open_pack
 from ssl_lens.data.pack.reader import read_all
 from ssl_lens.data.pixels.policy import common_size, fit_size
+from ssl_lens.data.quarantine import Unusable
 from ssl_lens.errors import InputError
 from ssl_lens.files import whole_folder
 
@@ -31,7 +32,7 @@ class _Written(NamedTuple):
     table: Table
     hashes: list[bytes]
     shape: tuple[int, ...]
-    quarantined: list[tuple[str, str]]
+    unusable: list[Unusable]
     flagged: tuple[int, int]
 
 
@@ -40,7 +41,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("SSL_LENS_CACHE") or Path.home() / ".cache" / "ssl_lens")
 
 
-def packed(found: Found, cache: Path) -> Pack:
+def cached_pack(found: Found, cache: Path) -> Pack:
     """The pack of the images found: from `cache` if no file changed since, else made there now.
 
     A file of several images gives them as `name#000000`, `name#000001`, ..., an archive as `name#KEY`; one that breaks
@@ -67,12 +68,14 @@ def make_pack(found: Found, folder: Path, complete: Callable[[Table], Table] = l
     """Packs images into an empty folder.
 
     Args:
-        complete: adds what is known of the images beside their files.
+        complete: adds what is known of the images besides their files.
     Raises:
         InputError: images of several shapes that the policy does not make one, or not where the layout has them.
         OSError: no room.
     """
-    arranged([source.name for source in found.sources], found.layout)  # a wrong one is told before all are read
+    labels_and_parts(
+        [source.name for source in found.sources], found.layout
+    )  # a wrong one is reported before all are read
     written = _write_images(found, folder / IMAGES)
     describe_pack(
         folder,
@@ -80,7 +83,7 @@ def make_pack(found: Found, folder: Path, complete: Callable[[Table], Table] = l
         written.hashes,
         shape=written.shape,
         source=found.path.resolve(),
-        quarantined=written.quarantined,
+        unusable=written.unusable,
         flagged=written.flagged,
         policy=found.policy,
     )
@@ -93,36 +96,36 @@ def _fingerprint(found: Found) -> str:
         digest.update(f"\0\0\0{name}".encode())
     for source in found.sources:
         digest.update(f"\0\0{source.name}".encode())
-        for name in source.files:
-            if name is None:
+        for file in source.files:
+            if file is None:
                 digest.update(b"\0")
                 continue
-            digest.update(f"\0{name}".encode())
+            digest.update(f"\0{file}".encode())
             with contextlib.suppress(OSError):  # a file that is not there is left out when it is read
-                status = (found.root / name).stat()
+                status = (found.root / file).stat()
                 digest.update(f" {status.st_size} {status.st_mtime_ns} {status.st_mode}".encode())
     return digest.hexdigest()[:24]
 
 
 def _write_images(found: Found, path: Path) -> _Written:
     """Writes the usable images as one array."""
-    known, hashes, shapes, quarantined = GrowingTable(), [], [], []
+    known, hashes, shapes, unusable = GrowingTable(), [], [], []
     examples: dict[tuple[int, ...], str] = {}
     interned: dict[tuple[int, ...], tuple[int, ...]] = {}
     flagged_pixels = flagged_images = 0
     # Front to back and not through a memory map: a full disk then is an error instead of a bus error.
     with path.open("wb") as file:
-        for name, read in read_all(found):
-            if read.sample is None:
-                quarantined.append((name, read.reason))
+        for read in read_all(found):
+            if isinstance(read, Unusable):
+                unusable.append(read)
                 continue
             image = read.sample.image
             if not known.names:
                 _write_header(file, len(found.sources), image.shape)
-            examples.setdefault(image.shape, name)
+            examples.setdefault(image.shape, read.name)
             if len(examples) == 1 or found.policy.sizes != "refuse":  # else refused below, once all shapes are known
                 file.write(image.data)
-            known.add(name, read.sample.label, read.sample.targets)
+            known.add(read.name, read.sample.label, read.sample.targets)
             hashes.append(image_hash(image))
             shapes.append(interned.setdefault(image.shape, image.shape))  # one object per shape, not per image
             flagged_pixels += read.flagged
@@ -133,11 +136,11 @@ def _write_images(found: Found, path: Path) -> _Written:
     if len(examples) > 1:
         shape = (shape[0], *common_size(found.path, Counter(shapes), examples, found.policy))
         hashes = _make_one_size(path, shapes, shape)
-    return _Written(known.table(), hashes, shape, quarantined, (flagged_pixels, flagged_images))
+    return _Written(known.table(), hashes, shape, unusable, (flagged_pixels, flagged_images))
 
 
 def _make_one_size(path: Path, shapes: list[tuple[int, ...]], shape: tuple[int, ...]) -> list[bytes]:
-    """Rewrites images of several sizes, which lie one behind the other, as one array; returns the images' hashes."""
+    """Rewrites images of several sizes, which lie one after the other, as one array; returns the images' hashes."""
     mixed, hashes = path.with_name("mixed"), []
     path.rename(mixed)
     with mixed.open("rb") as source, path.open("wb") as file:

@@ -13,34 +13,33 @@ from tqdm import tqdm
 
 from ssl_lens.data.folders.bands import Source, read_source
 from ssl_lens.data.folders.discovery import Found
-from ssl_lens.data.formats.sample import Damaged, Sample, UnreadableImage
-from ssl_lens.data.pixels.policy import PixelPolicy, usable
+from ssl_lens.data.formats.sample import Sample, UnusableImage
+from ssl_lens.data.pixels.policy import PixelPolicy, apply_policy
+from ssl_lens.data.quarantine import Unusable
 
 _CHUNK = 128  # files opened ahead, with up to two images each: bounds memory
 
 
-class Read(NamedTuple):
-    """One image, and how many of its pixels were filled; or the reason why it is left out.
+class Usable(NamedTuple):
+    """One image, ready to be packed.
 
     Attributes:
-        sample: with flagged pixels filled, at the policy's size; None if the image is unusable.
-        name: within its file, if it has one there.
+        name: in the set.
+        sample: with flagged pixels filled, at the policy's size.
         flagged: pixels filled.
-        reason: why it is unusable.
     """
 
-    sample: Sample | None
-    name: str | None
+    name: str
+    sample: Sample
     flagged: int
-    reason: str
 
 
-def read_all(found: Found) -> Iterator[tuple[str, Read]]:
-    """Every image in order with its name: sources in parallel, the images of a stack one after the other."""
+def read_all(found: Found) -> Iterator[Usable | Unusable]:
+    """Every image in order: sources in parallel, the images of a stack one after the other."""
 
-    def start(source: Source) -> tuple[list[Read], Iterator[Read]]:
-        reads = _read_source(found.root, source, found.policy)
-        return list(islice(reads, 2)), reads  # two, to know whether there is more than one
+    def start(source: Source) -> tuple[list[Usable | Unusable], Iterator[Usable | Unusable]]:
+        images = _read_source(found.root, source, found.policy)
+        return list(islice(images, 2)), images  # two, to know whether there is more than one
 
     with (
         ThreadPoolExecutor(os.cpu_count()) as pool,
@@ -51,31 +50,32 @@ def read_all(found: Found) -> Iterator[tuple[str, Read]]:
         for begin in range(0, len(found.sources), _CHUNK):
             chunk = found.sources[begin : begin + _CHUNK]
             for source, (first, rest) in zip(chunk, pool.map(start, chunk), strict=True):
-                for i, read in enumerate(chain(first, rest)):
-                    alone = len(first) == 1 and read.name is None
-                    name = source.name if alone else f"{source.name}#{read.name or f'{i:06d}'}"
+                for i, image in enumerate(chain(first, rest)):
+                    alone = len(first) == 1 and not image.name
+                    name = source.name if alone else f"{source.name}#{image.name or f'{i:06d}'}"
                     if found.holds(source.name, name):
-                        yield name, read
+                        yield image._replace(name=name)
                 bar.update()
 
 
-def _read_source(root: Path, source: Source, policy: PixelPolicy) -> Iterator[Read]:
-    """The images of a source, ready to be packed; damage ends it with a reason."""
+def _read_source(root: Path, source: Source, policy: PixelPolicy) -> Iterator[Usable | Unusable]:
+    """The images of a source, by the names they have in it, "" for none; damage ends it with a reason."""
     samples = read_source(root, source)
     while True:
         try:
             sample = next(samples)
         except StopIteration:
             return
-        except UnreadableImage as error:
-            yield Read(None, None, 0, str(error))
+        except UnusableImage as error:
+            yield Unusable("", str(error))
             return
-        if isinstance(sample, Damaged):
-            yield Read(None, sample.name, 0, sample.reason)
+        if isinstance(sample, Unusable):
+            yield sample
             continue
+        name = sample.name or ""
         try:
-            image, flagged = usable(sample.image, policy)
-        except UnreadableImage as error:
-            yield Read(None, sample.name, 0, str(error))
+            image, flagged = apply_policy(sample.image, policy)
+        except UnusableImage as error:
+            yield Unusable(name, str(error))
             continue
-        yield Read(sample._replace(image=image), sample.name, flagged, "")
+        yield Usable(name, sample._replace(image=image), flagged)

@@ -6,14 +6,13 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 
-from ssl_lens.data.formats.sample import UnreadableImage
+from ssl_lens.data.folders.layouts import Sizes
+from ssl_lens.data.formats.sample import UnusableImage
 from ssl_lens.errors import InputError
-
-Sizes: TypeAlias = Literal["refuse", "crop", "pad"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,7 @@ class PixelPolicy:
     """How flagged pixels and unequal sizes are treated.
 
     Attributes:
-        mask_value: pixels of exactly this value (as float32) are flagged, beside NaN and infinite ones; None for none.
+        mask_value: pixels of exactly this value (as float32) are flagged, as are NaN and infinite ones; None for none.
         max_masked: an image with more than this fraction of a channel flagged is unusable.
         sizes: what to do with images of unequal height or width: "refuse", "crop" all to the smallest height and
             width of the set, or "pad" all to the largest; around the centre.
@@ -37,7 +36,7 @@ class PixelPolicy:
         if self.sizes not in ("refuse", "crop", "pad"):
             raise InputError(f"sizes={self.sizes!r} is unknown; set it to refuse, crop or pad")
         if not 0 <= self.max_masked < 1:
-            raise InputError(f"max_masked={self.max_masked} is no fraction; set it to 0 or more and below 1")
+            raise InputError(f"max_masked={self.max_masked} is not a fraction; set it to 0 or more and below 1")
         if self.size is not None and (self.sizes == "refuse" or min(self.size) < 1):
             raise InputError(
                 f"size={self.size[0]}x{self.size[1]} with sizes={self.sizes!r}; "
@@ -51,7 +50,7 @@ class PixelPolicy:
         return cls(record["mask_value"], record["max_masked"], record["sizes"], None if size is None else tuple(size))
 
     def key(self) -> str:
-        """What tells packs of different policies apart."""
+        """What distinguishes packs of different policies."""
         return repr(dataclasses.astuple(self))
 
 
@@ -63,7 +62,7 @@ def fill_flagged(image: np.ndarray, policy: PixelPolicy) -> tuple[np.ndarray, in
     Returns:
         The image, and how many of its pixels were flagged.
     Raises:
-        UnreadableImage: more than `max_masked` of a channel is flagged.
+        UnusableImage: more than `max_masked` of a channel is flagged.
     """
     flagged = ~np.isfinite(image)
     if policy.mask_value is not None:
@@ -74,7 +73,7 @@ def fill_flagged(image: np.ndarray, policy: PixelPolicy) -> tuple[np.ndarray, in
     worst = flagged.mean(axis=(1, 2)).max()
     if worst > policy.max_masked:
         what = "NaN or infinite" if policy.mask_value is None else f"NaN, infinite or {policy.mask_value:g}"
-        raise UnreadableImage(f"{count} of {image.size} pixels are {what}")
+        raise UnusableImage(f"{count} of {image.size} pixels are {what}")
     filled = image.copy()
     for channel, bad in zip(filled, flagged, strict=True):
         if bad.any():
@@ -105,7 +104,7 @@ def check_channels(path: Path | str, channels: int, needed: int | None) -> None:
     if needed not in (None, channels):
         raise InputError(
             f"{path} holds images of {channels} channels, needed are {needed}; give other images, or a network made "
-            f"for them (data.in_channels={channels})"
+            f"for them (in_channels={channels})"
         )
 
 
@@ -128,11 +127,11 @@ def common_size(
     return chosen(shape[1] for shape in shapes), chosen(shape[2] for shape in shapes)
 
 
-def usable(image: np.ndarray, policy: PixelPolicy) -> tuple[np.ndarray, int]:
+def apply_policy(image: np.ndarray, policy: PixelPolicy) -> tuple[np.ndarray, int]:
     """An image [C, H, W] with its flagged pixels filled, at the policy's size if it has one; and how many were filled.
 
     Raises:
-        UnreadableImage: more than `max_masked` of a channel is flagged, a size that cannot be made the policy's, or all
+        UnusableImage: more than `max_masked` of a channel is flagged, a size that cannot be made the policy's, or all
             pixels are equal.
     """
     image, flagged = fill_flagged(image, policy)
@@ -140,10 +139,10 @@ def usable(image: np.ndarray, policy: PixelPolicy) -> tuple[np.ndarray, int]:
         (height, width), (rows, columns) = policy.size, image.shape[1:]
         given = f"{rows}x{columns} pixels but size={height}x{width}"
         if policy.sizes == "crop" and (rows < height or columns < width):
-            raise UnreadableImage(f"{given} to crop to; give a smaller size")
+            raise UnusableImage(f"{given} to crop to; give a smaller size")
         if policy.sizes == "pad" and (rows > height or columns > width):
-            raise UnreadableImage(f"{given} to pad to; give a larger size")
+            raise UnusableImage(f"{given} to pad to; give a larger size")
         image = fit_size(image, height, width)
     if image.min() == image.max():
-        raise UnreadableImage(f"constant: every pixel is {image.flat[0]:g}")
+        raise UnusableImage(f"constant: every pixel is {image.flat[0]:g}")
     return image, flagged

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ssl_lens.data.pack.packed_images import Images
 from ssl_lens.data.pixels.policy import PixelPolicy
 from ssl_lens.data.pixels.stretch import Bands, Kind, Stretch, constant_channel, fit_stretch, no_stretch, per_channel
 from ssl_lens.errors import InputError
@@ -30,11 +31,14 @@ class Preprocess(nn.Module):
 
     Shapes: raw [B, C, H, W] of any real dtype to float32 [B, C, h, w], (h, w) = `output_size(H, W)`.
     Units: mean and std are those of the stretched pixels; sky is in raw pixel units.
-    Raises: InputError if an image is smaller than the crop, its side is no multiple of `bin`, or C differs.
+    Raises: InputError if an image is smaller than the crop, its side is not a multiple of `bin`, or C differs.
 
     Attributes:
         policy: how image files of other sets are to be read, so that they are like those of the fit.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self,
@@ -49,7 +53,7 @@ class Preprocess(nn.Module):
     ) -> None:
         super().__init__()
         if bin < 1 or (center_crop is not None and center_crop < 1):
-            raise InputError(f"data.bin={bin} and data.center_crop={center_crop} must be 1 or more")
+            raise InputError(f"bin={bin} and center_crop={center_crop} must be 1 or more")
         assert len(mean) == len(std) == len(sky) == stretch.low.shape[1], "one number each per channel"
         assert min(std) > 0, "std must be positive"
         self.center_crop, self.bin, self.stretch, self.policy = center_crop, bin, stretch, policy
@@ -101,14 +105,14 @@ class Preprocess(nn.Module):
         crop = self.center_crop
         if crop is not None and crop > min(height, width):
             raise InputError(
-                f"data.center_crop={crop} exceeds the images of {height}x{width} px; "
-                f"set data.center_crop to {min(height, width)} or less"
+                f"center_crop={crop} exceeds the images of {height}x{width} px; "
+                f"set center_crop to {min(height, width)} or less"
             )
         height, width = (crop, crop) if crop is not None else (height, width)
         if height % self.bin or width % self.bin:
             raise InputError(
-                f"data.bin={self.bin} does not divide {height}x{width} px; "
-                f"set data.center_crop to a multiple of data.bin, such as {min(height, width) // self.bin * self.bin}"
+                f"bin={self.bin} does not divide {height}x{width} px; "
+                f"set center_crop to a multiple of {self.bin}, such as {min(height, width) // self.bin * self.bin}"
             )
         return height // self.bin, width // self.bin
 
@@ -139,7 +143,7 @@ class Preprocess(nn.Module):
 
 
 def fit_preprocess(
-    images: np.ndarray,
+    images: Images,
     *,
     center_crop: int | None,
     bin: int,
@@ -153,7 +157,7 @@ def fit_preprocess(
     Limits of the stretch and sky, the median of the raw pixels, come from at most 256 of these.
 
     Args:
-        images: raw pixels [N, C, H, W] without flagged ones, memory-mapped or not.
+        images: raw pixels [N, C, H, W] without flagged ones, in memory or on disk.
         bands: "per_band", or "joint" for one stretch, mean and std for all channels: ratios of bands survive.
         policy: how the images were read. Where sizes are cropped or padded without a given size, theirs is kept.
         limit: images looked at; more change the statistics by less than their scatter.
@@ -186,7 +190,7 @@ def fit_preprocess(
 
 
 @torch.no_grad()
-def pixel_range(preprocess: Preprocess, images: np.ndarray, *, limit: int = 256) -> tuple[float, float]:
+def pixel_range(preprocess: Preprocess, images: Images, *, limit: int = 256) -> tuple[float, float]:
     """Lowest and highest pixel of at most `limit` evenly spaced images [N, C, H, W], once prepared."""
     device = preprocess.mean.device
     chosen = evenly_spaced(len(images), limit)
@@ -200,7 +204,7 @@ def evenly_spaced(count: int, limit: int) -> np.ndarray:
     return np.unique(np.linspace(0, count - 1, min(limit, count)).round().astype(np.int64))
 
 
-def _chunks(index: np.ndarray, images: np.ndarray) -> Iterator[np.ndarray]:
+def _chunks(index: np.ndarray, images: Images) -> Iterator[np.ndarray]:
     """Parts of an index, of at most 64 images."""
     size = min(64, max(1, _CHUNK_PIXELS // images[0].size))
     return (index[start : start + size] for start in range(0, len(index), size))

@@ -32,6 +32,9 @@ class Stretch(nn.Module):
     Source: the log stretch is astropy.visualization.LogStretch. Differs: limits of the set, not of the image.
     """
 
+    low: Tensor
+    scale: Tensor
+
     def __init__(self, kind: Kind, low: list[float], scale: list[float]) -> None:
         super().__init__()
         _check(kind)
@@ -102,7 +105,7 @@ def fit_stretch(kind: Kind, bands: Bands, pixels: np.ndarray) -> Stretch:
 
 def constant_channel(channel: int, value: float, bands: Bands) -> InputError:
     """The error for a channel of which nothing is left to standardise."""
-    cut_off = ", or if it only is out of the stretch's limits, set data.bands=per_band" if bands == "joint" else ""
+    cut_off = ", or if it only lies outside the stretch's limits, set bands=per_band" if bands == "joint" else ""
     return InputError(f"channel {channel} of the images is constant ({value:g}); remove it from the files{cut_off}")
 
 
@@ -113,7 +116,7 @@ def per_channel(values: list[float]) -> Tensor:
 
 def _check(kind: Kind) -> None:
     if kind not in get_args(Kind):
-        raise InputError(f"data.stretch={kind!r} is unknown; set it to {', '.join(get_args(Kind))}")
+        raise InputError(f"stretch={kind!r} is unknown; set it to {', '.join(get_args(Kind))}")
 
 
 def _fit(kind: Kind, pixels: np.ndarray) -> tuple[float, float]:
@@ -133,7 +136,7 @@ def _fit(kind: Kind, pixels: np.ndarray) -> tuple[float, float]:
 def _robust_scatter(pixels: np.ndarray) -> float:
     deviation = np.abs(pixels - np.median(pixels))
     # More than half of the pixels equal: a masked sky, or one quieter than the steps of an 8-bit picture. The others
-    # tell how far noise reaches; the standard deviation would be that of the arcs, and leave them as they are.
+    # say how far noise reaches; the standard deviation would be that of the arcs, and leave them as they are.
     return float(1.4826 * (np.median(deviation) or np.median(deviation[deviation > 0])))
 
 

@@ -14,7 +14,7 @@ from ssl_lens.errors import InputError
 
 _BLOCK = 4 << 20  # bytes asked for at once
 _WAIT_S = 1.0  # before the second attempt
-_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)  # s; a slow file is no dead one
+_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)  # s; a slow file is not a dead one
 _HTTP = {"client_kwargs": {"timeout": _TIMEOUT}, "headers": {"Accept-Encoding": "identity"}}
 
 
@@ -61,7 +61,7 @@ class ShardFile:
             except Exception as error:
                 reason = " ".join(f"{type(error).__name__} {error}".replace(self.url, "")[:300].split())
                 raise InputError(
-                    f"{shown(self.url)} cannot be read, tried twice: {reason}; check the address and the network"
+                    f"{public_url(self.url)} cannot be read, tried twice: {reason}; check the address and the network"
                 ) from error
         self._place += len(data)
         return data
@@ -71,7 +71,7 @@ class ShardFile:
             time.sleep(_WAIT_S)
         try:
             return self._read(count)
-        except ValueError:  # how fsspec tells that a server cannot give parts of a file: then from its front
+        except ValueError:  # how fsspec says that a server cannot give parts of a file: then from its front
             self._close()
             self._block = 0
             return self._read(count)
@@ -81,16 +81,16 @@ class ShardFile:
             system, path = filesystem(self.url)
             options = {"block_size": self._block, "cache_type": "readahead"} if "://" in self.url else {}
             self._file = system.open(path, "rb", **options)
-        self._go_to_place()
+        self._go_to_place(self._file)
         return _exactly(self._file, count)
 
-    def _go_to_place(self) -> None:
+    def _go_to_place(self, file: BinaryIO) -> None:
         if self._block:
-            self._file.seek(self._place)
+            file.seek(self._place)
             return
-        ahead = self._place - self._file.tell()
+        ahead = self._place - file.tell()
         assert ahead >= 0, "what is not given in parts is read from its front"
-        while ahead > 0 and (skipped := len(self._file.read(min(ahead, _BLOCK)))):
+        while ahead > 0 and (skipped := len(file.read(min(ahead, _BLOCK)))):
             ahead -= skipped
 
     def _close(self) -> None:
@@ -109,11 +109,11 @@ def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
         return fsspec.core.url_to_fs(url, **_options(url))
     except (ValueError, ImportError) as error:
         raise InputError(
-            f"{shown(url)} cannot be opened: {error}; give a path, http(s):// or what fsspec opens"
+            f"{public_url(url)} cannot be opened: {error}; give a path, http(s):// or what fsspec opens"
         ) from error
 
 
-def shown(url: str) -> str:
+def public_url(url: str) -> str:
     """A path or URL without what may be secret: its query and password."""
     if "://" not in url:
         return url

@@ -8,30 +8,31 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
-from braceexpand import UnbalancedBracesError, braceexpand
+from braceexpand import UnbalancedBracesError, braceexpand  # type: ignore[attr-defined]
 from tqdm import tqdm
 
 from ssl_lens.data.formats import tar_file
 from ssl_lens.data.formats.reader import MEMBER_SUFFIXES
-from ssl_lens.data.formats.sample import UnreadableImage
+from ssl_lens.data.formats.sample import UnusableImage
 from ssl_lens.data.formats.tar_file import Entry
 from ssl_lens.data.pack.packer import cache_folder
-from ssl_lens.data.shards.shard_file import ShardFile, filesystem, shown
+from ssl_lens.data.shards.shard_file import ShardFile, filesystem, public_url
 from ssl_lens.errors import InputError
 from ssl_lens.files import whole_file
 
 logger = logging.getLogger(__name__)
 
-SIZES = "sizes.json"  # beside the shards: the convention of webdataset and open_clip
+SIZES = "sizes.json"  # next to the shards: the convention of webdataset and open_clip
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".tar.zst")
 _MOST_SHARDS = 100_000
 
 
-class Shard(NamedTuple):
+@dataclass(frozen=True)
+class Shard:
     """One tar of a set: its path or URL, its name below the folder of all, and how many images it holds."""
 
     url: str
@@ -40,7 +41,7 @@ class Shard(NamedTuple):
 
 
 def are_shards(path: str) -> bool:
-    """Whether `data.path` means shards to be streamed and not a folder: a pattern, a URL or a tar file."""
+    """Whether a path means shards to be streamed and not a folder: a pattern, a URL or a tar file."""
     if os.path.isdir(path):
         return False
     return "{" in path or "://" in path or path.startswith("pipe:") or path.lower().endswith((".tar", *_COMPRESSED))
@@ -49,14 +50,14 @@ def are_shards(path: str) -> bool:
 def list_shards(pattern: str) -> tuple[Shard, ...]:
     """The shards of a path, URL or brace pattern such as `shards/{000..099}.tar`.
 
-    Images per shard come from `sizes.json` beside the shards, `{"000.tar": 1000, ...}`; local shards without are
+    Images per shard come from `sizes.json` next to the shards, `{"000.tar": 1000, ...}`; local shards without are
     counted once and the counts kept in the cache.
 
     Raises: InputError: missing, empty or compressed shards, or counts that are not known.
     """
     urls = _expanded(pattern)
     counts = _counts(urls)
-    names = [shown(url) for url in urls]
+    names = [public_url(url) for url in urls]
     root = os.path.commonprefix([_folder(name) for name in names])
     root = root[: root.rfind("/") + 1]
     shards = tuple(
@@ -65,7 +66,7 @@ def list_shards(pattern: str) -> tuple[Shard, ...]:
     empty = [shard for shard in shards if shard.count == 0]
     if empty:
         raise InputError(
-            f"{len(empty)} of {len(shards)} shards hold no image, such as {shown(empty[0].url)}; remove them"
+            f"{len(empty)} of {len(shards)} shards hold no image, such as {public_url(empty[0].url)}; remove them"
         )
     return shards
 
@@ -74,32 +75,36 @@ def whole_tar(samples: Iterator[Entry], url: str) -> Iterator[Entry]:
     """The samples of a tar; where it ends with an error, that error is an InputError naming the tar."""
     try:
         yield from samples
-    except UnreadableImage as error:
-        raise InputError(f"{shown(url)}: {error}; write the shard anew") from error
+    except UnusableImage as error:
+        raise InputError(f"{public_url(url)}: {error}; write the shard again") from error
     except InputError:
         raise
     except Exception as error:  # a forged header makes tarfile raise anything
-        raise InputError(f"{shown(url)}: tar is damaged ({type(error).__name__}); write the shard anew") from error
+        raise InputError(
+            f"{public_url(url)}: tar is damaged ({type(error).__name__}); write the shard again"
+        ) from error
 
 
 def _expanded(pattern: str) -> list[str]:
     if pattern.startswith("pipe:"):
-        raise InputError(f"data.path={pattern} would run a program; give a path, http(s):// or what fsspec opens")
+        raise InputError(f"path={pattern} would run a program; give a path, http(s):// or what fsspec opens")
     try:
         urls = list(islice(braceexpand(pattern), _MOST_SHARDS + 1))
     except UnbalancedBracesError:
-        raise InputError(f"data.path={pattern} has a brace without its other one; write {{000..099}}") from None
+        raise InputError(f"path={pattern} has an unmatched brace; write {{000..099}}") from None
     if len(urls) > _MOST_SHARDS or len(set(urls)) < len(urls):
         what = f"more than {_MOST_SHARDS} shards" if len(urls) > _MOST_SHARDS else "a shard twice"
-        raise InputError(f"data.path={pattern} names {what}; narrow the pattern")
-    other = next((url for url in urls if not shown(url).lower().endswith(".tar")), None)
+        raise InputError(f"path={pattern} names {what}; narrow the pattern")
+    other = next((url for url in urls if not public_url(url).lower().endswith(".tar")), None)
     if other is not None:
-        what = "is compressed; unpack it to a .tar" if shown(other).lower().endswith(_COMPRESSED) else "is no .tar"
-        raise InputError(f"data.path={pattern}: {shown(other)} {what}; give a folder of images or .tar shards")
+        what = (
+            "is compressed; unpack it to a .tar" if public_url(other).lower().endswith(_COMPRESSED) else "is not a .tar"
+        )
+        raise InputError(f"path={pattern}: {public_url(other)} {what}; give a folder of images or .tar shards")
     missing = [url for url in urls if "://" not in url and not os.path.isfile(url)]
     if missing:
         raise InputError(
-            f"data.path={pattern}: {len(missing)} of {len(urls)} shards do not exist, or may not be looked at, such as "
+            f"path={pattern}: {len(missing)} of {len(urls)} shards do not exist, or cannot be looked into, such as "
             f"{missing[0]}; correct the pattern"
         )
     return urls
@@ -110,20 +115,20 @@ def _folder(url: str) -> str:
 
 
 def _base(url: str) -> str:
-    return shown(url).rpartition("/")[2]
+    return public_url(url).rpartition("/")[2]
 
 
 def _counts(urls: Sequence[str]) -> list[int]:
     """Images of every shard: from `sizes.json`, else counted."""
     files = {url: _folder(url) + SIZES + url[len(url.partition("?")[0]) :] for url in urls}
     sizes = {file: _sizes(file) for file in dict.fromkeys(files.values())}
-    counts = {url: sizes[files[url]].get(_base(url)) for url in urls}
-    unknown = [url for url, count in counts.items() if count is None]
+    counts = {url: sizes[files[url]][_base(url)] for url in urls if _base(url) in sizes[files[url]]}
+    unknown = [url for url in urls if url not in counts]
     remote = [url for url in unknown if "://" in url]
     if remote:
         raise InputError(
-            f"the number of images in {len(remote)} of {len(urls)} shards is not known, such as {shown(remote[0])}; "
-            f'put {SIZES} beside the shards, such as {{"{_base(remote[0])}": 1000}}'
+            f"the number of images in {len(remote)} of {len(urls)} shards is not known, such as "
+            f'{public_url(remote[0])}; put {SIZES} next to the shards, such as {{"{_base(remote[0])}": 1000}}'
         )
     counts.update(_counted(unknown))
     return [counts[url] for url in urls]
@@ -137,12 +142,12 @@ def _sizes(file: str) -> dict[str, int]:
     except FileNotFoundError:
         return {}
     except ValueError as error:
-        raise InputError(f"{shown(file)} is no JSON: {error}; write {{'000.tar': 1000, ...}}") from error
+        raise InputError(f"{public_url(file)} is not JSON: {error}; write {{'000.tar': 1000, ...}}") from error
     except Exception as error:  # each protocol has its own
-        raise InputError(f"{shown(file)} cannot be read: {type(error).__name__}; check the address") from error
+        raise InputError(f"{public_url(file)} cannot be read: {type(error).__name__}; check the address") from error
     wrong = not isinstance(sizes, dict) or any(type(count) is not int or count < 0 for count in sizes.values())
     if wrong:
-        raise InputError(f"{shown(file)} is no object of shards and their numbers of images; correct it")
+        raise InputError(f"{public_url(file)} is not an object of shards and their numbers of images; correct it")
     return sizes
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
 from ssl_lens.data.shards.shard_list import Shard
 
 
-class Part(NamedTuple):
+@dataclass(frozen=True)
+class Part:
     """The images of one shard from `start` to `stop`; `index` is that of the image at `start` in the whole set."""
 
     shard: Shard
@@ -23,7 +23,7 @@ class Part(NamedTuple):
 class Split:
     """Shares an epoch out to ranks and their workers.
 
-    In an epoch the shards lie one behind the other in an order drawn from (seed, epoch), cut to whole batches. Every
+    In an epoch the shards lie one after the other in an order drawn from (seed, epoch), cut to whole batches. Every
     rank has an equal contiguous piece, and every worker a contiguous piece of that, in micro-batches that a rank takes
     from its workers in turn. A shard that lies across a border is read by both sides.
 
@@ -86,10 +86,10 @@ class Split:
         images ahead.
         """
         count = len(self.turns(epoch, worker)) * self.micro_batch
-        return shuffled(count, self.buffer, np.random.default_rng((self.seed, epoch, rank, worker)))
+        return draw_order(count, self.buffer, np.random.default_rng((self.seed, epoch, rank, worker)))
 
 
-def shuffled(count: int, buffer: int, rng: np.random.Generator) -> np.ndarray:
+def draw_order(count: int, buffer: int, rng: np.random.Generator) -> np.ndarray:
     """A permutation [count] whose i-th value is below i + `buffer`."""
     held = list(range(min(buffer, count)))
     order = np.empty(count, np.int64)

@@ -6,41 +6,53 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, islice
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ssl_lens.data.formats import tar_file
 from ssl_lens.data.formats.reader import MEMBER_SUFFIXES, images_in
-from ssl_lens.data.formats.sample import UnreadableImage
+from ssl_lens.data.formats.sample import UnusableImage
 from ssl_lens.data.formats.tar_file import Entry
-from ssl_lens.data.pixels.policy import PixelPolicy, check_channels, usable
+from ssl_lens.data.pixels.policy import PixelPolicy, apply_policy, check_channels
 from ssl_lens.data.pixels.preprocess import evenly_spaced
-from ssl_lens.data.shards.shard_file import ShardFile, shown
+from ssl_lens.data.quarantine import Unusable, judge_stream
+from ssl_lens.data.shards.shard_file import ShardFile, public_url
 from ssl_lens.data.shards.shard_list import SIZES, Shard, list_shards, whole_tar
 from ssl_lens.errors import InputError
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    import torch
 
-MOST_BAD, JUDGED_FROM = 0.01, 1000  # of the images read, and from how many on
+    from ssl_lens.data.batches import Batches, Plan
+
+logger = logging.getLogger(__name__)
 
 _SAMPLED_SHARDS = 64
 _TRIED_FOR_SHAPE = 100  # images
 _SAMPLED_IMAGES = 4096
+_SAMPLED_BYTES = 512 << 20  # of raw images, held at once
 
 
 @dataclass(frozen=True)
 class ShardSet:
-    """Images in shards; image i is counted through the shards in their order.
+    """Images in shards, an `ImageSource`; image i is counted through the shards in their order.
 
     Attributes:
         shape: [C, H, W] of every image.
         policy: which pixels are flagged, and what becomes of images of unequal size.
+        workers: processes that read batches on each rank; 0: the rank reads itself.
+        shuffle_buffer: images among which a worker draws the next one.
+        quarantine: tab-separated file to list images in that turn out unusable (name, reason).
     """
 
     shards: tuple[Shard, ...]
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     policy: PixelPolicy
+    workers: int
+    shuffle_buffer: int
+    quarantine: Path | None
 
     def __len__(self) -> int:
         return sum(shard.count for shard in self.shards)
@@ -50,20 +62,26 @@ class ShardSet:
         return ShardNames(self.shards)
 
     def listing(self) -> dict[str, Any]:
-        """What tells these images from others, ready for JSON."""
+        """What distinguishes these images from others, ready for JSON."""
         return {"shards": {shard.name: shard.count for shard in self.shards}}
 
-    def decoded(self, entry: Entry) -> np.ndarray:
+    def batches(self, plan: Plan, device: torch.device) -> Batches:
+        """Batches read while they are used; see `Stream`."""
+        from ssl_lens.data.shards.stream import Stream  # which reads this set
+
+        return Stream(self, plan, device)
+
+    def decode(self, entry: Entry) -> np.ndarray:
         """The pixels of an entry, ready for use: float32 [C, H, W].
 
-        Raises: UnreadableImage: damaged, constant, too many flagged pixels, or another shape.
+        Raises: UnusableImage: damaged, constant, too many flagged pixels, or another shape.
         """
-        image = _decoded(entry, self.policy)
+        image = _decode(entry, self.policy)
         if image.shape != self.shape:
-            raise UnreadableImage(f"shape {image.shape}, not {self.shape}")
+            raise UnusableImage(f"shape {image.shape}, not {self.shape}")
         return image
 
-    def sample(self, limit_bytes: int) -> np.ndarray:
+    def sample(self, limit_bytes: int = _SAMPLED_BYTES) -> np.ndarray:
         """Raw images [n, C, H, W] to fit to: at most 4096 and `limit_bytes`, of at most 64 evenly spaced shards.
 
         They are spaced evenly within a local shard; of a remote one they are the first, or all of it would be fetched.
@@ -72,15 +90,18 @@ class ShardSet:
         """
         size = 4 * int(np.prod(self.shape))
         wanted = max(1, min(_SAMPLED_IMAGES, limit_bytes // size))
-        images, bad = [], []
+        images: list[np.ndarray] = []
+        unusable: list[Unusable] = []
         for name, entry in islice(_spread(self.shards, wanted), wanted):
             try:
-                images.append(self.decoded(entry))
-            except UnreadableImage as error:
-                bad.append(f"{name}: {error}")
-            refuse_many_bad(bad, len(images) + len(bad))
+                images.append(self.decode(entry))
+            except UnusableImage as error:
+                unusable.append(Unusable(name, str(error)))
+            judge_stream(unusable, len(images) + len(unusable))
         if not images:
-            raise InputError(f"none of {len(bad)} images tried is usable, such as {bad[0]}; mend the shards")
+            raise InputError(
+                f"none of {len(unusable)} images tried is usable, such as {unusable[0]}; repair the shards"
+            )
         return np.stack(images)
 
 
@@ -93,7 +114,7 @@ class ShardNames(Sequence[str]):
     def __len__(self) -> int:
         return sum(shard.count for shard in self.shards)
 
-    def __getitem__(self, index: int) -> str:
+    def __getitem__(self, index: int) -> str:  # type: ignore[override]  # without slices
         if not 0 <= index < len(self):
             raise IndexError(index)
         offsets = offsets_of(self.shards)
@@ -111,32 +132,32 @@ def offsets_of(shards: Sequence[Shard]) -> np.ndarray:
     return np.array(list(accumulate((shard.count for shard in shards[:-1]), initial=0)), dtype=np.int64)
 
 
-def refuse_many_bad(bad: Sequence[str], seen: int) -> None:
-    """Raises InputError where the bad images, with their reasons, are more than 1 % of at least 1000 seen."""
-    if seen >= JUDGED_FROM and len(bad) > MOST_BAD * seen:
-        raise InputError(
-            f"{len(bad)} of {seen} images read from the shards are unusable, such as {bad[0]}; mend the shards, since "
-            f"at most {MOST_BAD:.0%} are left out"
-        )
-
-
-def find_shards(pattern: str, *, policy: PixelPolicy, in_channels: int | None = None) -> ShardSet:
+def find_shards(
+    pattern: str,
+    *,
+    policy: PixelPolicy,
+    in_channels: int | None = None,
+    workers: int = 0,
+    shuffle_buffer: int = 1000,
+    quarantine: Path | None = None,
+) -> ShardSet:
     """The set of a path, URL or brace pattern such as `shards/{000..099}.tar`.
 
     Args:
         in_channels: channels that the images must have; any number if None.
+        workers, shuffle_buffer, quarantine: as of `ShardSet`.
     Raises:
         InputError: as `list_shards`; images of another number of channels; or sizes to be made equal to the others' in
             a set that is not looked through.
     """
     if policy.sizes != "refuse" and policy.size is None:
         raise InputError(
-            f"data.sizes={policy.sizes} of streamed shards needs the size; set data.size to a side in pixels"
+            f"sizes={policy.sizes} of streamed shards needs the size as well, such as size=64: the side in pixels"
         )
     shards = list_shards(pattern)
     shape = _first_shape(shards, policy)
     check_channels(pattern, shape[0], in_channels)
-    found = ShardSet(shards, shape, policy)
+    found = ShardSet(shards, shape, policy, workers, shuffle_buffer, quarantine)
     logger.info("%s: %d images of shape %s in %d shards, streamed", pattern, len(found), shape, len(shards))
     return found
 
@@ -144,7 +165,7 @@ def find_shards(pattern: str, *, policy: PixelPolicy, in_channels: int | None = 
 def read_entries(shard: Shard, start: int, stop: int, wanted: Callable[[int], bool]) -> Iterator[tuple[int, Entry]]:
     """Place and sample of the wanted images of a shard from `start` to `stop`.
 
-    Raises: InputError: the shard cannot be read, is no tar, or holds fewer images than was said.
+    Raises: InputError: the shard cannot be read, is not a tar, or holds fewer images than was said.
     """
     place = -1
     with ShardFile(shard.url) as file:
@@ -155,24 +176,24 @@ def read_entries(shard: Shard, start: int, stop: int, wanted: Callable[[int], bo
             if place + 1 == stop:
                 return
     raise InputError(
-        f"{shown(shard.url)} holds {place + 1} images but should hold {shard.count}; correct {SIZES} or the shard"
+        f"{public_url(shard.url)} holds {place + 1} images but should hold {shard.count}; correct {SIZES} or the shard"
     )
 
 
-def _decoded(entry: Entry, policy: PixelPolicy) -> np.ndarray:
-    image, _ = usable(tar_file.image_of(entry, images_in).image, policy)
+def _decode(entry: Entry, policy: PixelPolicy) -> np.ndarray:
+    image, _ = apply_policy(tar_file.image_of(entry, images_in).image, policy)
     return image
 
 
 def _first_shape(shards: Sequence[Shard], policy: PixelPolicy) -> tuple[int, int, int]:
     """That of the first usable image: of a set that is not looked through, it is the rule for the others."""
-    reasons = []
+    unusable = []
     for name, entry in _spread(shards, _TRIED_FOR_SHAPE):
         try:
-            return _decoded(entry, policy).shape
-        except UnreadableImage as error:
-            reasons.append(f"{name}: {error}")
-    raise InputError(f"none of {len(reasons)} images tried is usable, such as {reasons[0]}; give other shards")
+            return _decode(entry, policy).shape
+        except UnusableImage as error:
+            unusable.append(Unusable(name, str(error)))
+    raise InputError(f"none of {len(unusable)} images tried is usable, such as {unusable[0]}; give other shards")
 
 
 def _spread(shards: Sequence[Shard], wanted: int) -> Iterator[tuple[str, Entry]]:

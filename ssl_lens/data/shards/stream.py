@@ -1,4 +1,4 @@
-"""Batches of images that are read from shards while they are used; the same interface as `Batches`."""
+"""Batches of images that are read from shards while they are used."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import multiprocessing
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,71 +17,73 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from ssl_lens.data.batches import Plan
-from ssl_lens.data.formats.sample import UnreadableImage
+from ssl_lens.data.formats.sample import UnusableImage
 from ssl_lens.data.formats.tar_file import Entry
+from ssl_lens.data.quarantine import Unusable, add_to_quarantine, judge_stream, read_quarantine
 from ssl_lens.data.shards.shard_order import Part, Split
-from ssl_lens.data.shards.shard_set import ShardSet, image_name, read_entries, refuse_many_bad
+from ssl_lens.data.shards.shard_set import ShardSet, image_name, read_entries
 from ssl_lens.errors import InputError
 
 logger = logging.getLogger(__name__)
 
-_MOST_BAD_IN_A_ROW = 100
+_MOST_UNUSABLE_IN_A_ROW = 100
 
 
-class _Found(NamedTuple):
-    """One image as it was read: its pixels [C, H, W], or None and why not."""
+@dataclass(frozen=True)
+class _Image:
+    """One image as it was read: its place in the set and its pixels [C, H, W]."""
 
     index: int
-    name: str
-    image: np.ndarray | None
-    reason: str
+    pixels: np.ndarray
 
 
-class _MicroBatch(NamedTuple):
-    """Raw images [b, C, H, W], their indices [b], and names and reasons of images that are replaced."""
+@dataclass(frozen=True)
+class _MicroBatch:
+    """Raw images [b, C, H, W], their indices [b], and the images that were replaced."""
 
     raw: np.ndarray
     index: np.ndarray
-    replaced: tuple[tuple[str, str], ...]
+    replaced: tuple[Unusable, ...]
 
 
 class Stream:
-    """Reads batches of raw images from shards, some batches ahead, in processes of their own.
+    """`Batches` of raw images read from shards, some batches ahead, in processes of their own.
 
     Which images a step sees is a pure function of the seed, the step, and the numbers of ranks and workers. An image
-    that is unusable is replaced by the next good one of its worker, and named in a warning and in `quarantine`.
-
-    Args:
-        workers: reading processes of this rank; 0 reads in this one.
-        buffer: images among which a worker draws the next one; they are held as they are stored.
-        quarantine: tab-separated file to which images that are replaced are added (name, reason).
+    that is unusable is replaced by the next good one of its worker, and named in a warning and in the set's quarantine.
+    Images among which a worker draws the next one are held as they are stored.
 
     Raises: InputError if a batch is larger than the set or is not shared evenly.
     """
 
-    def __init__(
-        self, shards: ShardSet, plan: Plan, device: torch.device, *, workers: int, buffer: int, quarantine: Path
-    ) -> None:
+    def __init__(self, shards: ShardSet, plan: Plan, device: torch.device) -> None:
         plan.check(len(shards))
         self.split = Split(
-            shards.shards, plan.seed, plan.batch_size, plan.accumulate, plan.world_size, max(workers, 1), buffer
+            shards.shards,
+            plan.seed,
+            plan.batch_size,
+            plan.accumulate,
+            plan.world_size,
+            max(shards.workers, 1),
+            shards.shuffle_buffer,
         )
         self.steps_per_epoch = self.split.steps_per_epoch
-        self._shards, self._rank, self._device, self._workers = shards, plan.rank, device, workers
-        self._quarantine = quarantine
-        self._named = _names_in(quarantine)
+        self._shards, self._rank, self._device = shards, plan.rank, device
+        self._named = {image.name for image in read_quarantine(shards.quarantine)} if shards.quarantine else set()
         self._loaded: Iterator[_MicroBatch | InputError] | None = None
-        self._step, self._batches = -1, []
+        self._step = -1
+        self._batches: list[tuple[Tensor, Tensor]] = []
 
-    def micro_batches(self, step: int) -> list[tuple[Tensor, Tensor]]:
+    def at(self, step: int) -> list[tuple[Tensor, Tensor]]:
         """(raw images [b, C, H, W], their indices [b]) of this rank, b = batch_size / (world_size · accumulate).
 
         Raises: InputError: a shard cannot be read, or too many images are unusable.
         """
         if step != self._step:  # a step is asked for again to be looked into
-            if self._loaded is None or step != self._step + 1:
-                self._start(step)
-            self._batches = [self._next() for _ in range(self.split.accumulate)]
+            loaded = self._loaded
+            if loaded is None or step != self._step + 1:
+                loaded = self._loaded = self._start(step)
+            self._batches = [self._next(loaded) for _ in range(self.split.accumulate)]
             self._step = step
         return self._batches
 
@@ -89,45 +91,44 @@ class Stream:
         """Ends the reading processes."""
         self._loaded = None
 
-    def _start(self, step: int) -> None:
+    def _start(self, step: int) -> Iterator[_MicroBatch | InputError]:
         self.close()
         loader = DataLoader(
             _MicroBatches(self._shards, self.split, self._rank, step * self.split.accumulate),
             batch_size=None,
-            num_workers=self._workers,
+            num_workers=self._shards.workers,
             collate_fn=_as_it_is,  # arrays go through a pipe: the shared memory of containers is often too small
             worker_init_fn=_leave_interrupts_to_the_run,
-            multiprocessing_context=_context() if self._workers else None,
+            multiprocessing_context=_context() if self._shards.workers else None,
             generator=torch.Generator(),  # its own, since the run's decides dropped paths
         )
-        self._loaded = iter(loader)
+        return iter(loader)
 
-    def _next(self) -> tuple[Tensor, Tensor]:
+    def _next(self, loaded: Iterator[_MicroBatch | InputError]) -> tuple[Tensor, Tensor]:
         try:
-            batch = next(self._loaded)
+            batch = next(loaded)
         except RuntimeError as error:
             self.close()
             if "exited unexpectedly" not in str(error):
                 raise
             raise InputError(
-                "a reading process was ended from outside, perhaps for want of memory; lower data.workers or "
-                "data.shuffle_buffer"
+                "a reading process was ended from outside, perhaps for lack of memory; lower "
+                f"workers={self._shards.workers} or shuffle_buffer={self._shards.shuffle_buffer}"
             ) from error
         if isinstance(batch, InputError):
             self.close()
             raise batch
-        for name, reason in batch.replaced:
-            self._report(name, reason)
+        for image in batch.replaced:
+            self._report(image)
         return torch.from_numpy(batch.raw).to(self._device), torch.from_numpy(batch.index).to(self._device)
 
-    def _report(self, name: str, reason: str) -> None:
-        if name in self._named:
+    def _report(self, image: Unusable) -> None:
+        if image.name in self._named:
             return
-        self._named.add(name)
-        logger.warning("%s is unusable and replaced by the next image: %s", name, reason)
-        self._quarantine.parent.mkdir(parents=True, exist_ok=True)
-        with self._quarantine.open("a", encoding="utf-8") as lines:
-            lines.write(f"{name}\t{reason}\n")
+        self._named.add(image.name)
+        logger.warning("%s is unusable and replaced by the next image: %s", *image)
+        if self._shards.quarantine is not None:
+            add_to_quarantine(self._shards.quarantine, image)
 
 
 @dataclass(frozen=True)
@@ -155,51 +156,52 @@ class _MicroBatches(IterableDataset):
 def micro_batches(shards: ShardSet, split: Split, rank: int, worker: int, first: int) -> Iterator[_MicroBatch]:
     """The micro-batches of a worker from the `first` of the run on, without end.
 
-    Raises: InputError as `Stream.micro_batches`.
+    Raises: InputError as `Stream.at`.
     """
     images = _images(shards, split, rank, worker, first)
-    ahead: list[_Found] = []  # read to replace bad ones before them
-    bad, seen = [], 0
+    ahead: list[_Image | Unusable] = []  # read to replace unusable ones before them
+    unusable: list[Unusable] = []
+    seen = 0
 
-    def following() -> _Found:
+    def read_next() -> _Image | Unusable:
         nonlocal seen
-        found = next(images)
+        image = next(images)
         seen += 1
-        if found.image is None:
-            bad.append(f"{found.name}: {found.reason}")
-        refuse_many_bad(bad, seen)
-        return found
+        if isinstance(image, Unusable):
+            unusable.append(image)
+        judge_stream(unusable, seen)
+        return image
 
     while True:
-        batch, replaced = [], []
+        batch: list[_Image] = []
+        replaced: list[Unusable] = []
         for _ in range(split.micro_batch):
-            found = ahead.pop(0) if ahead else following()
-            if found.image is None:
-                replaced.append((found.name, found.reason))
-                found = _next_good(ahead, following)
-            batch.append(found)
+            image = ahead.pop(0) if ahead else read_next()
+            if isinstance(image, Unusable):
+                replaced.append(image)
+                image = _next_usable(ahead, read_next)
+            batch.append(image)
         yield _MicroBatch(
-            np.stack([found.image for found in batch]),
-            np.array([found.index for found in batch], dtype=np.int64),
+            np.stack([image.pixels for image in batch]),
+            np.array([image.index for image in batch], dtype=np.int64),
             tuple(replaced),
         )
 
 
-def _next_good(ahead: list[_Found], following: Callable[[], _Found]) -> _Found:
-    """The next good image, which stays in its own place as well, so that a bad one moves no other."""
-    for found in ahead:
-        if found.image is not None:
-            return found
-    while len(ahead) < _MOST_BAD_IN_A_ROW:
-        ahead.append(following())
-        if ahead[-1].image is not None:
-            return ahead[-1]
-    raise InputError(
-        f"{len(ahead)} images in a row are unusable, such as {ahead[0].name}: {ahead[0].reason}; mend the shards"
-    )
+def _next_usable(ahead: list[_Image | Unusable], read_next: Callable[[], _Image | Unusable]) -> _Image:
+    """The next usable image, which stays in its own place as well, so that an unusable one moves no other."""
+    for image in ahead:
+        if isinstance(image, _Image):
+            return image
+    while len(ahead) < _MOST_UNUSABLE_IN_A_ROW:
+        image = read_next()
+        ahead.append(image)
+        if isinstance(image, _Image):
+            return image
+    raise InputError(f"{len(ahead)} images in a row are unusable, such as {ahead[0]}; repair the shards")
 
 
-def _images(shards: ShardSet, split: Split, rank: int, worker: int, first: int) -> Iterator[_Found]:
+def _images(shards: ShardSet, split: Split, rank: int, worker: int, first: int) -> Iterator[_Image | Unusable]:
     """The images of a worker, one by one, from the first of its micro-batches that is not before `first`."""
     for epoch in count(first // split.micro_batches_per_epoch):
         turns = split.turns(epoch, worker)
@@ -211,13 +213,13 @@ def _images(shards: ShardSet, split: Split, rank: int, worker: int, first: int) 
         held: dict[int, tuple[int, str, Entry]] = {}  # as stored, which is small
         for place in order[done:].tolist():
             while place not in held:
-                at, *rest = next(reading)
-                held[at] = tuple(rest)
+                at, index, name, entry = next(reading)
+                held[at] = index, name, entry
             index, name, entry = held.pop(place)
             try:
-                yield _Found(index, name, shards.decoded(entry), "")
-            except UnreadableImage as error:
-                yield _Found(index, name, None, str(error))
+                yield _Image(index, shards.decode(entry))
+            except UnusableImage as error:
+                yield Unusable(name, str(error))
 
 
 def _read(parts: list[Part], wanted: np.ndarray) -> Iterator[tuple[int, int, str, Entry]]:
@@ -226,20 +228,17 @@ def _read(parts: list[Part], wanted: np.ndarray) -> Iterator[tuple[int, int, str
     for part in parts:
         shift, stop = begin - part.start, begin + part.stop - part.start
         if wanted[begin:stop].any():
-            for place, entry in read_entries(
-                part.shard, part.start, part.stop, lambda i, shift=shift: wanted[i + shift]
-            ):
+            here = wanted[begin:stop]
+            for place, entry in read_entries(part.shard, part.start, part.stop, partial(_is_wanted, here, part.start)):
                 yield place + shift, part.index + place - part.start, image_name(part.shard, place), entry
         begin = stop
 
 
-def _names_in(quarantine: Path) -> set[str]:
-    if not quarantine.is_file():
-        return set()
-    return {line.partition("\t")[0] for line in quarantine.read_text(encoding="utf-8").splitlines()}
+def _is_wanted(wanted: np.ndarray, start: int, place: int) -> bool:
+    return bool(wanted[place - start])
 
 
-def _as_it_is(batch: _MicroBatch | InputError) -> _MicroBatch | InputError:
+def _as_it_is(batch: Any) -> Any:
     return batch
 
 
@@ -253,5 +252,5 @@ def _context() -> multiprocessing.context.BaseContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ssl_lens.engine.trainer"])  # what the run's script imports: once for all readers
+    context.set_forkserver_preload([__name__])  # once for all readers
     return context

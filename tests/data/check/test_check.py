@@ -140,7 +140,7 @@ def test_the_verdict_is_that_of_training(root, kind, capsys, monkeypatch):
     assert Path("checks/set/check.json").is_file()
 
 
-def test_a_pack_is_checked_too_and_damage_told(root, tmp_path):
+def test_a_pack_is_checked_too_and_damage_reported(root, tmp_path):
     pack_images(root, tmp_path / "pack", **_PLAIN)
     report = check_images(tmp_path / "pack", **_PLAIN)
     assert report.accepted
@@ -150,7 +150,7 @@ def test_a_pack_is_checked_too_and_damage_told(root, tmp_path):
     assert (other.targets, other.classes["c"]) == ({"z": (1, 2, 2)}, {"train": 1})
     refused = check_images(tmp_path / "pack", **_PLAIN | {"policy": PixelPolicy(mask_value=9)})
     assert [problem.split(" was ")[1] for problem in refused.problems] == [
-        "packed with mask_value=None, but mask_value=9 is needed; pack the images again with --mask-value 9"
+        "packed with mask_value=None, but mask_value=9 is needed; pack the images again with mask_value=9"
     ]
     with (tmp_path / "pack" / "images.npy").open("r+b") as file:
         file.seek(-3, 2)

@@ -5,7 +5,7 @@ import pytest
 from astropy.io import fits
 
 from ssl_lens.data.folders.bands import Source, find_sources, read_source
-from ssl_lens.data.formats.sample import UnreadableImage
+from ssl_lens.data.formats.sample import UnusableImage
 from ssl_lens.data.images import load_images
 from ssl_lens.data.pixels.policy import PixelPolicy
 from ssl_lens.errors import InputError
@@ -84,7 +84,7 @@ def test_bands_that_cannot_be_joined(tmp_path, second, reason):
         tmp_path, "Band2", "1.npy" if second is not None else "2.npy", np.zeros((8, 8)) if second is None else second
     )
     sources = find_sources(sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.npy")))
-    with pytest.raises(UnreadableImage, match=reason):
+    with pytest.raises(UnusableImage, match=reason):
         list(read_source(tmp_path, sources[0]))
 
 

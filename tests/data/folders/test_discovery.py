@@ -1,4 +1,4 @@
-"""Which files a set is made of: links, names, and folders that are no set."""
+"""Which files a set is made of: links, names, and folders that are not a set."""
 
 import json
 import logging
@@ -95,7 +95,7 @@ def test_names_that_no_text_file_can_hold_are_refused(tmp_path, capsys, place, n
 @pytest.mark.parametrize("name", ["#a.npy", " a.npy", "\u00a0a.npy"])
 def test_names_that_a_split_file_would_not_keep_are_refused(tmp_path, name):
     _save(tmp_path / "set" / name)
-    with pytest.raises(InputError, match="a space or # in front; rename it"):
+    with pytest.raises(InputError, match="a space or # at its start; rename it"):
         load_images(tmp_path / "set", cache=tmp_path / "cache")
 
 
@@ -118,7 +118,9 @@ def test_what_is_no_set(tmp_path, caplog):
         load_images(tmp_path / "folder.csv", cache=tmp_path / "cache")
     os.mkfifo(tmp_path / "pipe")
     for name in ("pipe", "x" * 300, "a\0b"):
-        with pytest.raises(InputError, match="does not exist, or may not be looked at; set data.path") as error:
+        with pytest.raises(
+            InputError, match="does not exist, or cannot be looked into; give path=DIR, a folder"
+        ) as error:
             load_images(tmp_path / name, cache=tmp_path / "cache")
         assert "\n" not in str(error.value)
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ssl_lens.data.folders.layouts import arranged
+from ssl_lens.data.folders.layouts import labels_and_parts
 from ssl_lens.data.images import load_images
 from ssl_lens.data.pack import packer as packing
 from ssl_lens.errors import InputError
@@ -23,12 +23,12 @@ _RNG = np.random.default_rng(0)
     ],
 )
 def test_auto(names, labels, parts):
-    assert arranged(names, "auto") == (labels, parts)
+    assert labels_and_parts(names, "auto") == (labels, parts)
 
 
 def test_plain_folders_where_the_user_says_so():
     names = ("train_lenses/1.npy", "test_nonlenses/2.npy")
-    assert arranged(names, "folders") == (("train_lenses", "test_nonlenses"), (None, None))
+    assert labels_and_parts(names, "folders") == (("train_lenses", "test_nonlenses"), (None, None))
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_real_gri_cutouts_of_unequal_size_are_cropped(tmp_path):
         load_images(tmp_path / "set", cache=tmp_path / "cache")
 
 
-def test_a_wrong_layout_is_told_before_the_images_are_read(tmp_path, monkeypatch):
+def test_a_wrong_layout_is_reported_before_the_images_are_read(tmp_path, monkeypatch):
     (tmp_path / "set" / "a").mkdir(parents=True)
     np.save(tmp_path / "set" / "a" / "0.npy", _RNG.normal(size=(8, 8)))
     monkeypatch.setattr(packing, "read_all", None)
@@ -82,6 +82,6 @@ def test_a_wrong_layout_is_told_before_the_images_are_read(tmp_path, monkeypatch
 
 def test_wrong_names():
     with pytest.raises(InputError, match=r"layout=model_iv: axion/a.npy is not laid out as \{train,val\}/"):
-        arranged(("axion/a.npy",), "model_iv")
+        labels_and_parts(("axion/a.npy",), "model_iv")
     with pytest.raises(InputError, match="layout=model_v is unknown; set it to one of auto, folders, model_i,"):
-        arranged(("axion/a.npy",), "model_v")
+        labels_and_parts(("axion/a.npy",), "model_v")

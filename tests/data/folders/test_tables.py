@@ -3,7 +3,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from ssl_lens.data.folders.tables import Table, joined, own_table, read_table, write_table
+from ssl_lens.data.folders.tables import Table, look_up, own_table, read_table, write_table
 from ssl_lens.errors import InputError
 from ssl_lens.simulation.sets import simulate_lenses
 
@@ -62,10 +62,10 @@ def test_what_is_written_is_read_back(tmp_path):
 
 def test_lines_are_joined_by_name_and_an_image_of_many_has_the_line_of_its_file():
     table = _table(["s.npy", "s.npy#000001", "gone.npy"], labels=("a", "b", "c"), z=[1.0, 2.0, 3.0])
-    both = joined(["x.npy", "s.npy#000000", "s.npy#000001"], table)
+    both = look_up(["x.npy", "s.npy#000000", "s.npy#000001"], table)
     assert both.labels == (None, "a", "b")
     np.testing.assert_array_equal(both.targets["z"], [np.nan, 1, 2])
-    assert joined(["x.npy"], _table([], z=np.empty(0))).targets["z"].shape == (1,)
+    assert look_up(["x.npy"], _table([], z=np.empty(0))).targets["z"].shape == (1,)
 
 
 @pytest.mark.parametrize(

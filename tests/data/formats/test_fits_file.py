@@ -5,7 +5,7 @@ import pytest
 from astropy.io import fits
 
 from ssl_lens.data.formats.reader import read_images
-from ssl_lens.data.formats.sample import UnreadableImage
+from ssl_lens.data.formats.sample import UnusableImage
 
 _IMAGE = np.random.default_rng(0).integers(0, 250, size=(3, 20, 24)).astype(np.float64)
 
@@ -76,7 +76,7 @@ def test_compressed_units(tmp_path):
 
 def test_no_image(tmp_path):
     fits.PrimaryHDU().writeto(tmp_path / "a.fits")
-    with pytest.raises(UnreadableImage, match="none of the 1 FITS"):
+    with pytest.raises(UnusableImage, match="none of the 1 FITS"):
         _images(tmp_path / "a.fits")
 
 
@@ -93,15 +93,13 @@ def test_an_absurd_declared_size_is_refused_before_anything_is_allocated(tmp_pat
         assert old in whole
         whole = whole.replace(old, f"NAXIS{axis}  = {side:>20}".encode())
     (tmp_path / "a.fits").write_bytes(whole)
-    with pytest.raises(UnreadableImage, match=reason):
+    with pytest.raises(UnusableImage, match=reason):
         _images(tmp_path / "a.fits")
 
 
 def test_a_gzip_bomb(tmp_path):
     (tmp_path / "a.fits.gz").write_bytes(gzip.compress(b"\0" * (65 << 20), 1))
-    with pytest.raises(
-        UnreadableImage, match="gzipped bytes expand to more than 67108864; unpack the file with gunzip"
-    ):
+    with pytest.raises(UnusableImage, match="gzipped bytes expand to more than 67108864; unpack the file with gunzip"):
         _images(tmp_path / "a.fits.gz")
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ssl_lens.data.formats.reader import read_images
-from ssl_lens.data.formats.sample import UnreadableImage
+from ssl_lens.data.formats.sample import UnusableImage
 
 _STACK = np.random.default_rng(0).normal(size=(20, 3, 16, 16)).astype(np.float32)
 
@@ -29,9 +29,9 @@ def test_which_dataset_is_the_image_must_be_clear(tmp_path):
         file["x"], file["y"] = _STACK, _STACK
     with h5py.File(tmp_path / "b.h5", "w") as file:
         file.create_group("empty")
-    with pytest.raises(UnreadableImage, match=r"2 datasets in the file \(x, y\); needed is one dataset, or one named"):
+    with pytest.raises(UnusableImage, match=r"2 datasets in the file \(x, y\); needed is one dataset, or one named"):
         _images(tmp_path / "a.h5")
-    with pytest.raises(UnreadableImage, match="0 datasets in the file"):
+    with pytest.raises(UnusableImage, match="0 datasets in the file"):
         _images(tmp_path / "b.h5")
 
 
@@ -55,7 +55,7 @@ def test_nothing_is_followed_out_of_the_file(tmp_path, kind, place):
             outside = [(str(tmp_path / "secret.npy"), 128, _STACK.nbytes)]
             file.create_dataset(place, _STACK.shape, "f4", external=outside)
     match = r"link (deep|image); links are not followed|link image" if "link" in kind else "lies in other files"
-    with pytest.raises(UnreadableImage, match=match):
+    with pytest.raises(UnusableImage, match=match):
         _images(tmp_path / "a.h5")
 
 
@@ -63,7 +63,7 @@ def test_nothing_is_followed_out_of_the_file(tmp_path, kind, place):
 def test_absurd_declared_sizes_are_refused_before_anything_is_read(tmp_path, shape, chunks):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("image", shape, "f4", chunks=chunks, maxshape=(None,) * len(shape))
-    with pytest.raises(UnreadableImage, match="HDF5 dataset image declares .* bytes in 0 stored ones"):
+    with pytest.raises(UnusableImage, match="HDF5 dataset image declares .* bytes in 0 stored ones"):
         _images(tmp_path / "a.h5")
 
 
@@ -71,14 +71,14 @@ def test_absurd_declared_sizes_are_refused_before_anything_is_read(tmp_path, sha
 def test_strings_lists_and_references_are_no_images(tmp_path, dtype):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("image", (8, 8), dtype)
-    with pytest.raises(UnreadableImage, match="type object, not real numbers"):
+    with pytest.raises(UnusableImage, match="type object, not real numbers"):
         _images(tmp_path / "a.h5")
 
 
 def test_an_empty_dataset(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["image"] = h5py.Empty("f4")
-    with pytest.raises(UnreadableImage, match="dataset image is empty"):
+    with pytest.raises(UnusableImage, match="dataset image is empty"):
         _images(tmp_path / "a.h5")
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from ssl_lens.data.formats.inert_pickle import PickledArray, read_pickle
 from ssl_lens.data.formats.reader import read_images
-from ssl_lens.data.formats.sample import UnreadableImage
+from ssl_lens.data.formats.sample import UnusableImage
 
 _FLOATS = np.random.default_rng(0).normal(size=(3, 4))
 
@@ -120,7 +120,7 @@ def test_payloads_are_refused_in_one_line_and_never_run(tmp_path, kind, monkeypa
     np.lib.format.write_array_header_1_0(file, {"descr": "|O", "fortran_order": False, "shape": ()})
     (tmp_path / "a.npy").write_bytes(file.getvalue() + payload)
     for read in (lambda: read_pickle(payload), lambda: list(read_images(tmp_path / "a.npy"))):
-        with pytest.raises(UnreadableImage) as error:
+        with pytest.raises(UnusableImage) as error:
             read()
         assert "\n" not in str(error.value)
         assert len(str(error.value)) < 200
@@ -190,7 +190,7 @@ def test_no_opcode_is_forgotten():
     for opcode in pickletools.opcodes:
         try:
             read_pickle(b"(" * 3 + opcode.code.encode("latin-1") + b"\x00" * 16 + b"\n\n.")
-        except UnreadableImage as error:
+        except UnusableImage as error:
             if f"opcode {opcode.name} refused" in str(error):
                 refused.add(opcode.name)
     calls = {"INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID"}

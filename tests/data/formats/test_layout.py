@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from ssl_lens.data.formats.layout import Pixels, array_pixels, samples_of
-from ssl_lens.data.formats.sample import UnreadableImage
+from ssl_lens.data.formats.sample import UnusableImage
 
 
 def _images(array):
@@ -62,10 +62,10 @@ def test_what_float32_cannot_hold_is_infinite_and_a_tiny_flux_is_kept():
     [
         (np.zeros((4, 4), dtype=complex), "complex128, not real numbers"),
         (np.array([["a", "b"]]), "<U1, not real numbers"),
-        (np.zeros(7), r"shape \(7,\) is no image"),
-        (np.zeros((0, 4)), r"shape \(0, 4\) is no image"),
-        (np.zeros((0, 3, 8, 8)), r"shape \(0, 3, 8, 8\) is no image"),
-        (np.zeros((2, 2, 3, 8, 8)), r"shape \(2, 2, 3, 8, 8\) is no image"),
+        (np.zeros(7), r"shape \(7,\) is not an image"),
+        (np.zeros((0, 4)), r"shape \(0, 4\) is not an image"),
+        (np.zeros((0, 3, 8, 8)), r"shape \(0, 3, 8, 8\) is not an image"),
+        (np.zeros((2, 2, 3, 8, 8)), r"shape \(2, 2, 3, 8, 8\) is not an image"),
         (np.zeros((12, 16, 16)), r"no axis of shape \(12, 16, 16\) can be the channels"),
         (np.zeros((64, 64, 20)), r"no axis of shape \(64, 64, 20\) can be the channels"),
         (np.zeros((64, 64, 3, 1)), r"no axis of shape \(64, 64, 3, 1\) can be the channels"),
@@ -73,5 +73,5 @@ def test_what_float32_cannot_hold_is_infinite_and_a_tiny_flux_is_kept():
     ],
 )
 def test_arrays_that_are_no_images(array, reason):
-    with pytest.raises(UnreadableImage, match=reason):
+    with pytest.raises(UnusableImage, match=reason):
         _images(array)

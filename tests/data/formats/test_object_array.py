@@ -3,7 +3,7 @@ import pytest
 
 from ssl_lens.data.formats.object_array import AXION_MASS
 from ssl_lens.data.formats.reader import read_images
-from ssl_lens.data.formats.sample import UnreadableImage
+from ssl_lens.data.formats.sample import UnusableImage
 
 _IMAGE = np.random.default_rng(0).normal(size=(64, 64))
 _MASS = 3.2e-23
@@ -98,12 +98,12 @@ def test_archives_hold_object_arrays_too(tmp_path):
     ],
 )
 def test_other_objects_are_refused(tmp_path, array, reason):
-    with pytest.raises(UnreadableImage, match=reason):
+    with pytest.raises(UnusableImage, match=reason):
         _read(tmp_path / "a.npy", array)
 
 
 def test_one_image_listed_over_and_over(tmp_path):
-    with pytest.raises(UnreadableImage, match="far more bytes than it has"):
+    with pytest.raises(UnusableImage, match="far more bytes than it has"):
         _read(tmp_path / "a.npy", _objects(*[_IMAGE] * 1000))
 
 
@@ -111,5 +111,5 @@ def test_the_header_must_agree_with_the_pickle(tmp_path):
     np.save(tmp_path / "a.npy", _objects(_IMAGE, _MASS), allow_pickle=True)
     whole = (tmp_path / "a.npy").read_bytes()
     (tmp_path / "a.npy").write_bytes(whole.replace(b"(2,)", b"(3,)", 1))
-    with pytest.raises(UnreadableImage, match=r"not the array of shape \(3,\) that the file declares"):
+    with pytest.raises(UnusableImage, match=r"not the array of shape \(3,\) that the file declares"):
         list(read_images(tmp_path / "a.npy"))

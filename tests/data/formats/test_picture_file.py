@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from ssl_lens.data.formats.reader import read_images
-from ssl_lens.data.formats.sample import UnreadableImage
+from ssl_lens.data.formats.sample import UnusableImage
 
 _RGB = np.random.default_rng(0).integers(0, 250, size=(20, 24, 3)).astype(np.uint8)
 
@@ -43,7 +43,7 @@ def _png(side: int, depth: int, colour: int, rows: bytes) -> bytes:
 def test_deep_colour_is_refused_instead_of_cut_to_8_bits(tmp_path, colour, samples):
     row = b"\0" + np.arange(8 * samples, dtype=">u2").tobytes()
     (tmp_path / "a.png").write_bytes(_png(8, 16, colour, row * 8))
-    with pytest.raises(UnreadableImage, match="would be cut to 8 bits"):
+    with pytest.raises(UnusableImage, match="would be cut to 8 bits"):
         _image(tmp_path / "a.png")
 
 
@@ -51,7 +51,7 @@ def test_deep_colour_is_refused_instead_of_cut_to_8_bits(tmp_path, colour, sampl
 @pytest.mark.parametrize("side", [10_000, 40_000])
 def test_decompression_bombs(tmp_path, side):
     (tmp_path / "a.png").write_bytes(_png(side, 1, 0, b"\0" * 1000))
-    with pytest.raises(UnreadableImage, match=r"at most \d+ are decoded|exceeds limit"):
+    with pytest.raises(UnusableImage, match=r"at most \d+ are decoded|exceeds limit"):
         _image(tmp_path / "a.png")
 
 
@@ -59,5 +59,5 @@ def test_decompression_bombs(tmp_path, side):
 def test_no_file_passes_for_a_format_that_runs_programs(tmp_path, name):
     Image.new("L", (8, 8)).save(tmp_path / "a.eps")
     (tmp_path / "a.eps").rename(tmp_path / name)
-    with pytest.raises(UnreadableImage, match="cannot identify image file|not a TIFF file"):
+    with pytest.raises(UnusableImage, match="cannot identify image file|not a TIFF file"):
         _image(tmp_path / name)

@@ -13,7 +13,8 @@ from shard_files import member, npy, write_tar
 
 from ssl_lens.data.formats import reader as reading
 from ssl_lens.data.formats.reader import SUFFIXES, images_in, is_image, read_images
-from ssl_lens.data.formats.sample import Damaged, UnreadableImage
+from ssl_lens.data.formats.sample import UnusableImage
+from ssl_lens.data.quarantine import Unusable
 
 _NOISE = np.random.default_rng(3).integers(0, 255, (64, 64), dtype=np.uint8)
 
@@ -62,18 +63,18 @@ def test_damaged_files_of_every_format_are_one_line(tmp_path, suffix):
     data = path.read_bytes()
     for damaged in (data[: len(data) * 2 // 3], data[: len(data) // 2], data[:100], data[:1], b"", b"no image at all"):
         path.write_bytes(damaged)
-        with pytest.raises(UnreadableImage) as error:
+        with pytest.raises(UnusableImage) as error:
             list(read_images(path))
         assert str(error.value)
         assert "\n" not in str(error.value)
     for length in {*range(0, len(data), max(len(data) // 60, 1)), *range(len(data) - 20, len(data))}:
         path.write_bytes(data[:length])
-        with contextlib.suppress(UnreadableImage):
+        with contextlib.suppress(UnusableImage):
             (sample,) = read_images(path)
             np.testing.assert_array_equal(sample.image, whole.image)  # cut off was no pixel: padding, or a checksum
 
 
-@pytest.mark.filterwarnings("ignore")  # astropy and Pillow tell what they mend
+@pytest.mark.filterwarnings("ignore")  # astropy and Pillow report what they repair
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_flipped_bytes_give_images_or_are_refused(tmp_path, suffix):
     path = _write(tmp_path / f"a{suffix}")
@@ -82,22 +83,22 @@ def test_flipped_bytes_give_images_or_are_refused(tmp_path, suffix):
         damaged = bytearray(whole)
         for place in rng.integers(0, min(len(whole), 3000), 5):
             damaged[place] = rng.integers(0, 256)
-        with contextlib.suppress(UnreadableImage):
+        with contextlib.suppress(UnusableImage):
             for sample in images_in(io.BytesIO(bytes(damaged)), path.name):
-                assert isinstance(sample, Damaged) or sample.image.ndim == 3
+                assert isinstance(sample, Unusable) or sample.image.ndim == 3
 
 
 def test_a_gzipped_file_cut_short(tmp_path):
     whole = gzip.compress(_write(tmp_path / "a.fits").read_bytes())
     (tmp_path / "b.fits.gz").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UnreadableImage, match="end-of-stream"):
+    with pytest.raises(UnusableImage, match="end-of-stream"):
         list(read_images(tmp_path / "b.fits.gz"))
 
 
 def test_a_file_without_permission(tmp_path, no_override):
     path = _write(tmp_path / "a.npy")
     path.chmod(0)
-    with pytest.raises(UnreadableImage, match="Permission denied"):
+    with pytest.raises(UnusableImage, match="Permission denied"):
         list(read_images(path))
 
 
@@ -106,7 +107,7 @@ def test_a_file_that_cannot_be_opened(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(reading.Path, "open", denied)
-    with pytest.raises(UnreadableImage, match="^Permission denied$"):
+    with pytest.raises(UnusableImage, match="^Permission denied$"):
         list(read_images(tmp_path / "a.npy"))
 
 
@@ -114,19 +115,19 @@ def test_a_file_that_cannot_be_opened(tmp_path, monkeypatch):
 def test_a_pipe_is_not_waited_for(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
     os.mkfifo(path)
-    with pytest.raises(UnreadableImage, match="^no regular file$"):
+    with pytest.raises(UnusableImage, match="^no regular file$"):
         list(read_images(path))
     path.unlink()
     path.symlink_to("/dev/zero")
-    with pytest.raises(UnreadableImage, match="^no regular file$"):
+    with pytest.raises(UnusableImage, match="^no regular file$"):
         list(read_images(path))
 
 
 def test_an_unknown_type_and_a_missing_file(tmp_path):
     (tmp_path / "a.txt").write_text("")
-    with pytest.raises(UnreadableImage, match="file type of a.txt is unknown; known are .npy"):
+    with pytest.raises(UnusableImage, match="file type of a.txt is unknown; known are .npy"):
         list(read_images(tmp_path / "a.txt"))
-    with pytest.raises(UnreadableImage, match="No such file"):
+    with pytest.raises(UnusableImage, match="No such file"):
         list(read_images(tmp_path / "a.npy"))
 
 
@@ -141,7 +142,7 @@ def test_which_names_are_images():
     assert not any(map(is_image, ["a.txt", "b.csv", ".c.npy", "._d.jpg", "e.gz", "npy"]))
 
 
-def test_the_type_in_the_file_is_told(tmp_path):
+def test_the_type_in_the_file_is_reported(tmp_path):
     np.save(tmp_path / "a.npy", _NOISE.astype(">f8"))
     fits.PrimaryHDU(_NOISE.astype("u2")).writeto(tmp_path / "b.fits")  # stored as signed, with BZERO
     Image.fromarray(_NOISE.astype("u1")).save(tmp_path / "c.png")

@@ -16,7 +16,8 @@ from shard_files import image, member, npy, write_tar
 
 from ssl_lens.data.formats import tar_file
 from ssl_lens.data.formats.reader import read_images
-from ssl_lens.data.formats.sample import Damaged, UnreadableImage
+from ssl_lens.data.formats.sample import UnusableImage
+from ssl_lens.data.quarantine import Unusable
 
 
 def read(path: Path, *members) -> list:
@@ -84,7 +85,7 @@ np.savez_compressed(BOMB, np.zeros((1, 4200, 4200), np.float32))
 def test_a_damaged_image_is_named_and_the_next_is_read(tmp_path, members, reason):
     found = read(tmp_path, member("a.npy", npy(image(1))), *members, (DIRECTORY, b""), member("z.npy", npy(image(2))))
     assert [sample.name for sample in found] == ["a", "x", "z"]
-    assert isinstance(found[1], Damaged)
+    assert isinstance(found[1], Unusable)
     assert reason in found[1].reason
     assert "\n" not in found[1].reason
     assert (found[0].image[0, 0, 0], found[2].image[0, 0, 0]) == (1, 2)
@@ -95,7 +96,7 @@ def test_a_key_that_comes_back_is_refused(tmp_path):
     assert [(type(sample).__name__, sample.name) for sample in found] == [
         ("Sample", "a"),
         ("Sample", "b"),
-        ("Damaged", "a"),
+        ("Unusable", "a"),
     ]
 
 
@@ -110,8 +111,8 @@ def test_members_beyond_the_limit_are_not_read(tmp_path, monkeypatch):
         member("c.npy", npy(image(3))),
     )
     assert [(type(sample).__name__, sample.name) for sample in found] == [
-        ("Damaged", "a"),
-        ("Damaged", "b"),
+        ("Unusable", "a"),
+        ("Unusable", "b"),
         ("Sample", "c"),
     ]
     assert "a.npy has 1152 bytes; at most 1000" in found[0].reason
@@ -124,13 +125,13 @@ def test_names_that_climb_out_end_the_tar_and_write_nothing(tmp_path, name):
     )
     before = {file for folder in os.walk(tmp_path) for file in folder[2]}
     samples = read_images(path)
-    with pytest.raises(UnreadableImage, match="names must be relative and without") as error:
+    with pytest.raises(UnusableImage, match="names must be relative and without") as error:
         list(samples)
     assert "\n" not in str(error.value)
     assert {file for folder in os.walk(tmp_path) for file in folder[2]} == before == {"set.tar"}
 
 
-def test_every_truncation_is_told(tmp_path):
+def test_every_truncation_is_reported(tmp_path):
     """Cut at every 100th byte: the samples before the cut are given, then an error, whatever lies there."""
     path = write_tar(tmp_path / "set.tar", [member(f"{i}.npy", npy(image(i))) for i in range(3)])
     whole = path.read_bytes()
@@ -142,7 +143,7 @@ def test_every_truncation_is_told(tmp_path):
             given = list(samples)
             assert len(given) == 3
             continue
-        with pytest.raises(UnreadableImage, match="truncated or damaged|is truncated|no images"):
+        with pytest.raises(UnusableImage, match="truncated or damaged|is truncated|no images"):
             given.extend(samples)
         assert len(given) <= size // 1024
 
@@ -151,7 +152,7 @@ def test_every_truncation_is_told(tmp_path):
 def test_a_compressed_tar_is_refused_with_a_hint(tmp_path, pack):
     path = write_tar(tmp_path / "set.tar", [member("a.npy", npy(image(1)))])
     path.write_bytes(pack(path.read_bytes()))
-    with pytest.raises(UnreadableImage, match="the tar is compressed, so that only all of it could be read; unpack it"):
+    with pytest.raises(UnusableImage, match="the tar is compressed, so that only all of it could be read; unpack it"):
         list(read_images(path))
 
 
@@ -161,7 +162,7 @@ def test_a_damaged_header_does_not_pass_for_the_end(tmp_path):
     data[1024 + 100] ^= 1  # in the second header
     path.write_bytes(data)
     samples = read_images(path)
-    with pytest.raises(UnreadableImage, match="truncated or damaged at byte 1536"):
+    with pytest.raises(UnusableImage, match="truncated or damaged at byte 1536"):
         list(samples)
 
 
@@ -185,5 +186,5 @@ def test_forged_sizes_neither_hang_nor_fill_memory(tmp_path, kind, size):
     with path.open("r+b") as file:
         file.truncate(3 << 30)  # sparse: reading it all would be noticed
     samples = read_images(path)
-    with pytest.raises(UnreadableImage, match="damaged|truncated|more than 1048576 bytes"):
+    with pytest.raises(UnusableImage, match="damaged|truncated|more than 1048576 bytes"):
         list(samples)

@@ -4,7 +4,7 @@ import tifffile
 from PIL import Image
 
 from ssl_lens.data.formats.reader import read_images
-from ssl_lens.data.formats.sample import UnreadableImage
+from ssl_lens.data.formats.sample import UnusableImage
 
 _RNG = np.random.default_rng(0)
 _GREY = _RNG.integers(0, 60_000, (20, 24)).astype(np.uint16)
@@ -80,7 +80,7 @@ def test_an_absurd_declared_size(tmp_path):
     with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as tiff:
         for tag in ("ImageWidth", "ImageLength"):
             tiff.pages[0].tags[tag].overwrite(2_000_000, dtype=4)
-    with pytest.raises(UnreadableImage, match="TIFF declares 4000000000000 bytes in"):
+    with pytest.raises(UnusableImage, match="TIFF declares 4000000000000 bytes in"):
         _images(tmp_path / "a.tif")
 
 
@@ -91,5 +91,5 @@ def test_tiles_and_an_absurd_one(tmp_path):
     with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as tiff:
         for tag in ("TileWidth", "TileLength"):
             tiff.pages[0].tags[tag].overwrite(160_000, dtype=4)
-    with pytest.raises(UnreadableImage, match="a tile of the TIFF declares 102400000000 bytes"):
+    with pytest.raises(UnusableImage, match="a tile of the TIFF declares 102400000000 bytes"):
         _images(tmp_path / "a.tif")

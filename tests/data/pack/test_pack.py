@@ -93,7 +93,7 @@ def test_manifests_that_are_none_are_refused_in_one_line(root, tmp_path):
     manifest = json.loads((tmp_path / "pack" / "manifest.json").read_text())
     for text in ("[]", "null", "1", '"ssl_lens"', "\xff", "{" * 10):
         (tmp_path / "pack" / "manifest.json").write_text(text)
-        _refused(tmp_path / "pack", "is no manifest of a pack")
+        _refused(tmp_path / "pack", "is not the manifest of a pack")
     (tmp_path / "pack" / "manifest.json").write_text(json.dumps(manifest | {"format": "ssl_lens pack 2"}))
     _refused(tmp_path / "pack", "of format 'ssl_lens pack 2', not")
     for key in manifest.keys() - {"format", "source"}:
@@ -139,7 +139,7 @@ def test_a_pack_is_whole_or_absent(root, tmp_path, monkeypatch):
     pack_images(root, tmp_path / "pack", **_PLAIN)
     with pytest.raises(InputError, match="pack exists already"):
         pack_images(root, tmp_path / "pack", **_PLAIN)
-    with pytest.raises(InputError, match="is a pack already; give it as data.path"):
+    with pytest.raises(InputError, match="is a pack already; use it as it is"):
         pack_images(tmp_path / "pack", tmp_path / "again", **_PLAIN)
     assert is_pack(tmp_path / "pack")
     assert not is_pack(root)
@@ -184,7 +184,7 @@ def test_two_processes_at_any_time_leave_one_whole_pack(root, tmp_path):
 def test_numbers_that_would_be_taken_for_something_else_are_refused(tmp_path):
     for name in ("name", "class", "part", "split"):
         _write_tar_with(tmp_path / "set" / "a.tar", name)
-        with pytest.raises(InputError, match=f"the number {name} of the images is called as a column of the table"):
+        with pytest.raises(InputError, match=f"the number {name} of the images has the name of another column"):
             load_images(tmp_path / "set", cache=tmp_path / "cache")
     for name in ("a\nb", "\ud800", "a\tb"):
         _write_tar_with(tmp_path / "set" / "a.tar", name)
@@ -253,7 +253,7 @@ def test_the_table_of_a_folder_gives_labels_and_targets(tmp_path, caplog):
     loaded = load_images(tmp_path / "set", cache=tmp_path / "cache")
     assert (loaded.labels.tolist(), loaded.classes) == ([0, 1, 0], ("x", "y"))
     assert loaded.held_out.tolist() == [False, True, False]
-    assert f"targets.csv names 1 files that are no images of {tmp_path}/set" in caplog.text
+    assert f"targets.csv names 1 files that are not images of {tmp_path}/set" in caplog.text
     (tmp_path / "other.csv").write_text("file,z\n0.npy,1\n1.npy,2\n2.npy,3\n")
     loaded = load_images(tmp_path / "set", cache=tmp_path / "cache", table=tmp_path / "other.csv")
     assert loaded.labels is None

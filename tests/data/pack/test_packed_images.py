@@ -85,7 +85,7 @@ def test_files_that_are_no_packed_images(tmp_path, path):
     np.save(tmp_path / "fortran.npy", np.asfortranarray(_IMAGES))
     (tmp_path / "cut.npy").write_bytes(path.read_bytes()[:-1])
     for name in ("doubles", "flat", "fortran", "cut"):
-        with pytest.raises(InputError, match=rf"{name}.npy is no whole array of float32 \[N, C, H, W\]; pack"):
+        with pytest.raises(InputError, match=rf"{name}.npy is not a whole array of float32 \[N, C, H, W\]; pack"):
             PackedImages(tmp_path / f"{name}.npy")
     (tmp_path / "text.npy").write_text("text")
     for name in ("text", "none"):

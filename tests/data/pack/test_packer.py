@@ -97,7 +97,7 @@ def test_masses_become_targets(root, cache):
     assert loaded.subset(np.array([2, 0])).targets["axion_mass_ev"][0] == 1e-23
 
 
-def test_flagged_pixels_are_filled_and_told_each_time(root, cache, caplog):
+def test_flagged_pixels_are_filled_and_reported_each_time(root, cache, caplog):
     caplog.set_level(logging.INFO)
     for i in range(4):
         image = _RNG.normal(size=(16, 16))

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from ssl_lens.data.formats.sample import UnreadableImage
-from ssl_lens.data.pixels.policy import PixelPolicy, fill_flagged, fit_size, usable
+from ssl_lens.data.formats.sample import UnusableImage
+from ssl_lens.data.pixels.policy import PixelPolicy, apply_policy, fill_flagged, fit_size
 from ssl_lens.errors import InputError
 
 _IMAGE = np.random.default_rng(0).normal(size=(2, 20, 20)).astype(np.float32) * np.float32(1e-12)
@@ -43,9 +43,9 @@ def test_too_many_flagged_pixels_of_one_channel_make_an_image_unusable(bad):
     policy = PixelPolicy(mask_value=100)
     assert fill_flagged(image, policy)[1] == 40  # exactly 10 % of the channel
     image[1].flat[40] = bad
-    with pytest.raises(UnreadableImage, match="41 of 800 pixels are NaN, infinite or 100"):
+    with pytest.raises(UnusableImage, match="41 of 800 pixels are NaN, infinite or 100"):
         fill_flagged(image, policy)
-    with pytest.raises(UnreadableImage, match="1 of 800 pixels are NaN or infinite"):
+    with pytest.raises(UnusableImage, match="1 of 800 pixels are NaN or infinite"):
         fill_flagged(np.where(np.arange(800).reshape(2, 20, 20) == 7, np.nan, _IMAGE), PixelPolicy(max_masked=0))
 
 
@@ -77,22 +77,22 @@ def test_one_axis_cropped_and_the_other_padded():
 def test_what_is_usable():
     image = _IMAGE.copy()
     image[0, 5, 5] = np.nan
-    done, filled = usable(image, PixelPolicy(sizes="crop", size=(10, 12)))
+    done, filled = apply_policy(image, PixelPolicy(sizes="crop", size=(10, 12)))
     assert (done.shape, filled) == ((2, 10, 12), 1)
     np.testing.assert_array_equal(done[1], _IMAGE[1, 5:15, 4:16])
-    with pytest.raises(UnreadableImage, match="constant: every pixel is 3"):
-        usable(np.full((1, 4, 4), 3, np.float32), PixelPolicy())
-    with pytest.raises(UnreadableImage, match="20x20 pixels but size=21x5 to crop to; give a smaller size"):
-        usable(image, PixelPolicy(sizes="crop", size=(21, 5)))
-    with pytest.raises(UnreadableImage, match="20x20 pixels but size=21x5 to pad to; give a larger size"):
-        usable(image, PixelPolicy(sizes="pad", size=(21, 5)))
+    with pytest.raises(UnusableImage, match="constant: every pixel is 3"):
+        apply_policy(np.full((1, 4, 4), 3, np.float32), PixelPolicy())
+    with pytest.raises(UnusableImage, match="20x20 pixels but size=21x5 to crop to; give a smaller size"):
+        apply_policy(image, PixelPolicy(sizes="crop", size=(21, 5)))
+    with pytest.raises(UnusableImage, match="20x20 pixels but size=21x5 to pad to; give a larger size"):
+        apply_policy(image, PixelPolicy(sizes="pad", size=(21, 5)))
 
 
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
         ({"sizes": "stretch"}, "sizes='stretch' is unknown; set it to refuse, crop or pad"),
-        ({"max_masked": 1.0}, "max_masked=1.0 is no fraction"),
+        ({"max_masked": 1.0}, "max_masked=1.0 is not a fraction"),
         ({"size": (64, 64)}, "size=64x64 with sizes='refuse'; give"),
         ({"size": (9, 0), "sizes": "pad"}, "size=9x0 with sizes='pad'; give 1 or more"),
     ],

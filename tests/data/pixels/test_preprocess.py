@@ -192,7 +192,9 @@ def test_bad_sizes_channels_and_names_are_one_line():
 def test_a_band_out_of_the_joint_limits_is_one_line():
     images = np.random.default_rng(0).normal(size=(8, 20, 8, 8)).astype(np.float32)
     images[:, 4] += 1000  # a twentieth of the pixels, which zscale takes for outliers
-    with pytest.raises(InputError, match="channel 4 .* is constant .* out of the stretch's limits, set data.bands=per"):
+    with pytest.raises(
+        InputError, match="channel 4 .* is constant .* lies outside the stretch's limits, set bands=per"
+    ):
         fit_preprocess(images, center_crop=None, bin=1, stretch="zscale", bands="joint")
 
 

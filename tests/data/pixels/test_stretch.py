@@ -106,7 +106,7 @@ def test_a_constant_channel_is_one_line(kind):
 
 
 def test_an_unknown_stretch_names_those_there_are():
-    message = "data.stretch='sqrt' is unknown; set it to none, asinh, log, percentile, zscale"
+    message = "stretch='sqrt' is unknown; set it to none, asinh, log, percentile, zscale"
     with pytest.raises(InputError, match=message):
         Stretch("sqrt", [0.0], [1.0])
     with pytest.raises(InputError, match=message):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ssl_lens.data.shards import shard_file
-from ssl_lens.data.shards.shard_file import ShardFile, shown
+from ssl_lens.data.shards.shard_file import ShardFile, public_url
 from ssl_lens.errors import InputError
 
 DATA = np.random.default_rng(0).bytes(300_000)
@@ -94,7 +94,7 @@ def test_a_server_that_breaks_off_again_is_one_line(serve):
         assert file.read(40_000) == DATA[:40_000]
         with pytest.raises(InputError, match="cannot be read, tried twice: .*; check the address and the net") as error:
             file.read(70_000)
-    assert shown(server.url) in str(error.value)
+    assert public_url(server.url) in str(error.value)
     assert "secret" not in str(error.value)
     assert "\n" not in str(error.value)
     assert server.requests == 3, "one good, one broken, one more"
@@ -120,5 +120,5 @@ def test_a_local_file_has_an_end(tmp_path):
 
 
 def test_passwords_and_queries_are_not_shown():
-    assert shown("https://me:secret@host:80/a/b.tar?token=1") == "https://host:80/a/b.tar"
-    assert shown("/a/b?c.tar") == "/a/b?c.tar"
+    assert public_url("https://me:secret@host:80/a/b.tar?token=1") == "https://host:80/a/b.tar"
+    assert public_url("/a/b?c.tar") == "/a/b?c.tar"

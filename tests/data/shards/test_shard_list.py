@@ -36,7 +36,7 @@ def test_shards_are_counted_once(tmp_path, monkeypatch):
     assert counted == []
     write_shards(tmp_path / "set", (3, 2))
     assert [shard.count for shard in list_shards(pattern)] == [3, 2, 5]
-    assert sorted(counted) == ["0.tar", "1.tar"]  # written anew, at another time
+    assert sorted(counted) == ["0.tar", "1.tar"]  # written again, at another time
 
 
 def test_samples_without_an_image_do_not_count(tmp_path):
@@ -44,7 +44,7 @@ def test_samples_without_an_image_do_not_count(tmp_path):
     assert [shard.count for shard in list_shards(str(path))] == [1]
 
 
-def test_sizes_beside_the_shards_go_first(tmp_path, monkeypatch):
+def test_sizes_next_to_the_shards_go_first(tmp_path, monkeypatch):
     pattern = write_shards(tmp_path / "set", (3, 1))
     (tmp_path / "set" / "sizes.json").write_text(json.dumps({"0.tar": 2, "1.tar": 1, "9.tar": 4}))
     monkeypatch.setattr(shard_list, "_count", None)
@@ -74,10 +74,12 @@ def test_names_tell_folders_apart(tmp_path):
     ]
     + [b'{"0.tar": NaN}', b"[" * 100_000],
 )
-def test_wrong_counts_beside_the_shards_are_one_line(tmp_path, content):
+def test_wrong_counts_next_to_the_shards_are_one_line(tmp_path, content):
     pattern = write_shards(tmp_path / "set", (3, 1))
     (tmp_path / "set" / "sizes.json").write_bytes(content)
-    with pytest.raises(InputError, match=r"sizes.json (is no JSON|is no object of shards|cannot be read)") as error:
+    with pytest.raises(
+        InputError, match=r"sizes.json (is not JSON|is not an object of shards|cannot be read)"
+    ) as error:
         list_shards(pattern)
     assert "\n" not in str(error.value)
 
@@ -98,23 +100,23 @@ def test_counts_that_are_not_true(tmp_path):
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [
-        ("{root}/set/{{0..4}}.tar", "3 of 5 shards do not exist, or may .* such as .*/2.tar"),
+        ("{root}/set/{{0..4}}.tar", "3 of 5 shards do not exist, or cannot .* such as .*/2.tar"),
         ("{root}/none.tar", "1 of 1 shards do not exist"),
         ("{root}/set/{{0,0}}.tar", "names a shard twice; narrow the pattern"),
-        ("{root}/set/{{0..1.tar", "has a brace without its other one"),
+        ("{root}/set/{{0..1.tar", "has an unmatched brace"),
         ("{root}/set/{{0..100000}}.tar", "names more than 100000 shards"),
-        ("{root}/set/{{0..1}}", "0 is no .tar; give a folder of images or .tar shards"),
+        ("{root}/set/{{0..1}}", "0 is not a .tar; give a folder of images or .tar shards"),
         ("{root}/set/0.tar.gz", "0.tar.gz is compressed; unpack it to a .tar"),
         ("pipe:touch {root}/escaped; cat {root}/set/0.tar", "would run a program; give a path"),
         ("{root}/empty.tar", "1 of 1 shards hold no image, such as .*empty.tar; remove them"),
-        ("{root}/text.tar", "text.tar: tar is truncated or damaged at byte 5 .*; write the shard anew"),
-        ("{root}/cut.tar", "cut.tar: tar is truncated or damaged at byte 2048 .*; write the shard anew"),
+        ("{root}/text.tar", "text.tar: tar is truncated or damaged at byte 5 .*; write the shard again"),
+        ("{root}/cut.tar", "cut.tar: tar is truncated or damaged at byte 2048 .*; write the shard again"),
         ("nowhere://x/0.tar", "nowhere://x/sizes.json cannot be opened: Protocol not known: nowhere"),
-        ("{root}/bad/0.tar", "sizes.json is no JSON: .*; write "),
-        ("{root}/worse/0.tar", "sizes.json is no object of shards and their numbers of images"),
+        ("{root}/bad/0.tar", "sizes.json is not JSON: .*; write "),
+        ("{root}/worse/0.tar", "sizes.json is not an object of shards and their numbers of images"),
         (
             "memory://x/{{0..1}}.tar",
-            r'in 2 of 2 shards is not known, such as memory://x/0.tar; put sizes.json beside .*"0.tar": 1000',
+            r'in 2 of 2 shards is not known, such as memory://x/0.tar; put sizes.json next to .*"0.tar": 1000',
         ),
     ],
 )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ssl_lens.data.shards.shard_list import Shard
-from ssl_lens.data.shards.shard_order import Split, shuffled
+from ssl_lens.data.shards.shard_order import Split, draw_order
 
 COUNTS = (7, 1, 13, 5, 11, 27, 8)  # 72 images
 SHARDS = tuple(Shard(f"{i}.tar", f"{i}.tar", count) for i, count in enumerate(COUNTS))
@@ -63,15 +63,15 @@ def test_parts_lie_where_the_shards_lie():
 
 
 def test_the_buffer_bounds_how_far_ahead_is_read():
-    order = shuffled(1000, 50, np.random.default_rng(0))
+    order = draw_order(1000, 50, np.random.default_rng(0))
     assert sorted(order) == list(range(1000))
     ahead = order - np.arange(1000)
     assert ahead.max() == 49
     assert ahead.min() < -100, "some wait long"
     assert abs(ahead).mean() > 20
-    np.testing.assert_array_equal(shuffled(20, 1, np.random.default_rng(0)), np.arange(20))
-    assert sorted(shuffled(3, 50, np.random.default_rng(0))) == [0, 1, 2]
-    assert len(shuffled(0, 50, np.random.default_rng(0))) == 0
+    np.testing.assert_array_equal(draw_order(20, 1, np.random.default_rng(0)), np.arange(20))
+    assert sorted(draw_order(3, 50, np.random.default_rng(0))) == [0, 1, 2]
+    assert len(draw_order(0, 50, np.random.default_rng(0))) == 0
 
 
 def test_ranks_workers_and_epochs_draw_differently():

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from shard_files import image, member, npy, write_shards, write_tar
 
+from ssl_lens.data import quarantine
 from ssl_lens.data.pixels.policy import PixelPolicy
-from ssl_lens.data.shards import shard_set as shards_module
 from ssl_lens.data.shards.shard_set import find_shards
 from ssl_lens.errors import InputError
 
@@ -62,7 +62,7 @@ def test_pixels_and_sizes_follow_the_policy(tmp_path):
     ("policy", "in_channels", "message"),
     [
         (PixelPolicy(), 3, "holds images of 1 channels, needed are 3; give other"),
-        (PixelPolicy(sizes="crop"), None, "data.sizes=crop of streamed shards needs the size; set data.size"),
+        (PixelPolicy(sizes="crop"), None, "sizes=crop of streamed shards needs the size as well, such as size=64"),
         (
             PixelPolicy(sizes="crop", size=(5, 5)),
             None,
@@ -81,7 +81,7 @@ def test_what_does_not_fit_is_one_line(tmp_path, policy, in_channels, message):
 
 
 def test_a_sample_with_many_bad_images_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(shards_module, "JUDGED_FROM", 100)
+    monkeypatch.setattr(quarantine, "JUDGED_FROM", 100)
     members = [member(f"{i}.npy", npy(image(i)) if i % 50 else b"") for i in range(1, 201)]
     write_tar(tmp_path / "0.tar", members)
     shards = find_shards(f"{tmp_path}/0.tar", policy=PixelPolicy())

@@ -1,5 +1,6 @@
-"""Batches from shards: the interface of `Batches`, exact after any interruption, in this process and in others."""
+"""Batches from shards: exact after any interruption, in this process and in others."""
 
+import dataclasses
 import logging
 import os
 import signal
@@ -11,10 +12,10 @@ import pytest
 import torch
 from shard_files import image, member, npy, write_shards, write_tar
 
+from ssl_lens.data import quarantine
 from ssl_lens.data.batches import Plan
 from ssl_lens.data.formats import tar_file
 from ssl_lens.data.pixels.policy import PixelPolicy
-from ssl_lens.data.shards import shard_set as shards_module
 from ssl_lens.data.shards.shard_set import ShardSet, find_shards
 from ssl_lens.data.shards.stream import Stream
 from ssl_lens.errors import InputError
@@ -32,25 +33,21 @@ def stream(tmp_path: Path) -> Callable[..., Stream]:
     def make(
         shards: ShardSet, *, rank: int = 0, world_size: int = 1, workers: int = 0, batch: int = 12, accumulate: int = 1
     ) -> Stream:
-        return Stream(
-            shards,
-            Plan(batch, accumulate, seed=3, rank=rank, world_size=world_size),
-            torch.device("cpu"),
-            workers=workers,
-            buffer=4,
-            quarantine=tmp_path / "run" / "quarantine.tsv",
+        opened = dataclasses.replace(
+            shards, workers=workers, shuffle_buffer=4, quarantine=tmp_path / "run" / "quarantine.tsv"
         )
+        return opened.batches(Plan(batch, accumulate, seed=3, rank=rank, world_size=world_size), torch.device("cpu"))
 
     return make
 
 
 def seen(one: Stream, step: int) -> list[int]:
     """Indices of a step; each image is the one of its index."""
-    for raw, index in one.micro_batches(step):
+    for raw, index in one.at(step):
         assert raw.shape == (len(index), 1, 4, 4)
         assert raw.dtype == torch.float32
         np.testing.assert_array_equal(raw[:, 0, 0, 0], index)
-    return [i for _, index in one.micro_batches(step) for i in index.tolist()]
+    return [i for _, index in one.at(step) for i in index.tolist()]
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
@@ -93,7 +90,7 @@ def test_processes_read_as_one_would_after_any_interruption(forty_eight, stream)
 
 
 def spoil(folder: Path, shard: int, bad: dict[int, np.ndarray | bytes], counts: tuple[int, ...] = COUNTS) -> None:
-    """Writes a shard anew, with other contents at some of its places."""
+    """Writes a shard again, with other contents at some of its places."""
     first = sum(counts[:shard])
     members = []
     for i in range(counts[shard]):
@@ -107,7 +104,7 @@ NAN[0, 2:] = np.nan
 
 
 def test_bad_images_are_replaced_named_once_and_listed(tmp_path, stream, caplog, monkeypatch):
-    monkeypatch.setattr(shards_module, "MOST_BAD", 0.1)
+    monkeypatch.setattr(quarantine, "MOST_UNUSABLE", 0.1)
     counts = (200, 200, 200)
     pattern = write_shards(tmp_path / "set", counts)
     spoil(tmp_path / "set", 1, {5: b"no array", 6: np.ones((1, 4, 4)), 40: NAN}, counts)
@@ -134,7 +131,7 @@ def test_bad_images_are_replaced_named_once_and_listed(tmp_path, stream, caplog,
 
 
 def test_too_many_bad_images_end_the_run(tmp_path, stream, monkeypatch):
-    monkeypatch.setattr(shards_module, "JUDGED_FROM", 100)
+    monkeypatch.setattr(quarantine, "JUDGED_FROM", 100)
     counts = (120, 120)
     pattern = write_shards(tmp_path / "set", counts)
     spoil(tmp_path / "set", 1, {i: b"" for i in (0, 3, 4, 90)}, counts)
@@ -147,7 +144,7 @@ def test_too_many_bad_images_end_the_run(tmp_path, stream, monkeypatch):
 def test_a_set_of_bad_images_does_not_search_for_ever(tmp_path, stream, monkeypatch):
     shards = find_shards(write_shards(tmp_path / "set", (24,)), policy=PixelPolicy())
     spoil(tmp_path / "set", 0, {i: b"" for i in range(24)}, (24,))
-    monkeypatch.setattr(shards_module, "JUDGED_FROM", 10**9)
+    monkeypatch.setattr(quarantine, "JUDGED_FROM", 10**9)
     with pytest.raises(InputError, match="100 images in a row are unusable, such as 0.tar#0000"):
         seen(stream(shards), 0)
 
@@ -157,7 +154,7 @@ def test_a_shard_that_ends_early_is_one_line(tmp_path, forty_eight, stream, work
     path = tmp_path / "set" / "4.tar"
     path.write_bytes(path.read_bytes()[:3000])
     one = stream(forty_eight, workers=workers)
-    with pytest.raises(InputError, match="4.tar: tar is truncated.*; write the shard anew") as error:
+    with pytest.raises(InputError, match="4.tar: tar is truncated.*; write the shard again") as error:
         [seen(one, step) for step in range(4)]
     assert "\n" not in str(error.value)
 
@@ -176,7 +173,9 @@ def test_a_reader_that_is_killed_is_one_line(tmp_path, stream):
     seen(one, 0)
     (reader,) = one._loaded._workers
     os.kill(reader.pid, signal.SIGKILL)
-    with pytest.raises(InputError, match="a reading process was ended from outside"):
+    with pytest.raises(
+        InputError, match="a reading process was ended from outside.*; lower workers=1 or shuffle_buffer=4"
+    ):
         [seen(one, step) for step in range(1, 200)]
 
 
@@ -202,8 +201,8 @@ def test_the_random_numbers_of_the_run_are_not_touched(forty_eight, stream):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"batch": 49}, "optim.batch_size=49 exceeds the 48 images; set optim.batch_size to 48 or less"),
-        ({"batch": 10, "world_size": 3}, "not a multiple of 3 processes x optim.accumulate=1"),
+        ({"batch": 49}, "batch_size=49 exceeds the 48 images; set batch_size to 48 or less"),
+        ({"batch": 10, "world_size": 3}, "not a multiple of 3 processes x accumulate=1"),
     ],
 )
 def test_a_batch_that_cannot_be_is_refused(forty_eight, stream, arguments, message):

@@ -1,0 +1,123 @@
+"""Where the images of a pretraining come from: one interface, whether they lie in an array or are streamed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ssl_lens.data.folders.layouts import LayoutName
+from ssl_lens.data.images import DEFAULT_POLICY, ImageSet, load_images
+from ssl_lens.data.pack.packed_images import Images
+from ssl_lens.data.pixels.policy import PixelPolicy
+from ssl_lens.data.shards.shard_list import are_shards
+from ssl_lens.data.shards.shard_set import find_shards
+from ssl_lens.data.splits import divide, own_division, read_names
+from ssl_lens.errors import InputError
+
+if TYPE_CHECKING:  # sets are read and simulated without torch
+    import torch
+
+    from ssl_lens.data.batches import Batches, Plan
+
+logger = logging.getLogger(__name__)
+
+
+class ImageSource(Protocol):
+    """Images of one shape that batches are made of; `ImageSet` and `ShardSet` are such.
+
+    Image i is the same one in `names`, in a batch's indices and in every run. A source may hold k renderings of each
+    object: its length and names then count objects.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[C, H, W] of every raw image."""
+        ...
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Name of each image."""
+        ...
+
+    @property
+    def policy(self) -> PixelPolicy:
+        """By which flagged pixels were filled and sizes made equal."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def listing(self) -> dict[str, Any]:
+        """What distinguishes these images from others, ready for JSON."""
+        ...
+
+    def sample(self) -> Images:
+        """Raw images [n, C, H, W] that stand for all, to fit the preprocessing to; may be all, left on disk."""
+        ...
+
+    def batches(self, plan: Plan, device: torch.device) -> Batches:
+        """Batches of raw images on `device`.
+
+        Raises: InputError if a batch is larger than the set or is not shared evenly.
+        """
+        ...
+
+
+def open_source(
+    path: str,
+    *,
+    in_channels: int | None = None,
+    policy: PixelPolicy = DEFAULT_POLICY,
+    layout: LayoutName = "auto",
+    exclude: Path | None = None,
+    workers: int = 2,
+    shuffle_buffer: int = 1000,
+    quarantine: Path | None = None,
+) -> ImageSource:
+    """Opens the images to pretrain on: all of a set but those that it holds out for tests.
+
+    Args:
+        path: folder of images, table or pack, as `load_images` takes it; or shards to be streamed: a tar, a URL, or a
+            pattern such as `shards/{000..099}.tar`.
+        in_channels: channels that the images must have; any number if None.
+        layout: what the folders mean; not for shards.
+        exclude: file of the names of images to leave out; not for shards.
+        workers, shuffle_buffer: processes that read shards, and images among which each draws the next one.
+        quarantine: tab-separated file to list unusable images in (name, reason).
+
+    Raises: InputError if the images cannot be used, or none remains.
+    """
+    if are_shards(path):
+        if exclude is not None:
+            raise InputError(
+                f"exclude={exclude} cannot leave images out of shards, which are streamed; write shards without them, "
+                "or give a folder that holds the shards, which is packed"
+            )
+        return find_shards(
+            path,
+            policy=policy,
+            in_channels=in_channels,
+            workers=workers,
+            shuffle_buffer=shuffle_buffer,
+            quarantine=quarantine,
+        )
+    images = load_images(Path(path), in_channels=in_channels, quarantine=quarantine, policy=policy, layout=layout)
+    return _without(_to_train_on(images), exclude)
+
+
+def _to_train_on(images: ImageSet) -> ImageSet:
+    division = own_division(images, None)
+    if division is None:
+        return images
+    rest, held_out = division
+    logger.info("%d images held out for tests are left out of pretraining", len(held_out))
+    return rest
+
+
+def _without(images: ImageSet, exclude: Path | None) -> ImageSet:
+    if exclude is None:
+        return images
+    rest, excluded = divide(images, read_names(exclude))
+    logger.info("%s: %d images left out, %d remain", exclude, len(excluded), len(rest))
+    return rest
