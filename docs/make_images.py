@@ -52,7 +52,7 @@ def main() -> None:
         )
         raw = torch.from_numpy(np.asarray(ssl_lens.read_images(varied).images[:]))
     frozen = ssl_lens.load_backbone(options.run)
-    features = torch.cat([frozen(part).view for part in raw.split(64)]).numpy()
+    features = torch.cat([frozen(part).features for part in raw.split(64)]).numpy()
     places = TSNE(init="pca", perplexity=30, random_state=0).fit_transform(StandardScaler().fit_transform(features))
     edge = (raw.shape[-1] - CROP) // 2
     lenses = frozen.preprocess(raw)[:, 0, edge:-edge, edge:-edge].numpy()

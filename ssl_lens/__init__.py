@@ -14,15 +14,23 @@ if TYPE_CHECKING:
     from ssl_lens.api import pretrain as pretrain
     from ssl_lens.api import read_images as read_images
     from ssl_lens.api import simulate as simulate
+    from ssl_lens.evaluation.verbs import evaluate as evaluate
+    from ssl_lens.evaluation.verbs import finetune as finetune
+    from ssl_lens.representation.embedding import embed as embed
     from ssl_lens.representation.export import export as export
-    from ssl_lens.representation.export import load_backbone as load_backbone
+    from ssl_lens.representation.frozen import load_backbone as load_backbone
+    from ssl_lens.representation.prediction import predict as predict
 
     __version__: str
 
 _HOMES = {  # of each name: imported when it is first asked for, so that `import ssl_lens` alone stays quick
     "Run": "ssl_lens.api",
+    "embed": "ssl_lens.representation.embedding",
+    "evaluate": "ssl_lens.evaluation.verbs",
     "export": "ssl_lens.representation.export",
-    "load_backbone": "ssl_lens.representation.export",
+    "finetune": "ssl_lens.evaluation.verbs",
+    "load_backbone": "ssl_lens.representation.frozen",
+    "predict": "ssl_lens.representation.prediction",
     "pretrain": "ssl_lens.api",
     "read_images": "ssl_lens.api",
     "simulate": "ssl_lens.api",

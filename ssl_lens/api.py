@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ssl_lens.data.folders.layouts import LayoutName
     from ssl_lens.data.images import ImageSet
-    from ssl_lens.representation.export import FrozenBackbone
+    from ssl_lens.representation.frozen import FrozenBackbone
     from ssl_lens.simulation.parameters import Model
 
 
@@ -33,7 +33,7 @@ class Run:
 
     def load_backbone(self) -> FrozenBackbone:
         """The frozen backbone of the newest checkpoint, on the CPU."""
-        from ssl_lens.representation.export import load_backbone
+        from ssl_lens.representation.frozen import load_backbone
 
         return load_backbone(self.folder)
 

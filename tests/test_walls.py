@@ -85,6 +85,7 @@ WALLS = {
     "cli": {
         *("views", "backbones", "data", "simulation", "runs", "methods", "representation", "recipe", "evaluation"),
         "engine",  # its InterruptedRun becomes an exit status
+        "extras",
     },
 }
 
