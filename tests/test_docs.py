@@ -70,7 +70,7 @@ KNOWN = {
         ("RUN", "LABELLED", "NAMES"), ("RUN/eval/knn/results.csv",)
     ),
     "python eval/linear_probe.py RUN --data LABELLED --table FILE": Known(
-        ("RUN", "LABELLED", "FILE"), ("RUN/eval/linear_probe/results.csv",)
+        ("RUN", "LABELLED", "FILE"), ("RUN/eval/linear/results.csv",)
     ),
     "python eval/finetune.py RUN --data lenses --target axion_mass_ev --log-target axion_mass_ev": Known(
         ("RUN", "lenses"), ("RUN/eval/regression/results.csv",)
