@@ -7,16 +7,16 @@ RUN := runs/quickstart
 
 .PHONY: quickstart test test-slow test-gpu clean
 
-$(VENV)/.installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
+$(VENV)/.all $(VENV)/.test: $(VENV)/.%: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[$*]'
 	touch $@
 
-quickstart: $(VENV)/.installed
+quickstart: $(VENV)/.all
 	$(BIN)/ssl-lens simulate $(LENSES) --count 900 --image-size 64 --pixel-scale-arcsec 0.1 --seed 1 \
 		--set subhalo_slope=-0.9
-	$(BIN)/accelerate launch pretrain.py recipes/quickstart.yaml data.path=$(LENSES) data.probe=$(LENSES) run.resume=auto
+	$(BIN)/ssl-lens pretrain quickstart data.path=$(LENSES) data.probe=$(LENSES) run.resume=auto
 	$(BIN)/ssl-lens export $(RUN) $(RUN)/backbone
 	$(BIN)/python eval/knn.py $(RUN) --data $(LENSES) --untrained --whiten 64
 	$(BIN)/python eval/linear_probe.py $(RUN) --data $(LENSES) --untrained
@@ -26,15 +26,16 @@ quickstart: $(VENV)/.installed
 	@echo "  eval/                               tables, ROC curves, confusion matrices"
 	@echo "  backbone/                           the frozen backbone: ssl_lens.load_backbone('$(RUN)/backbone')"
 
-test: $(VENV)/.installed
+test: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
-test-slow: $(VENV)/.installed
+test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow
 
-test-gpu: $(VENV)/.installed
+test-gpu: $(VENV)/.test
 	$(BIN)/python -m pytest -m gpu
 
 clean:

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 
 
@@ -42,7 +43,10 @@ def renamed(message: str, names: Mapping[str, str]) -> str:
 
 
 def one_line_errors(main: Callable[..., int | None]) -> Callable[..., int]:
-    """Wraps an entry point: an `InputError` becomes one line on stderr (of the first rank) and exit status 2."""
+    """Wraps an entry point: an `InputError` becomes one line on stderr (of the first rank) and exit status 2.
+
+    `SSL_LENS_DEBUG=1` shows the traceback as well.
+    """
 
     @functools.wraps(main)
     def wrapped(*arguments: object) -> int:
@@ -54,6 +58,8 @@ def one_line_errors(main: Callable[..., int | None]) -> Callable[..., int]:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 128 + signal.SIGPIPE
         except InputError as error:
+            if os.environ.get("SSL_LENS_DEBUG") == "1":
+                traceback.print_exc()
             if os.environ.get("RANK", "0") == "0":
                 print(f"error: {error}", file=sys.stderr)
             return 2

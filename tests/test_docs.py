@@ -1,10 +1,10 @@
-"""The guides in docs/: every command runs, on small data; keys, files, tables and shown outputs are the code's."""
+"""The documents in docs/: keys, files, tables and shown outputs are the code's; every command of the guide to images
+runs, on small data, and those of the others parse."""
 
 import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, get_args
 
@@ -16,18 +16,17 @@ from accelerate.state import AcceleratorState
 from shard_files import member, npy, write_tar
 from tiny_run import RECIPE, write_labelled_images, write_run
 
-import pretrain
 from ssl_lens.cli import main as cli
 from ssl_lens.data.folders.layouts import LayoutName, named_layout
-from ssl_lens.evaluation import command as frozen
-from ssl_lens.evaluation import finetune as finetuning
-from ssl_lens.evaluation.finetune_command import finetune
 from ssl_lens.recipe.recipe import VALID_KEYS
 from ssl_lens.simulation.parameters import Parameters
 
 ROOT = Path(__file__).parents[1]
 DOCS = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
-COMMANDS = sorted({command for text in DOCS.values() for command in documents.commands(text)})
+DOCS["CONTRIBUTING.md"] = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+GUIDE = "data.md"
+COMMANDS = sorted(set(documents.commands(DOCS[GUIDE])))
+OTHERS = sorted({command for name, text in DOCS.items() if name != GUIDE for command in documents.commands(text)})
 
 # What is made smaller. Recipes become a tiny one of the same name; each is built and stepped by test_build.py.
 SMALLER = (
@@ -71,7 +70,7 @@ KNOWN = {
         ("RUN", "LABELLED", "NAMES"), ("RUN/eval/knn/results.csv",)
     ),
     "python eval/linear_probe.py RUN --data LABELLED --table FILE": Known(
-        ("RUN", "LABELLED", "FILE"), ("RUN/eval/linear_probe/results.csv",)
+        ("RUN", "LABELLED", "FILE"), ("RUN/eval/linear/results.csv",)
     ),
     "python eval/finetune.py RUN --data lenses --target axion_mass_ev --log-target axion_mass_ev": Known(
         ("RUN", "lenses"), ("RUN/eval/regression/results.csv",)
@@ -128,30 +127,20 @@ def folder(
 ) -> Path:
     """An empty working directory with the recipes."""
     monkeypatch.setenv("SSL_LENS_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-    monkeypatch.setattr(finetuning, "cpu_count", lambda: 1)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "recipes").symlink_to(inputs / "recipes")
     return tmp_path
 
 
-def run(command: str, monkeypatch: pytest.MonkeyPatch) -> int:
+def run(command: str) -> int:
     """Exit status of a command; in this process, as each would import torch for seconds."""
-    words = shlex.split(command.removeprefix("accelerate launch ").removeprefix("python "))
-    program, arguments = words[0], words[1:]
-    in_process: dict[str, Callable[[Sequence[str]], int]] = {
-        "ssl-lens": cli.main,
-        "eval/knn.py": frozen.knn,
-        "eval/linear_probe.py": frozen.linear_probe,
-        "eval/finetune.py": finetune,
-    }
-    if program.startswith("benchmarks/"):
+    words = documents.words_of_the_tool(command)
+    if words is None:
+        program, *arguments = shlex.split(command.removeprefix("python "))
         return subprocess.run([sys.executable, str(ROOT / program), *arguments], check=False).returncode
     threads = torch.get_num_threads()
     try:
-        if program == "pretrain.py":
-            monkeypatch.setattr(sys, "argv", words)
-            return pretrain.main()
-        return in_process[program](arguments)
+        return cli.main(words)
     finally:
         AcceleratorState._reset_state(reset_partial_state=True)
         torch.set_num_threads(threads)
@@ -166,9 +155,7 @@ def smaller(command: str) -> str:
 @pytest.mark.parametrize(
     "command", [pytest.param(command, marks=[_SLOW] if "benchmarks/" in command else []) for command in COMMANDS]
 )
-def test_every_command_runs(
-    command: str, folder: Path, inputs: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> None:
+def test_every_command_runs(command: str, folder: Path, inputs: Path, request: pytest.FixtureRequest) -> None:
     assert command in KNOWN, "a command that this test does not know: say what it needs and what it makes"
     known = KNOWN[command]
     for name in known.needs:
@@ -179,8 +166,18 @@ def test_every_command_runs(
         else:
             (folder / name).symlink_to(inputs / name)
     assert not [made for made in known.makes if (folder / made).exists()]
-    assert run(smaller(command), monkeypatch) == known.status
+    assert run(smaller(command)) == known.status
     assert [made for made in known.makes if not (folder / made).is_file()] == []
+
+
+@pytest.mark.parametrize("command", OTHERS)
+def test_the_commands_of_the_other_documents_parse(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    words = documents.words_of_the_tool(command)
+    if words is None:
+        assert (ROOT / shlex.split(command)[1]).is_file()
+    else:
+        documents.parse(words)
 
 
 def test_no_command_is_known_that_is_nowhere() -> None:

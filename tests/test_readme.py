@@ -1,4 +1,4 @@
-"""The README names only what exists: keys, files, options, and its Python example runs."""
+"""The README names only what exists: keys, files, commands, and its Python example runs."""
 
 import re
 from pathlib import Path
@@ -6,75 +6,67 @@ from pathlib import Path
 import documents
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
-from ssl_lens.backbones import catalog
-from ssl_lens.cli import main as cli
-from ssl_lens.evaluation.arguments import finetune_parser, frozen_parser
-from ssl_lens.recipe.recipe import VALID_KEYS, load_recipe
+import ssl_lens
+from ssl_lens.recipe.recipe import VALID_KEYS
+from ssl_lens.recipe.shipped import recipe_names
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = documents.commands(README)
 
 
+def test_it_is_short() -> None:
+    assert len(README.splitlines()) <= 150
+
+
 def test_every_key_is_one_of_the_recipe() -> None:
     keys = documents.keys(README)
-    assert len(keys) > 10
+    assert len(keys) > 8
     assert keys <= set(VALID_KEYS)
 
 
-def test_every_file_exists() -> None:
+def test_every_file_exists_and_every_recipe_is_named() -> None:
     files = documents.files(README)
-    assert len(files) > 3
+    assert len(files) > 7
     assert [file for file in files if not (ROOT / file).is_file()] == []
-    named = set(re.findall(r"^\| `(\w+)` \|", README, flags=re.MULTILINE))
-    assert {path.stem for path in (ROOT / "recipes").glob("*.yaml")} <= named
+    assert set(recipe_names()) <= set(re.findall(r"^\| `(\w+)` \|", README, flags=re.MULTILINE))
 
 
-def test_the_table_of_networks_has_them_all_with_their_parameters() -> None:
-    rows = re.findall(r"^\| (\w+) +\| ([\d,]+) +\|", README, flags=re.MULTILINE)
-    assert [name for name, _ in rows] == list(catalog.names())
-    counts = {name: int(count.replace(",", "")) for name, count in rows}
-    for name in ("eqcvt", "eqcvt_invariant", "steerable_cnn_c4", "harmonic_net", "canonical_etn", "resnet18"):
-        backbone = catalog.build_backbone(name, {}, in_channels=1, image_size=64)
-        modules = torch.nn.ModuleList([backbone, backbone.head(2)])
-        assert sum(parameter.numel() for parameter in modules.parameters()) == counts[name]
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_parses(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    words = documents.words_of_the_tool(command)
+    assert words is not None
+    documents.parse(words)
 
 
-@pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("python eval/")])
-def test_evaluation_commands_parse(command: str) -> None:
-    script, *arguments = command.split()[1:]
-    if "finetune" in script:
-        finetune_parser("").parse_args(arguments)
-    else:
-        parser = frozen_parser("")
-        if "knn" in script:
-            parser.add_argument("--whiten", type=int)
-        parser.parse_args(arguments)
+def test_every_extra_is_explained() -> None:
+    from test_packaging import PROJECT
+
+    extras = set(PROJECT["optional-dependencies"]) - {"test", "wandb"}
+    assert set(re.findall(r"^\| `\[(\w+)\]`", README, flags=re.MULTILINE)) == extras
 
 
-@pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("ssl-lens ")])
-def test_commands_of_the_tool_parse(command: str) -> None:
-    cli._parser().parse_args(command.split()[1:])
+def test_every_verb_it_names_exists() -> None:
+    named = set(re.findall(r"ssl_lens\.(\w+)\(", README))
+    assert named >= {"pretrain", "simulate", "load_backbone"}
+    listed = re.search(r"`ssl_lens\.(\w+)`, ((?:`\w+`,? (?:and )?)+)are there too", README)
+    named |= {listed.group(1), *re.findall(r"`(\w+)`", listed.group(2))}
+    assert named <= set(dir(ssl_lens))
 
 
-@pytest.mark.parametrize("command", [command for command in COMMANDS if "pretrain.py recipes" in command])
-def test_pretraining_commands_name_a_recipe_and_its_keys(command: str) -> None:
-    recipe, *overrides = command.split("pretrain.py ")[1].split()
-    load_recipe(ROOT / recipe, overrides)
-
-
-def test_the_python_example_gives_the_shapes_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On an export of the network that the README pretrains, with the weights it starts from."""
-    from ssl_lens.data.pixels.preprocess import Preprocess
-    from ssl_lens.recipe import compose
-    from ssl_lens.representation.frozen import FrozenBackbone
-
+def test_the_python_example_runs_and_gives_the_shapes_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_LENS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
     (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    recipe = load_recipe(ROOT / "recipes" / "esvit_equiv.yaml")
-    frozen = FrozenBackbone(Preprocess.plain(1), compose.backbone(recipe, 1))
-    monkeypatch.setattr("ssl_lens.representation.export.load_backbone", lambda path: frozen)
     names: dict[str, object] = {}
-    exec(compile(example, "README.md", "exec"), names)
+    threads = torch.get_num_threads()
+    try:
+        exec(compile(example, "README.md", "exec"), names)
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+        torch.set_num_threads(threads)
     shapes = [torch.Size(map(int, shape.split(","))) for shape in re.findall(r"\[(\d+(?:, \d+)+)\]", example)]
-    assert [names["features"].view.shape, names["features"].regions.shape] == shapes
+    assert [names["out"].view.shape, names["out"].regions.shape] == shapes

@@ -88,7 +88,11 @@ WALLS = {
     "engine": {"methods", "views", "data", "runs", "representation"},
     "recipe": {"losses", "views", "backbones", "data", "simulation", "runs", "methods", "representation", "engine"},
     "evaluation": {"backbones", "data", "runs", "representation", "recipe"},
-    "cli": {"views", "backbones", "data", "simulation", "runs", "methods", "representation", "recipe", "evaluation"},
+    "cli": {
+        *("views", "backbones", "data", "simulation", "runs", "methods", "representation", "recipe", "evaluation"),
+        "engine",  # its InterruptedRun becomes an exit status
+        "extras",
+    },
 }
 
 
