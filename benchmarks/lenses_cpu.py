@@ -38,6 +38,7 @@ def main() -> None:
     runs = [options.out / f"seed{seed}" for seed in range(options.seeds)]
     for seed, run in enumerate(runs):
         pretrain = [f"seed={seed}", f"data.path={options.data}", f"run.folder={run}", "run.resume=auto"]
+        pretrain += [f"data.exclude={SPLIT}"]  # the fifth that every evaluation judges by
         _python("pretrain.py", RECIPE, *pretrain)
         for name, (script, arguments, first_run_only) in EVALUATIONS.items():
             out = run / "eval" / name

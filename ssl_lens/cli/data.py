@@ -20,11 +20,9 @@ from ssl_lens.errors import InputError
 DEFAULTS = PixelPolicy()
 
 
-def add_data_commands(commands: argparse._SubParsersAction) -> None:
-    """Adds `data` and its two commands to the parser of `ssl-lens`."""
-    data = commands.add_parser("data", help="pack and check sets of images").add_subparsers(
-        required=True, metavar="COMMAND"
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the two commands of `ssl-lens data`."""
+    data = parser.add_subparsers(required=True, metavar="COMMAND")
     pack = data.add_parser("pack", help="make one array of a set of images, with labels, numbers and hashes")
     _add_set(pack)
     pack.add_argument("out", metavar="OUT", type=path_argument, help="a new folder, for data.path and --data")
@@ -46,6 +44,11 @@ def add_data_commands(commands: argparse._SubParsersAction) -> None:
         help="for contact sheet, histograms and JSON; default: checks/NAME",
     )
     check.set_defaults(run_command=_check)
+
+
+def run(options: argparse.Namespace) -> int | None:
+    """Runs one of the two."""
+    return options.run_command(options)
 
 
 def _add_set(parser: argparse.ArgumentParser) -> None:

@@ -1,139 +1,120 @@
-"""The command `ssl-lens`."""
+"""The command `ssl-lens`: one door, a module of this folder behind each command."""
 
 from __future__ import annotations
 
 import argparse
+import difflib
+import importlib
 import sys
-from collections.abc import Sequence
-from pathlib import Path
-from typing import get_args
-
-import numpy as np
-import torch
+from collections.abc import Iterator, Sequence
+from types import ModuleType
 
 from ssl_lens.cli.console import show_progress
-from ssl_lens.cli.data import add_data_commands
 from ssl_lens.errors import InputError, one_line_errors
-from ssl_lens.simulation.parameters import Model, Parameters, parse_parameters
 
-SHOWN_IMAGES = 6
+PROGRAM = "ssl-lens"
+GROUPS = {  # of the overview: command, which is its module's name too, and what it does
+    "Images": {
+        "data": "check a set of images, or pack it into one file",
+        "simulate": "simulate lenses without, with cold and with axion dark matter",
+        "views": "draw what a recipe's network will see of the images",
+    },
+    "Training": {
+        "pretrain": "train a backbone on images without labels",
+        "finetune": "train a whole network on labelled images",
+        "runs": "list runs: how far they are, and how to resume them",
+    },
+    "Using a backbone": {
+        "evaluate": "measure frozen features with few labels",
+        "embed": "write the features of a folder of images to a table",
+        "predict": "write the classes of a folder of images, with scores, to a table",
+        "export": "turn a run into a backbone that loads with torch and timm alone",
+    },
+    "Looking things up": {
+        "recipes": "list the recipes that ship, show or copy one",
+        "models": "measure the networks there are to choose from",
+        "completion": "print what makes your shell complete these commands",
+    },
+}
+COMMANDS = {name: help_line for group in GROUPS.values() for name, help_line in group.items()}
 
 
 @one_line_errors
 def main(arguments: Sequence[str] | None = None) -> int | None:
-    """Runs one of the subcommands; returns the exit status if it is not 0."""
+    """Runs one of the commands; returns the exit status if it is not 0."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words:
+        print(overview(), file=sys.stderr)
+        return 2
+    name, rest = words[0], words[1:]
+    if name in ("-h", "--help"):
+        print(overview())
+        return 0
+    if name == "--version":
+        from importlib.metadata import version
+
+        print(f"{PROGRAM} {version('ssl_lens')}")
+        return 0
+    if name not in COMMANDS:
+        raise InputError(f"unknown command {name}; {_nearest(name)}")
+    module = command_module(name)
+    options = _parse(_parser(name, module), rest)
     show_progress()
-    options = _parser().parse_args(arguments)
-    return options.run_command(options)
+    return module.run(options)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="ssl-lens", description="Beside pretrain.py and the scripts in eval/.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+def command_module(name: str) -> ModuleType:
+    """The module of a command, with `add_arguments(parser)` and `run(options)`."""
+    return importlib.import_module(f"ssl_lens.cli.{name}")
 
-    export = commands.add_parser("export", help="turn a run into a backbone that loads with torch and timm alone")
-    export.add_argument("run", metavar="RUN", type=Path)
-    export.add_argument("out", metavar="OUT", type=Path)
-    export.add_argument("--image-size", metavar="PX", type=int, help="side of raw images for ONNX; default: the run's")
-    export.set_defaults(run_command=_export)
 
-    models = commands.add_parser("models", help="measure the networks there are to choose from")
-    models.add_argument("names", metavar="NAME", nargs="*", help="default: all")
-    models.set_defaults(run_command=_models)
+def overview() -> str:
+    """All commands by group, for `ssl-lens --help`."""
+    return "\n".join(_overview())
 
-    views = commands.add_parser("views", help="draw the views of a recipe, to judge whether a lens is still a lens")
-    views.add_argument("recipe", metavar="RECIPE", type=Path)
-    views.add_argument("overrides", metavar="key=value", nargs="*")
-    views.add_argument("--out", metavar="PNG", type=Path, required=True)
-    views.set_defaults(run_command=_views)
 
-    add_data_commands(commands)
-
-    simulate = commands.add_parser("simulate", help="simulate lenses without, with cold and with axion dark matter")
-    simulate.add_argument("out", metavar="OUT", type=Path)
-    simulate.add_argument("--model", choices=get_args(Model), default="model_i", help="which of DeepLense's telescopes")
-    simulate.add_argument("--count", metavar="N", type=int, default=3000, help="images of all three classes together")
-    simulate.add_argument("--image-size", metavar="PX", type=int, help="side; default: the model's")
-    simulate.add_argument("--pixel-scale-arcsec", metavar="ARCSEC", type=float, help="default: the model's")
-    simulate.add_argument(
-        "--set",
-        metavar="KEY=LOW,HIGH",
-        nargs="+",
-        default=[],
-        help=f"ranges of parameters, such as shear=0,0.1; there are {', '.join(Parameters.model_fields)}",
-    )
-    simulate.add_argument("--galaxies", metavar="DIR", type=Path, help="images of real galaxies to be the sources")
-    simulate.add_argument(
-        "--as-deeplense",
-        action="store_true",
-        help="its noise, orientation, distances, subhalo_scatter, subhalo_slope; one alone: --set noise=deeplense",
-    )
-    simulate.add_argument("--seed", type=int, default=1)
-    simulate.add_argument("--workers", metavar="N", type=int, help="processes; they change no bit of the images")
-    simulate.set_defaults(run_command=_simulate)
+def whole_parser() -> argparse.ArgumentParser:
+    """One parser of all commands, which imports all of their modules."""
+    parser = argparse.ArgumentParser(prog=PROGRAM)
+    parser.add_argument("--version", action="store_true", help="print the version")
+    commands = parser.add_subparsers(metavar="COMMAND")
+    for name, help_line in COMMANDS.items():
+        command_module(name).add_arguments(commands.add_parser(name, help=help_line))
     return parser
 
 
-def _export(options: argparse.Namespace) -> None:
-    from ssl_lens.representation.export import TOLERANCE, export
-
-    check = export(options.run, options.out, image_size=options.image_size)
-    print(f"{options.out}: features differ from the run's by {check.weights:.1e} (at most {TOLERANCE:.0e})")
-    if check.onnx is None:
-        print("ONNX: written, not checked; `pip install onnxruntime` to have it checked")
-    else:
-        print(f"ONNX: features differ from the run's by {check.onnx:.1e} (at most {TOLERANCE:.0e})")
-
-
-def _models(options: argparse.Namespace) -> None:
-    from ssl_lens.backbones.section import NetworkName
-    from ssl_lens.representation.network_table import table
-
-    for line in table(options.names or get_args(NetworkName)):
-        print(line, flush=True)
+def _overview() -> Iterator[str]:
+    yield f"usage: {PROGRAM} COMMAND ..."
+    yield ""
+    yield "Pretrain on unlabelled images of strong lenses, measure with few labels, use the frozen backbone."
+    width = max(map(len, COMMANDS))
+    for title, commands in GROUPS.items():
+        yield f"\n{title}:"
+        for name, help_line in commands.items():
+            yield f"  {name:<{width}}  {help_line}"
+    yield f"\n`{PROGRAM} COMMAND --help` explains a command, `{PROGRAM} --version` prints the version."
 
 
-def _views(options: argparse.Namespace) -> None:
-    from ssl_lens.data.pixels.preprocess import pixel_range
-    from ssl_lens.recipe import compose
-    from ssl_lens.recipe import images as recipe_images
-    from ssl_lens.recipe.recipe import load_recipe
-    from ssl_lens.views.picture import save_views
-
-    recipe = load_recipe(options.recipe, options.overrides)
-    image_set = recipe_images.image_set(recipe)
-    images = recipe_images.images_to_fit(image_set)
-    preprocess = recipe_images.preprocess(recipe, images, image_set.policy)
-    shown = np.linspace(0, len(images) - 1, min(SHOWN_IMAGES, len(images))).astype(np.int64)
-    prepared = preprocess(torch.from_numpy(images[shown]))
-    multicrop = compose.multicrop(recipe, pixel_range(preprocess, images))
-    views = multicrop(prepared, torch.from_numpy(shown), seed=recipe.seed, epoch=0)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    save_views(views, options.out, prepared)
-    print(options.out)
+def _parser(name: str, module: ModuleType) -> argparse.ArgumentParser:
+    text = COMMANDS[name]
+    parser = argparse.ArgumentParser(prog=f"{PROGRAM} {name}", description=f"{text[0].upper()}{text[1:]}.")
+    module.add_arguments(parser)
+    return parser
 
 
-def _simulate(options: argparse.Namespace) -> None:
-    from ssl_lens.simulation.sets import CLASSES, simulate_lenses
+def _parse(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Namespace:
+    """Arguments and options in any order, such as `--out FILE` before `key=value`."""
+    if not {"-h", "--help"}.isdisjoint(words):  # which the other way of parsing shows without its arguments' defaults
+        return parser.parse_args(words)
+    try:
+        return parser.parse_intermixed_args(words)
+    except TypeError:  # what argparse says of a command that has commands of its own
+        return parser.parse_args(words)
 
-    per_class, rest = divmod(options.count, len(CLASSES))
-    if rest or per_class < 1:
-        raise InputError(
-            f"--count {options.count} is no multiple of the {len(CLASSES)} classes; "
-            f"set it to {len(CLASSES) * max(per_class + bool(rest), 1)}"
-        )
-    folder = simulate_lenses(
-        options.out,
-        count_per_class=per_class,
-        model=options.model,
-        image_size=options.image_size,
-        pixel_scale_arcsec=options.pixel_scale_arcsec,
-        parameters=parse_parameters(options.set, as_deeplense=options.as_deeplense),
-        galaxies=options.galaxies,
-        seed=options.seed,
-        workers=options.workers,
-    )
-    print(folder)
+
+def _nearest(name: str) -> str:
+    close = difflib.get_close_matches(name, COMMANDS, n=1, cutoff=0.5)
+    return f"the nearest is {close[0]}" if close else f"there are {', '.join(COMMANDS)}"
 
 
 if __name__ == "__main__":

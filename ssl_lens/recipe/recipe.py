@@ -19,6 +19,8 @@ from ssl_lens.data.section import Data
 from ssl_lens.engine.section import Optim
 from ssl_lens.errors import InputError
 from ssl_lens.methods.section import Loss
+from ssl_lens.recipe.paths import with_absolute_paths
+from ssl_lens.recipe.shipped import recipe_path
 from ssl_lens.runs.section import Run
 from ssl_lens.schedules import scaled_lr
 from ssl_lens.section import Section
@@ -58,19 +60,19 @@ class Recipe(Section):
 
 
 def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
-    """Reads a recipe and applies `key=value` overrides, `key` dotted and `value` YAML.
+    """Reads a recipe, by path or by the name of a shipped one, and applies `key=value` overrides.
 
+    `key` is dotted, `value` YAML. Relative paths in the file start at its folder, those of overrides at the working
+    folder; the recipe holds absolute ones.
     `run.folder: auto` becomes `runs/<name of the recipe's file>`.
 
     Raises: InputError, one line that names the key, its value, what is allowed and the nearest valid key.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"recipe {path} does not exist; give a YAML file such as recipes/quickstart.yaml")
+    path = recipe_path(path)
     tree = _parse_yaml(path.read_text(encoding="utf-8"), source=str(path)) or {}
     if not isinstance(tree, dict):
         raise InputError(f"recipe {path} holds a {type(tree).__name__}; write sections such as `data:` and `model:`")
-    recipe = _overridden(tree, overrides, source=str(path))
+    recipe = _overridden(with_absolute_paths(tree, path.parent), overrides, source=str(path))
     if recipe.run.folder == "auto":
         recipe = replace(recipe, {"run.folder": f"runs/{path.stem}"})
     return recipe
@@ -124,7 +126,7 @@ def _parse_yaml(text: str, *, source: str) -> Any:
 def _overridden(tree: dict[str, Any], overrides: Sequence[str], *, source: str) -> Recipe:
     for override in overrides:
         _apply_override(tree, override)
-    return _validate(tree, source=source)
+    return _validate(with_absolute_paths(tree, Path.cwd()), source=source)
 
 
 def _apply_override(tree: dict[str, Any], override: str) -> None:

@@ -1,150 +1,149 @@
-import csv
-import json
+"""The door: overview, version, unknown commands, what `--help` may import, errors in one line."""
+
+import ast
 import logging
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
-from tiny_run import RECIPE, write_labelled_images
 
 from ssl_lens.cli import main as cli
 from ssl_lens.cli.console import show_progress
-from ssl_lens.representation.export import ExportCheck
 
 REPOSITORY = Path(__file__).parents[2]
+HEAVY = ("torch", "sklearn", "scipy", "matplotlib", "pandas", "timm", "accelerate", "lenstronomy", "astropy")
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("SSL_LENS_CACHE", str(tmp_path / "cache"))
+def test_the_overview_shows_every_command_with_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    for name, line in cli.COMMANDS.items():
+        assert f"  {name} " in shown
+        assert line in shown
 
 
-@pytest.mark.parametrize(
-    ("onnx", "line"), [(2e-7, "ONNX: features differ from the run's by 2.0e-07"), (None, "ONNX: written, not checked")]
-)
-def test_export_prints_the_differences(monkeypatch, capsys, onnx, line):
-    """The export itself is tested in test_export.py."""
-    given = []
-
-    def export(run: Path, out: Path, *, image_size: int | None) -> ExportCheck:
-        given.extend([run, out, image_size])
-        return ExportCheck(weights=3e-7, onnx=onnx)
-
-    monkeypatch.setattr("ssl_lens.representation.export.export", export)
-    assert cli.main(["export", "run", "out", "--image-size", "64"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "out: features differ from the run's by 3.0e-07 (at most 1e-05)"
-    assert lines[1].startswith(line)
-    assert given == [Path("run"), Path("out"), 64]
+def test_every_command_is_a_module_and_every_other_module_is_shared() -> None:
+    modules = {path.stem for path in (REPOSITORY / "ssl_lens" / "cli").glob("*.py")}
+    assert set(cli.COMMANDS) <= modules
+    shared = {"__init__", "main", "console", "arguments"}
+    assert modules - shared == set(cli.COMMANDS)
 
 
-def test_views_draws_a_picture(tmp_path):
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(RECIPE)
-    data = write_labelled_images(tmp_path / "data", per_class=4)
-    picture = tmp_path / "new" / "views.png"
-    assert cli.main(["views", str(recipe), f"data.path={data}", "--out", str(picture)]) == 0
-    with Image.open(picture) as image:
-        assert len(image.convert("RGB").getcolors(1 << 24)) > 50
-
-
-SMALL_LENSES = ["--count", "6", "--image-size", "32", "--pixel-scale-arcsec", "0.2", "--seed", "3"]
-
-
-def test_simulate_writes_three_classes(tmp_path):
-    options = [
-        *SMALL_LENSES,
-        "--workers",
-        "1",
-        "--set",
-        "shear=0,0.1",
-        "source_colour_mag=0,0.5",
-        "lens_colour_mag=0,1",
-    ]
-    assert cli.main(["simulate", str(tmp_path / "lenses"), *options]) == 0
-    for name in ("no_sub", "cdm", "axion"):
-        images = sorted((tmp_path / "lenses" / name).glob("*.npy"))
-        assert [np.load(image).shape for image in images] == [(2, 32, 32)] * 2
-    with (tmp_path / "lenses" / "parameters.csv").open(newline="") as file:
-        shears = {(float(row["gamma1"]) ** 2 + float(row["gamma2"]) ** 2) ** 0.5 for row in csv.DictReader(file)}
-    assert len(shears) == 6
-    assert max(shears) < 0.1
-
-
-def test_simulate_as_deeplense(tmp_path):
-    given = ["simulate", str(tmp_path / "lenses"), *SMALL_LENSES, "--as-deeplense", "--set", "orientation=physical"]
-    assert cli.main(given) == 0
-    settings = json.loads((tmp_path / "lenses" / "simulation.json").read_text())
-    chosen = [settings[key] for key in ("noise", "orientation", "subhalo_scatter", "distances")]
-    assert chosen == ["deeplense", "physical", "deeplense", "deeplense"]
-    image = np.load(tmp_path / "lenses" / "cdm" / "cdm_000001.npy")
-    assert (image == np.round(image)).all()  # whole counts
+def test_no_command_at_all_shows_the_overview_and_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([]) == 2
+    assert "pretrain" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("given", "line"),
     [
-        (["--count", "7"], "--count 7 is no multiple of the 3 classes; set it to 9"),
-        (["--count", "0"], "--count 0 is no multiple of the 3 classes; set it to 3"),
-        (["--workers", "0"], "workers=0 is too small; set it to 1 or more"),
-        (["--set", "sheer=0.1"], "unknown key sheer=0.1; the nearest are shear"),
+        ("pretrian", "error: unknown command pretrian; the nearest is pretrain\n"),
+        ("xyz", f"error: unknown command xyz; there are {', '.join(cli.COMMANDS)}\n"),
     ],
 )
-def test_simulate_says_what_cannot_be(tmp_path, capsys, options, message):
-    assert cli.main(["simulate", str(tmp_path / "lenses"), *options]) == 2
-    assert message in capsys.readouterr().err
-    assert not (tmp_path / "lenses").exists()
+def test_an_unknown_command(capsys: pytest.CaptureFixture[str], given: str, line: str) -> None:
+    assert cli.main([given]) == 2
+    assert capsys.readouterr().err == line
 
 
-def test_bad_input_is_one_line_and_status_2(tmp_path, capsys):
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"ssl-lens {version('ssl_lens')}\n"
+
+
+@pytest.mark.parametrize("command", [None, *cli.COMMANDS])
+def test_help_imports_nothing_heavy(command: str | None) -> None:
+    """A fresh process, as what this one has imported would hide it."""
+    words = ["--help"] if command is None else [command, "--help"]
+    code = (
+        "import sys\n"
+        "from ssl_lens.cli.main import main\n"
+        f"try:\n    status = main({words!r})\nexcept SystemExit as done:\n    status = done.code\n"
+        f"heavy = sorted(set({HEAVY!r}) & set(sys.modules))\n"
+        "sys.exit(f'{status} {heavy}' if status or heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "usage: ssl-lens" in done.stdout
+
+
+def test_python_m_is_the_same_door() -> None:
+    command = [sys.executable, "-m", "ssl_lens", "recipes", "none"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: recipe none does not exist")
+
+
+@pytest.mark.parametrize(
+    "launcher", ["pretrain.py", *(f"eval/{path.name}" for path in (REPOSITORY / "eval").glob("*.py"))]
+)
+def test_launchers_pass_their_arguments_on(launcher: str) -> None:
+    """They hold imports and one call that ends the process with the status."""
+    body = ast.parse((REPOSITORY / launcher).read_text(encoding="utf-8")).body
+    assert all(isinstance(node, ast.Expr | ast.Import | ast.ImportFrom | ast.If) for node in body)
+    (guarded,) = (node for node in body if isinstance(node, ast.If))
+    (statement,) = guarded.body
+    assert ast.unparse(statement).startswith("sys.exit(")
+
+
+def test_bad_input_is_one_line_and_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["export", str(tmp_path), str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()
-    assert cli.main(["views", str(tmp_path / "none.yaml"), "--out", "x.png"]) == 2
-    assert "does not exist" in capsys.readouterr().err
 
 
-def test_a_missing_subcommand_is_a_usage_error():
-    with pytest.raises(SystemExit, match="2"):
-        cli.main([])
+def test_debugging_shows_the_traceback_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_LENS_DEBUG", "1")
+    assert cli.main(["views", str(tmp_path / "none.yaml")]) == 2
+    error = capsys.readouterr().err
+    assert "Traceback" in error
+    assert error.splitlines()[-1].startswith("error: recipe ")
 
 
-def test_a_script_runs_its_command_and_passes_the_status_on(tmp_path):
-    """One process for all of eval/: the three scripts differ in a name."""
-    process = subprocess.run(
-        [sys.executable, REPOSITORY / "eval" / "knn.py", tmp_path, "--data", tmp_path],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert process.returncode == 2
-    assert process.stderr.startswith("error: ")
-    assert "neither a run" in process.stderr
-    for script in ("linear_probe", "finetune"):
-        text = (REPOSITORY / "eval" / f"{script}.py").read_text()
-        assert f"sys.exit({script}())" in text
+def test_a_library_of_an_extra_that_is_missing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "command_module", _needing_lenstronomy)
+    assert cli.main(["simulate"]) == 2
+    assert capsys.readouterr().err == "error: lenstronomy is not installed; run: pip install 'ssl_lens[simulate]'\n"
 
 
-def test_a_reader_that_has_enough_ends_it_quietly(tmp_path):
+class _Needing:
+    @staticmethod
+    def add_arguments(parser: object) -> None: ...
+
+    @staticmethod
+    def run(options: object) -> None:
+        raise ModuleNotFoundError("No module named 'lenstronomy.Util'", name="lenstronomy.Util")
+
+
+def _needing_lenstronomy(name: str) -> type[_Needing]:
+    return _Needing
+
+
+def test_a_library_that_no_extra_holds_is_our_own_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "command_module", _importing_nonsense)
+    with pytest.raises(ModuleNotFoundError, match="no_such_library"):
+        cli.main(["simulate"])
+
+
+def _importing_nonsense(name: str) -> type[_Needing]:
+    raise ModuleNotFoundError("No module named 'no_such_library'", name="no_such_library")
+
+
+def test_a_reader_that_has_enough_ends_it_quietly(tmp_path: Path) -> None:
     for i in range(200):
         (tmp_path / f"class_{i:03d}").mkdir()
         np.save(tmp_path / f"class_{i:03d}" / "x.npy", np.random.default_rng(i).normal(size=(8, 8)))
-    command = [
-        sys.executable,
-        "-u",
-        "-m",
-        "ssl_lens.cli.main",
-        "data",
-        "check",
-        tmp_path,
-        "--out",
-        tmp_path.parent / "out",
-    ]
+    out = tmp_path.parent / "out"
+    command = [sys.executable, "-u", "-m", "ssl_lens", "data", "check", tmp_path, "--out", out]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdout.close()
     assert "Traceback" not in process.stderr.read()
@@ -152,10 +151,25 @@ def test_a_reader_that_has_enough_ends_it_quietly(tmp_path):
     assert process.wait() == 141
 
 
-def test_only_our_own_progress_is_shown(caplog):
+def test_only_our_own_progress_is_shown(caplog: pytest.LogCaptureFixture) -> None:
     """Other packages log at level INFO too, ONNX's optimiser by the hundred."""
     show_progress()
     logging.getLogger("onnx_ir").info("Replaced initializer")
     logging.getLogger("ssl_lens.data").info("packing")
     logging.getLogger("onnx_ir").warning("broken")
     assert [record.message for record in caplog.records] == ["packing", "broken"]
+
+
+def test_only_the_first_process_speaks(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(logging.getLogger("ssl_lens"), "level", logging.NOTSET)
+    monkeypatch.setenv("RANK", "1")
+    show_progress()
+    logging.getLogger("ssl_lens.data").info("packing")
+    logging.getLogger("ssl_lens.data").warning("damaged")
+    assert [record.message for record in caplog.records] == ["damaged"]
+
+
+def test_arguments_come_in_any_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["views", "--out", str(tmp_path / "x.png"), "quickstart", "optim.epoch=3"]
+    assert cli.main(given) == 2
+    assert "unknown key optim.epoch=3; the nearest valid key is optim.epochs" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Bad input to pretrain.py: one line on stderr, exit status 2, before the first step."""
+"""Bad input to `ssl-lens pretrain`: one line on stderr, exit status 2, before the first step."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ import pytest
 from accelerate.state import AcceleratorState
 from PIL import Image
 
-import pretrain
+from ssl_lens.cli import main as cli
 
 RECIPE = """
 data: {{path: {images}}}
@@ -39,15 +39,14 @@ def images(tmp_path: Path) -> Path:
 def main(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str]]:
-    """`main(images, *overrides)`: exit status and the last line on stderr of pretrain.py."""
+    """`main(images, *overrides)`: exit status and the last line on stderr of the command."""
     monkeypatch.setenv("SSL_LENS_CACHE", str(tmp_path / "cache"))
 
     def call(images: Path, *overrides: str) -> tuple[int, str]:
         recipe = tmp_path / "recipe.yaml"
         recipe.write_text(RECIPE.format(images=images, run=tmp_path / "run"), encoding="utf-8")
-        monkeypatch.setattr(sys, "argv", ["pretrain.py", str(recipe), *overrides])
         try:
-            status = pretrain.main()
+            status = cli.main(["pretrain", str(recipe), *overrides])
         finally:
             AcceleratorState._reset_state(reset_partial_state=True)
         lines = capsys.readouterr().err.splitlines()
@@ -134,17 +133,15 @@ def test_the_checkpoint_of_another_network(main: Callable[..., tuple[int, str]],
     refused(main(images, "run.resume=auto", "model.head_hidden_dim=9"), "another network", "of another shape")
 
 
-def test_a_missing_recipe(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(sys, "argv", ["pretrain.py", "none.yaml"])
-    assert pretrain.main() == 2
-    assert (
-        capsys.readouterr().err
-        == "error: recipe none.yaml does not exist; give a YAML file such as recipes/quickstart.yaml\n"
-    )
+def test_a_missing_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["pretrain", "none.yaml"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: recipe none.yaml does not exist; give a YAML file or a shipped recipe, one of ")
+    assert error.count("\n") == 1
 
 
 def test_from_the_shell(tmp_path: Path) -> None:
-    """The process itself: its status, and no traceback."""
+    """The launcher as a process: its status, and no traceback."""
     done = subprocess.run(
         [
             sys.executable,
@@ -153,7 +150,7 @@ def test_from_the_shell(tmp_path: Path) -> None:
             f"data.path={tmp_path / 'none'}",
             f"run.folder={tmp_path / 'run'}",
         ],
-        cwd=Path(pretrain.__file__).parent,
+        cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
         env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},

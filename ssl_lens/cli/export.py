@@ -1,0 +1,26 @@
+"""The command `ssl-lens export`."""
+
+from __future__ import annotations
+
+import argparse
+
+from ssl_lens.cli.console import path_argument
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the command."""
+    parser.add_argument("run", metavar="RUN", type=path_argument)
+    parser.add_argument("out", metavar="OUT", type=path_argument)
+    parser.add_argument("--image-size", metavar="PX", type=int, help="side of raw images for ONNX; default: the run's")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Exports, and prints how much the features differ."""
+    from ssl_lens.representation.export import TOLERANCE, export
+
+    check = export(options.run, options.out, image_size=options.image_size)
+    print(f"{options.out}: features differ from the run's by {check.weights:.1e} (at most {TOLERANCE:.0e})")
+    if check.onnx is None:
+        print("ONNX: written, not checked; `pip install onnxruntime` to have it checked")
+    else:
+        print(f"ONNX: features differ from the run's by {check.onnx:.1e} (at most {TOLERANCE:.0e})")

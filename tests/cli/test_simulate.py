@@ -1,0 +1,58 @@
+"""`ssl-lens simulate`: what it writes, and what it refuses."""
+
+import csv
+import json
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+
+from ssl_lens.cli import main as cli
+from ssl_lens.cli.simulate import MODELS
+from ssl_lens.simulation.parameters import Model
+
+SMALL_LENSES = ["--count", "6", "--image-size", "32", "--pixel-scale-arcsec", "0.2", "--seed", "3"]
+
+
+def test_the_models_to_choose_from_are_those_there_are() -> None:
+    assert get_args(Model) == MODELS
+
+
+def test_writes_three_classes(tmp_path: Path) -> None:
+    ranges = ["--set", "shear=0,0.1", "source_colour_mag=0,0.5", "lens_colour_mag=0,1"]
+    assert cli.main(["simulate", str(tmp_path / "lenses"), *SMALL_LENSES, "--workers", "1", *ranges]) == 0
+    for name in ("no_sub", "cdm", "axion"):
+        images = sorted((tmp_path / "lenses" / name).glob("*.npy"))
+        assert [np.load(image).shape for image in images] == [(2, 32, 32)] * 2
+    with (tmp_path / "lenses" / "parameters.csv").open(newline="") as file:
+        shears = {(float(row["gamma1"]) ** 2 + float(row["gamma2"]) ** 2) ** 0.5 for row in csv.DictReader(file)}
+    assert len(shears) == 6
+    assert max(shears) < 0.1
+
+
+def test_as_deeplense(tmp_path: Path) -> None:
+    given = ["simulate", str(tmp_path / "lenses"), *SMALL_LENSES, "--as-deeplense", "--set", "orientation=physical"]
+    assert cli.main(given) == 0
+    settings = json.loads((tmp_path / "lenses" / "simulation.json").read_text())
+    chosen = [settings[key] for key in ("noise", "orientation", "subhalo_scatter", "distances")]
+    assert chosen == ["deeplense", "physical", "deeplense", "deeplense"]
+    image = np.load(tmp_path / "lenses" / "cdm" / "cdm_000001.npy")
+    assert (image == np.round(image)).all()  # whole counts
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--count", "7"], "--count 7 is not a multiple of the 3 classes; set it to 9"),
+        (["--count", "0"], "--count 0 is not a multiple of the 3 classes; set it to 3"),
+        (["--workers", "0"], "workers=0 is too small; set it to 1 or more"),
+        (["--set", "sheer=0.1"], "unknown key sheer=0.1; the nearest are shear"),
+    ],
+)
+def test_says_what_cannot_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    assert cli.main(["simulate", str(tmp_path / "lenses"), *options]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "lenses").exists()

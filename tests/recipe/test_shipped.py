@@ -1,0 +1,42 @@
+"""A recipe by its name or its file."""
+
+from pathlib import Path
+
+import pytest
+
+from ssl_lens.errors import InputError
+from ssl_lens.recipe.shipped import recipe_names, recipe_path, summary
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+def test_a_name_is_the_file_at_the_top_of_the_checkout() -> None:
+    assert recipe_path("quickstart") == (RECIPES / "quickstart.yaml").resolve()
+    assert recipe_names() == tuple(sorted(file.stem for file in RECIPES.glob("*.yaml")))
+
+
+def test_a_name_wins_over_a_folder_and_a_file_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "quickstart").write_text("seed: 1")
+    assert recipe_path("quickstart") == (RECIPES / "quickstart.yaml").resolve()
+    assert recipe_path("./quickstart") == Path("./quickstart")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("quikstart", "recipe quikstart does not exist; .* the nearest is quickstart$"),
+        ("recipes/quickstart.yaml", "recipe recipes/quickstart.yaml does not exist; .* the nearest is quickstart$"),
+        ("zzz", f"one of {', '.join(recipe_names())}$"),
+        ("mine", "recipe mine is not a shipped one; write ./mine for the file of this name"),
+    ],
+)
+def test_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, message: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").write_text("seed: 1")
+    with pytest.raises(InputError, match=message):
+        recipe_path(given)
+
+
+def test_the_summary_is_the_first_line() -> None:
+    assert summary("dino_swin") == "DINO (view loss only) with Swin-T, full size, for one or more GPUs"
