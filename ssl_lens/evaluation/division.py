@@ -134,13 +134,10 @@ class Divisions:
             raise InputError("regression needs target_columns, the numbers in the images' table to measure; name some")
         values = _columns(images, question.target_columns)
         known = np.isfinite(values).all(axis=1)
-        parts = self._parts(known, stratified=False)
-        for part in parts:
-            _check_known(images, part, known, question.target_columns)
+        train, test = self._parts(known, stratified=False)
         if not known.all():
             columns = ", ".join(question.target_columns)
             logger.info("%d of %d images left out, without %s", (~known).sum(), len(images), columns)
-        train, test = (part[known[part]] for part in parts)
         values = _logarithms(values, images, np.concatenate([train, test]), question)
         columns = tuple(question.target_columns)
         log = tuple(name in question.log_targets for name in columns)
@@ -185,13 +182,16 @@ class Divisions:
         return Division(train, divided.test, Normal(), truth)
 
     def _parts(self, usable: np.ndarray, *, stratified: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Sorted indices of the images to train on and to judge by; without a seeded fifth, unusable ones too."""
+        """Sorted indices of the usable images to train on and to judge by."""
         images = self.images
         parts = own_division(images, self.question.split)
         if parts is not None:
             place = {name: i for i, name in enumerate(images.names)}
             train, test = (np.array([place[name] for name in part.names], dtype=np.int64) for part in parts)
-            return (train[usable[train]], test[usable[test]]) if stratified else (train, test)
+            if not stratified:
+                for part in (train, test):
+                    _check_known(images, part, usable, self.question.target_columns)
+            return train[usable[train]], test[usable[test]]
         if stratified:
             assert images.labels is not None
             known = np.flatnonzero(usable)
@@ -203,9 +203,7 @@ class Divisions:
         return np.sort(order[count:]), np.sort(order[:count])
 
 
-def fitting(
-    budgets: Sequence[int | None], fewest: int, most: int, argument: str, what: str
-) -> tuple[int | None, ...]:
+def fitting(budgets: Sequence[int | None], fewest: int, most: int, argument: str, what: str) -> tuple[int | None, ...]:
     """The numbers of labels that can be had; those that cannot are named in the log.
 
     Raises: InputError if none can.

@@ -10,8 +10,8 @@ from sklearn.metrics import (
     r2_score,
     recall_score,
     roc_auc_score,
-    root_mean_squared_error,
     roc_curve,
+    root_mean_squared_error,
 )
 
 FALSE_POSITIVE_RATES = {"1e-2": 1e-2, "1e-3": 1e-3, "0": 0.0}
@@ -54,7 +54,8 @@ def roc(positive: np.ndarray, scores: np.ndarray, false_positive_rates: np.ndarr
 def detection_scores(positive: np.ndarray, scores: np.ndarray) -> dict[str, float]:
     """How well scores [N] tell the positive images (bool [N]) from the rest.
 
-    `tpr_at_fpr_X` is the largest fraction of positives above a threshold that at most a fraction X of the others passes.
+    `tpr_at_fpr_X` is the largest fraction of positives above a threshold that at most a fraction X of the others
+    passes.
     """
     false_positives, true_positives, _ = roc_curve(positive, scores, drop_intermediate=False)
     found = {
@@ -82,7 +83,9 @@ def classification_scores(labels: np.ndarray, probabilities: np.ndarray, classes
     for metric in each[0]:
         if metric != "recall":  # whose mean is the balanced accuracy
             scores[metric] = float(np.mean([one[metric] for one in each]))
-    return scores | {f"{metric}[{name}]": one[metric] for metric in each[0] for name, one in zip(classes, each)}
+    for metric in each[0]:
+        scores |= {f"{metric}[{name}]": one[metric] for name, one in zip(classes, each, strict=True)}
+    return scores
 
 
 def regression_scores(truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]:

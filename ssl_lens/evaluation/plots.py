@@ -15,6 +15,7 @@ from ssl_lens.evaluation.table import ALL, Prediction, Row
 
 PANEL_INCHES = 3.6
 FALSE_POSITIVE_RATES = np.linspace(0, 1, 501)
+FRACTIONS = ("accuracy", "auc")  # metrics that are 1 at most
 SHOWN_OUTLIERS = 10  # images named in the picture of scores
 
 
@@ -107,6 +108,8 @@ def draw_budgets(rows: Sequence[Row], metrics: Sequence[str], unit: str, path: P
             )
         panel.set_xticks(range(len(counts)), counts)
         panel.set(xlabel=unit, ylabel=metric)
+        if metric in FRACTIONS:
+            panel.set_ylim(top=1.01)  # bars of the spread may reach beyond
         panel.grid(axis="y", color="0.9")
     panels[0][0].legend(fontsize="x-small", frameon=False)
     figure.savefig(path, dpi=150)

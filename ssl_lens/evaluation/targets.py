@@ -23,7 +23,7 @@ from ssl_lens.evaluation.turns import turned
 from ssl_lens.recipe import images as recipe_images
 from ssl_lens.recipe.recipe import Recipe, load_recipe, recipe_of_network, replace
 from ssl_lens.representation.extract import extract, preprocessed
-from ssl_lens.representation.frozen import CONFIG, FrozenBackbone, load_backbone, load_preprocess, untrained_backbone
+from ssl_lens.representation.frozen import CONFIG, FrozenBackbone, load_backbone, untrained_backbone
 from ssl_lens.representation.pooling import Pooling
 
 logger = logging.getLogger(__name__)

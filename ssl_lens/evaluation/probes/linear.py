@@ -115,4 +115,8 @@ def _regression(c: float, *, warm_start: bool = False) -> LogisticRegression:
 def _all_classes(regression: LogisticRegression) -> tuple[np.ndarray, np.ndarray]:
     """Weight [C, F] and bias [C] of all classes; scikit-learn has one logit z for two: z/2 and -z/2 say the same."""
     weight, bias = regression.coef_, regression.intercept_
-    return (weight, bias) if len(weight) > 1 else (np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2)
+    return (
+        (weight, bias)
+        if len(weight) > 1
+        else (np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2)
+    )

@@ -62,7 +62,9 @@ def test_reaches_the_bayes_accuracy_of_two_gaussians():
 
 def test_of_equal_regularisations_the_weakest_is_taken(monkeypatch):
     taken = []
-    monkeypatch.setattr(linear, "_regression", lambda c, warm_start=False, make=linear._regression: taken.append(c) or make(c))
+    monkeypatch.setattr(
+        linear, "_regression", lambda c, warm_start=False, make=linear._regression: taken.append(c) or make(c)
+    )
     fit_linear(*_blobs((40, 40), 4, 12.0, 0, spread=0), seed=0)
     assert taken[-1] == max(linear.INVERSE_REGULARISATIONS)
 
