@@ -1,4 +1,4 @@
-"""Logistic regression on frozen features: `ssl-lens evaluate` with the probe linear; `python eval/linear_probe.py --help`."""
+"""Logistic regression: `ssl-lens evaluate` with the probe linear; `python eval/linear_probe.py --help`."""
 
 import sys
 

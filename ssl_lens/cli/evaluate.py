@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> None:
 
     probes: list[str | Probe] | None = options.probes
     if probes is None and (options.whiten or options.k != DEFAULT_K):
-        probes = ["knn"] + ([] if options.target_columns or options.anomaly else ["linear"])
+        probes = ["knn"] if options.target_columns or options.anomaly else ["knn", "linear"]
     if probes is not None:
         if options.whiten and "knn" not in probes:
             raise InputError("--whiten is for the probe knn; add it to --probes")

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -46,7 +45,8 @@ class Question:
     anomaly: Sequence[str] = ()
 
 
-class Draw(NamedTuple):
+@dataclass(frozen=True)
+class Draw:
     """A random subset of the training images to learn from; index into them, [n]."""
 
     labels: str
@@ -136,8 +136,8 @@ class Divisions:
         known = np.isfinite(values).all(axis=1)
         train, test = self._parts(known, stratified=False)
         if not known.all():
-            columns = ", ".join(question.target_columns)
-            logger.info("%d of %d images left out, without %s", (~known).sum(), len(images), columns)
+            without = ", ".join(question.target_columns)
+            logger.info("%d of %d images left out, without %s", (~known).sum(), len(images), without)
         values = _logarithms(values, images, np.concatenate([train, test]), question)
         columns = tuple(question.target_columns)
         log = tuple(name in question.log_targets for name in columns)

@@ -157,7 +157,11 @@ class TrainingLog:
 def read_rows(folder: Path) -> list[Row]:
     """The table in results.csv."""
     with (folder / RESULTS).open(newline="", encoding="utf-8") as file:
-        return [Row(*line[:4], int(line[4]), line[5], float(line[6])) for line in list(csv.reader(file))[1:]]
+        lines = list(csv.reader(file))[1:]
+    return [
+        Row(target, task, probe, labels, int(seed), metric, float(value))
+        for target, task, probe, labels, seed, metric, value in lines
+    ]
 
 
 def read_predictions(folder: Path) -> list[Prediction]:

@@ -20,7 +20,7 @@ TEMPERATURE = 0.07  # of the weights of neighbours, as in `knn_scores`
 @dataclass(frozen=True)
 class _Neighbours(Fitted[np.ndarray]):
     features: np.ndarray
-    answers: Answers
+    answers: Classes | Numbers
     k: int
 
     def predict(self, inputs: np.ndarray) -> np.ndarray:
@@ -32,17 +32,24 @@ class _Neighbours(Fitted[np.ndarray]):
         k = min(self.k, len(self.features))
         search = NearestNeighbors(n_neighbors=k, metric="cosine", algorithm="brute").fit(self.features)
         distance, index = search.kneighbors(inputs)
-        if isinstance(self.answers, Normal):
-            return distance.mean(axis=1, keepdims=True)
         weights = np.exp((distance.min(axis=1, keepdims=True) - distance) / TEMPERATURE)
         return np.einsum("mk,mkt->mt", weights / weights.sum(axis=1, keepdims=True), self.answers.values[index])
+
+
+class _Distance(Fitted[np.ndarray]):
+    def __init__(self, features: np.ndarray, k: int) -> None:
+        self.scale = StandardScaler().fit(features)
+        self.search = NearestNeighbors(n_neighbors=min(k, len(features))).fit(self.scale.transform(features))
+
+    def predict(self, inputs: np.ndarray) -> np.ndarray:
+        return self.search.kneighbors(self.scale.transform(inputs))[0].mean(axis=1, keepdims=True)
 
 
 class KNN(FeatureProbe):
     """Votes of the `k` training images nearest in cosine, weighted as DINO's evaluation does.
 
-    Numbers are the neighbours' mean with the same weights; how unusual an image is, their mean cosine distance (where
-    images are compared with themselves, each counts as its own neighbour).
+    Numbers are the neighbours' mean with the same weights. How unusual an image is, is the mean distance to the `k`
+    nearest in standardised features; images that are searched among themselves each count as their own neighbour.
 
     Args:
         whiten: vote on so many leading principal components of the features, each of unit variance over all training
@@ -56,7 +63,7 @@ class KNN(FeatureProbe):
         self.name = "knn" if whiten is None else "knn_whitened"
 
     def fit(self, features: np.ndarray, answers: Answers, *, seed: int) -> Fitted[np.ndarray]:
-        return _Neighbours(features, answers, self.k)
+        return _Distance(features, self.k) if isinstance(answers, Normal) else _Neighbours(features, answers, self.k)
 
     def map(self, pool: np.ndarray) -> Map:
         if self.whiten is None:

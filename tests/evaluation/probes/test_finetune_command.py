@@ -54,7 +54,7 @@ def _error(capsys) -> str:
 
 
 def test_fine_tuning_beside_training_from_scratch(run, data):
-    arguments = f"{run} --data {data} --labels-per-class 8 --seeds 2 --epochs 3 --batch-size 8 --lr 2e-3 --scratch"
+    arguments = f"{run} --data {data} --labels-per-class 8 --seeds 2 --epochs 6 --batch-size 8 --lr 2e-3 --scratch"
     assert finetune(arguments.split()) == 0
     aucs = _of(read_rows(run / "eval" / "finetune"), "auc")
     assert [(row.target, row.probe, row.seed) for row in aucs] == [
