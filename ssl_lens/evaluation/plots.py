@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix, r2_score, roc_auc_score
@@ -16,6 +17,7 @@ from ssl_lens.evaluation.table import ALL, Prediction, Row
 PANEL_INCHES = 3.6
 FALSE_POSITIVE_RATES = np.linspace(0, 1, 501)
 FRACTIONS = ("accuracy", "auc")  # metrics that are 1 at most
+STYLES = cycler(linestyle=["-", "--", ":"]) * cycler(color=[f"C{i}" for i in range(10)])  # 30 lines that differ
 SHOWN_OUTLIERS = 10  # images named in the picture of scores
 
 
@@ -190,4 +192,7 @@ def _method(target: str, probe: str) -> str:
 def _panel_grid(rows: int, columns: int) -> tuple[Figure, np.ndarray]:
     """A figure of square panels and its axes [rows, columns]."""
     figure = Figure(figsize=(PANEL_INCHES * columns, PANEL_INCHES * rows), layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False)
+    panels = figure.subplots(rows, columns, squeeze=False)
+    for panel in panels.flat:
+        panel.set_prop_cycle(STYLES)
+    return figure, panels
