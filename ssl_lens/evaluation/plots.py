@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from cycler import cycler
+from matplotlib import color_sequences
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix, r2_score, roc_auc_score
@@ -17,7 +18,7 @@ from ssl_lens.evaluation.table import ALL, Prediction, Row
 PANEL_INCHES = 3.6
 FALSE_POSITIVE_RATES = np.linspace(0, 1, 501)
 FRACTIONS = ("accuracy", "auc")  # metrics that are 1 at most
-STYLES = cycler(linestyle=["-", "--", ":"]) * cycler(color=[f"C{i}" for i in range(10)])  # 30 lines that differ
+STYLES = cycler(linestyle=["-", "--", ":"]) * cycler(color=color_sequences["tab10"])  # 30 lines that differ
 SHOWN_OUTLIERS = 10  # images named in the picture of scores
 
 
