@@ -32,7 +32,7 @@ from ssl_lens.data.images import load_images
 from ssl_lens.data.splits import write_names
 from ssl_lens.engine.loop import Step
 from ssl_lens.errors import InputError, one_line_errors
-from ssl_lens.evaluation.protocol import divide_labelled
+from ssl_lens.evaluation.division import Divisions, Question
 from ssl_lens.recipe import images as recipe_images
 from ssl_lens.recipe.compose import compose
 from ssl_lens.recipe.recipe import load_recipe
@@ -137,9 +137,10 @@ class Session:
                 simulate.model_copy(update={"count_per_class": size.simulated_per_class})
             )
         self.data = self.data.resolve()
-        division = divide_labelled(load_images(self.data), self.data, None, labels_per_class=[None])
+        images = load_images(self.data)
+        division = Divisions(images, Question(labels_per_class=[None])).classes
         self.out.mkdir(parents=True, exist_ok=True)
-        write_names(self.split, division.test.names)
+        write_names(self.split, images.subset(division.test).names)
         self.n_images = len(division.train)
         self.overrides = [*size.overrides, *options.overrides, f"data.path={self.data}", f"data.exclude={self.split}"]
         machine = {"gpu": "none" if options.smoke else torch.cuda.get_device_name(), "torch": torch.__version__}
@@ -233,7 +234,11 @@ class Session:
         self.command(f"eval/{command}.py", self.run_folder, *where, *what, seconds=EVALUATION_SECONDS)
         rows = json.loads((out / "results.json").read_text(encoding="utf-8"))["summary"]
         scores = ("accuracy", "auc")
-        return {f"{row['method']}, {row['labels_per_class']} labels, {key}": row[key] for row in rows for key in scores}
+        return {
+            f"{row['target']}, {row['labels']} labels, {row['metric']}": row["mean"]
+            for row in rows
+            if row["metric"] in scores
+        }
 
 
 @one_line_errors

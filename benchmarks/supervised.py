@@ -19,7 +19,7 @@ SPLIT = ROOT / "recipes" / "splits" / "deeplense_binary_eval.txt"
 SMALL = ("data.center_crop=128", "data.bin=2", "data.stretch=asinh")
 FULL = ("data.center_crop=148", "data.stretch=asinh")  # a multiple of Swin's patch
 FULL_EPOCHS = 20
-LAST_WRITTEN = "confusion.png"  # of a network's results
+LAST_WRITTEN = "report.md"  # of a network's results
 
 
 class Plan(NamedTuple):
@@ -85,17 +85,17 @@ def _table(out: Path) -> str:
         if not (out / name / LAST_WRITTEN).is_file():
             continue
         content = json.loads((out / name / "results.json").read_text(encoding="utf-8"))
-        (summary,), epochs = content["summary"], content["settings"]["epochs"]
+        of = {row["metric"]: row for row in content["summary"]}
         lines.append(
-            f"| `{name}` | {summary['parameters']:,} | {_figure(summary, 'accuracy')} | {_figure(summary, 'auc')} "
-            f"| {summary['logit_std']:.3f} | {_small(summary['quarter_turn_logit_std'])} | {epochs} |"
+            f"| `{name}` | {of['parameters']['mean']:,.0f} | {_figure(of['accuracy'])} | {_figure(of['auc'])} "
+            f"| {of['std_8x45']['mean']:.3f} | {_small(of['std_4x90']['mean'])} | {content['epochs']} |"
         )
     return "\n".join(lines) + "\n"
 
 
-def _figure(summary: dict, key: str) -> str:
-    spread = summary[f"{key}_std"]
-    return f"{summary[key]:.4f}" + (f" ± {spread:.4f}" if spread is not None else "")
+def _figure(summary: dict) -> str:
+    spread = summary["std"]
+    return f"{summary['mean']:.4f}" + (f" ± {spread:.4f}" if spread is not None else "")
 
 
 def _small(value: float) -> str:

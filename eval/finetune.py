@@ -1,8 +1,8 @@
-"""Supervised training from a backbone or from scratch; `python eval/finetune.py --help`."""
+"""Supervised training from a backbone or from scratch: `ssl-lens finetune`; `python eval/finetune.py --help`."""
 
 import sys
 
-from ssl_lens.evaluation.finetune_command import finetune
+from ssl_lens.cli.main import main
 
 if __name__ == "__main__":
-    sys.exit(finetune())
+    sys.exit(main(["finetune", *sys.argv[1:]]))

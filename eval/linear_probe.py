@@ -1,8 +1,8 @@
-"""Logistic regression on frozen features; `python eval/linear_probe.py --help`."""
+"""Logistic regression: `ssl-lens evaluate` with the probe linear; `python eval/linear_probe.py --help`."""
 
 import sys
 
-from ssl_lens.evaluation.command import linear_probe
+from ssl_lens.cli.main import main
 
 if __name__ == "__main__":
-    sys.exit(linear_probe())
+    sys.exit(main(["evaluate", *sys.argv[1:], "--probes", "linear"]))

@@ -70,7 +70,7 @@ def test_no_pickle_is_ever_executed() -> None:
 
 
 def test_accelerate_stays_with_what_trains() -> None:
-    allowed = {"ssl_lens/engine/trainer.py", "ssl_lens/engine/reporter.py", "ssl_lens/evaluation/finetune.py"}
+    allowed = {"ssl_lens/engine/trainer.py", "ssl_lens/engine/reporter.py", "ssl_lens/evaluation/probes/finetune.py"}
     assert importers("accelerate") <= allowed
 
 

@@ -36,8 +36,8 @@ def check_augmentation(augmentation: Augmentation, height: int, width: int) -> N
     """Raises InputError where images of this size in pixels cannot be augmented so."""
     if augmentation == "right-angle" and height != width:
         raise InputError(
-            f"--augmentation right-angle needs square images, these are {height}x{width} px; "
-            "set data.center_crop or use --augmentation continuous"
+            f"augmentation=right-angle needs square images, these are {height}x{width} px; "
+            "crop them to squares, or use augmentation=continuous"
         )
 
 

@@ -1,138 +1,223 @@
-"""The few-label protocol: one fixed evaluation part, classifiers trained on seeded subsets of the rest."""
+"""The one loop: targets x divisions x probes x budgets x seeds, each fit judged by every task about it."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from ssl_lens.data.images import ImageSet
-from ssl_lens.data.splits import own_division, per_class_subset, stratified_split
+from ssl_lens.data.pixels.policy import PixelPolicy
 from ssl_lens.errors import InputError
-from ssl_lens.evaluation.metrics import accuracy, macro_auc
+from ssl_lens.evaluation.division import Division, Divisions, Draw, Question
+from ssl_lens.evaluation.probes import probes_named
+from ssl_lens.evaluation.probes.features import Features
+from ssl_lens.evaluation.probes.probe import FeatureProbe, Fitted, NetworkProbe, Probe
+from ssl_lens.evaluation.table import NONE, Key, Prediction, Row, TrainingLog
+from ssl_lens.evaluation.targets import Subject, Target
+from ssl_lens.evaluation.tasks.task import Task
+from ssl_lens.evaluation.turns import turned
 
-TEST_FRACTION = 0.2
-SPLIT_SEED = 0
+logger = logging.getLogger(__name__)
+
+Read = Callable[[PixelPolicy, int | None], ImageSet]
+OnFit = Callable[[Target, Probe, Division, Draw, Fitted], None]
 
 
-class Division(NamedTuple):
-    """Labelled images: those that classifiers may train on, and those that only judge."""
-
-    train: ImageSet
-    test: ImageSet
-
-
-class Prediction(NamedTuple):
-    """What one trained classifier says of the test images; of a whole network also how large and steady it is.
-
-    Shapes: probabilities [M, C].
+@dataclass(frozen=True)
+class Protocol:
+    """What is measured, and how often.
 
     Attributes:
-        parameters: trained numbers of backbone and head.
-        logit_std: spread of the logits over 8 rotations by 45 degrees (see `rotation.spread`).
-        quarter_turn_logit_std: the same over the 4 rotations by 90 degrees, which change no pixel.
+        read: the images, as a target needs them.
+        probes: None: those that each task names.
+        log: notes the epochs of training.
+        on_fit: is given every fitted probe.
+        counts: of images to train on and to judge by, by task; is filled in.
     """
 
-    probabilities: np.ndarray
-    parameters: int | None = None
-    logit_std: float | None = None
-    quarter_turn_logit_std: float | None = None
+    read: Read
+    question: Question
+    tasks: Sequence[Task]
+    probes: Sequence[Probe] | None
+    seeds: int
+    log: TrainingLog = field(default_factory=lambda: TrainingLog(None))
+    on_fit: OnFit = lambda target, probe, division, draw, fitted: None
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
-class Result(NamedTuple):
-    """One trained classifier, judged. Shapes: labels int [M]."""
+def results(protocol: Protocol, subjects: Sequence[Subject]) -> Iterator[tuple[list[Row], list[Prediction]]]:
+    """Rows and predictions of one fitted probe after the other.
 
-    method: str
-    labels_per_class: int | None  # None: all
-    seed: int
-    labels: np.ndarray
-    prediction: Prediction
-
-    @property
-    def probabilities(self) -> np.ndarray:
-        return self.prediction.probabilities
-
-    @property
-    def accuracy(self) -> float:
-        return accuracy(self.labels, self.probabilities)
-
-    @property
-    def auc(self) -> float:
-        return macro_auc(self.labels, self.probabilities)
-
-
-def divide_labelled(
-    images: ImageSet, folder: Path, split: Path | None, *, labels_per_class: Sequence[int | None]
-) -> Division:
-    """Divides labelled images into those to train on and those to judge by.
-
-    The latter are the images named in the file `split`, else those that the set itself holds out, else a seeded
-    stratified fifth.
-
-    Args:
-        folder: where the images came from, for messages.
-        labels_per_class: sizes of the training subsets to come, None for all.
-
-    Raises: InputError if the images have no class folders, a class is missing from a part, or one has fewer training
-        images than the largest subset needs.
+    Raises: InputError if the images cannot be divided as a task needs, or no task has a probe.
     """
-    if images.labels is None or len(images.classes) < 2:
-        raise InputError(
-            f"--data {folder} has no labels; put the images into one folder per class, two classes or more, "
-            f"such as {folder}/lens and {folder}/nolens, or add {folder}/targets.csv with a column label"
-        )
-    images = images.labelled()
-    parts = own_division(images, split)
-    if parts is None:
-        parts = (images.subset(index) for index in stratified_split(images.labels, TEST_FRACTION, SPLIT_SEED))
-    division = Division(*parts)
-    train, test = (np.bincount(part.labels, minlength=len(images.classes)) for part in division)
-    wanted = max((count for count in labels_per_class if count is not None), default=1)
-    if train.min() < wanted:
-        raise InputError(
-            f"--labels-per-class {wanted} exceeds the {train.min()} training images of class "
-            f"{images.classes[train.argmin()]}; ask for at most {train.min()}, or add images"
-        )
-    if test.min() == 0:
-        source = f"--split {split} names" if split else "the images held out for tests have"
-        raise InputError(f"{source} no image of class {images.classes[test.argmin()]}; add some")
-    return division
+    said_constant: set[str] = set()  # tasks whose constant predictor, which needs no target, has been judged
+    for subject in subjects:
+        images = protocol.read(subject.policy, subject.in_channels)
+        divisions = Divisions(images, protocol.question)
+        for division, tasks in _by_division(protocol.tasks, divisions):
+            for task in tasks:
+                protocol.counts[task.name] = {"train": len(division.train), "test": len(division.test)}
+            target = subject.open(images.subset(division.train))
+            inputs = _Inputs(target, images, division)
+            for probe in chosen_probes(protocol.probes, tasks, division):
+                judges = [task for task in tasks if task.takes(probe, division)]
+                name = target.name
+                if isinstance(probe, FeatureProbe) and not probe.uses_features:
+                    judges = [task for task in judges if task.name not in said_constant and len(task.turns) == 1]
+                    said_constant.update(task.name for task in judges)
+                    name = probe.name
+                for draw, fitted, inputs_of in _fits(protocol, probe, target, division, inputs) if judges else ():
+                    yield _judged(name, probe, draw, fitted, inputs_of, judges, division, images)
 
 
-def few_label_results(
-    method: str,
-    classify: Callable[[np.ndarray, int], Prediction],
+def chosen_probes(asked: Sequence[Probe] | None, tasks: Sequence[Task], division: Division) -> list[Probe]:
+    """The probes to fit for tasks about one division, each once.
+
+    Raises: InputError if a task has none.
+    """
+    if asked is None:
+        probes = probes_named(list(dict.fromkeys(name for task in tasks for name in (*task.probes, *task.always))))
+    else:
+        names = [probe.name for probe in asked]
+        always = dict.fromkeys(name for task in tasks for name in task.always if name not in names)
+        probes = [*asked, *probes_named(list(always))]
+    for task in tasks:
+        if not any(task.takes(probe, division) and probe.name not in task.always for probe in probes):
+            if task.always and not set(task.probes) - set(task.always):
+                continue
+            asked_names = ", ".join(probe.name for probe in probes)
+            raise InputError(f"none of the probes {asked_names} can do {task.name}; add {' or '.join(task.probes)}")
+    return probes
+
+
+def _by_division(tasks: Sequence[Task], divisions: Divisions) -> list[tuple[Division, list[Task]]]:
+    groups: dict[int, tuple[Division, list[Task]]] = {}
+    for task in tasks:
+        division = task.divide(divisions)
+        groups.setdefault(id(division), (division, []))[1].append(task)
+    return list(groups.values())
+
+
+class _Inputs:
+    """What probes are given of a target's images, each made once and when first asked for."""
+
+    def __init__(self, target: Target, images: ImageSet, division: Division) -> None:
+        self.target, self.images, self.division = target, images, division
+        self._turned: dict[int, np.ndarray] = {}
+        self._prepared: dict[str, Tensor] = {}
+
+    def train(self) -> np.ndarray:
+        """Features of the images to train on, [N, F]."""
+        return self.target.features(self.images, self.division.train)
+
+    def test(self, turn: int) -> np.ndarray:
+        """Features of the images that judge, turned, [M, F]."""
+        if not turn:
+            return self.target.features(self.images, self.division.test)
+        if turn not in self._turned:
+            self._turned[turn] = self.target.turned_features(self.images.subset(self.division.test), turn)
+        return self._turned[turn]
+
+    def prepared(self, part: str, device: torch.device) -> Tensor:
+        """What networks see of the part `train` or `test`."""
+        if part not in self._prepared:
+            index = self.division.train if part == "train" else self.division.test
+            self._prepared[part] = self.target.prepared(self.images.subset(index), device)
+        return self._prepared[part]
+
+
+InputsOf = Callable[[int], object]  # turn -> what the fitted probe is to answer about
+
+
+def _fits(
+    protocol: Protocol, probe: Probe, target: Target, division: Division, inputs: _Inputs
+) -> Iterator[tuple[Draw, Fitted, InputsOf]]:
+    """Fits a probe to every subset of labels."""
+    if isinstance(probe, NetworkProbe) and target.network is None:
+        logger.info("%s: there is no network to train", target.name)
+        return
+    if isinstance(probe, Features):
+        draws: Iterator[Draw] = iter([Draw(NONE, 0, np.arange(len(division.train)))])
+    else:
+        draws = division.draws(protocol.seeds, repeat_all=probe.repeats)
+    if isinstance(probe, FeatureProbe):
+        yield from _feature_fits(protocol, probe, target, division, inputs, draws)
+    else:
+        assert isinstance(probe, NetworkProbe)
+        yield from _network_fits(protocol, probe, target, division, inputs, draws)
+
+
+def _feature_fits(
+    protocol: Protocol, probe: FeatureProbe, target: Target, division: Division, inputs: _Inputs, draws: Iterator[Draw]
+) -> Iterator[tuple[Draw, Fitted, InputsOf]]:
+    if not probe.uses_features:
+        nothing = np.empty((len(division.train), 0)), np.empty((len(division.test), 0))
+        for draw in draws:
+            fitted = probe.fit(nothing[0][draw.index], division.learned.subset(draw.index), seed=draw.seed)
+            yield draw, fitted, lambda turn: nothing[1]
+        return
+    map_features = probe.map(inputs.train())
+    train = map_features(inputs.train())
+    mapped: dict[int, np.ndarray] = {}
+
+    def test(turn: int) -> np.ndarray:
+        if turn not in mapped:
+            mapped[turn] = map_features(inputs.test(turn))
+        return mapped[turn]
+
+    for draw in draws:
+        fitted = probe.fit(train[draw.index], division.learned.subset(draw.index), seed=draw.seed)
+        protocol.on_fit(target, probe, division, draw, fitted)
+        yield draw, fitted, test
+
+
+def _network_fits(
+    protocol: Protocol, probe: NetworkProbe, target: Target, division: Division, inputs: _Inputs, draws: Iterator[Draw]
+) -> Iterator[tuple[Draw, Fitted, InputsOf]]:
+    assert target.network is not None
+    images = inputs.prepared("train", probe.device)
+    for draw in draws:
+        fitted = probe.fit(
+            images[torch.from_numpy(draw.index).to(images.device)],
+            division.learned.subset(draw.index),
+            seed=draw.seed,
+            backbone=target.network(draw.seed),
+            on_epoch=partial(protocol.log.add, target.name, draw.labels, draw.seed, len(draw.index)),
+        )
+        protocol.on_fit(target, probe, division, draw, fitted)
+        yield draw, fitted, lambda turn: turned(inputs.prepared("test", probe.device), turn)
+
+
+def _judged(
+    target: str,
+    probe: Probe,
+    draw: Draw,
+    fitted: Fitted,
+    inputs_of: InputsOf,
+    judges: Sequence[Task],
     division: Division,
-    *,
-    labels_per_class: Sequence[int | None],
-    seeds: int,
-    repeat_all: bool,
-) -> Iterator[Result]:
-    """Trains and judges one classifier per subset and seed.
-
-    Args:
-        classify: trains on the images division.train[index] and predicts division.test; called as
-            classify(index, seed).
-        labels_per_class: sizes of the stratified subsets, None for all labels.
-        repeat_all: whether to repeat the training on all labels for every seed; pointless where only the choice of
-            the subset is random.
-    """
-    for count in labels_per_class:
-        for seed in range(seeds if count is not None or repeat_all else 1):
-            index = per_class_subset(division.train.labels, count, seed)
-            yield Result(method, count, seed, division.test.labels, classify(index, seed))
-
-
-def grouped(results: Sequence[Result]) -> dict[tuple[str, int | None], list[Result]]:
-    """Results by method and number of labels, in order of first appearance."""
-    groups: dict[tuple[str, int | None], list[Result]] = {}
-    for result in results:
-        groups.setdefault((result.method, result.labels_per_class), []).append(result)
-    return groups
-
-
-def count_name(labels: int | None) -> str:
-    """A number of labels in words."""
-    return "all" if labels is None else str(labels)
+    images: ImageSet,
+) -> tuple[list[Row], list[Prediction]]:
+    names = tuple(images.names[i] for i in division.test)
+    rows: list[Row] = []
+    predictions: list[Prediction] = []
+    for task in judges:
+        key = Key(target, task.name, probe.name, draw.labels, draw.seed)
+        if len(task.turns) == 1:
+            said = fitted.predict(inputs_of(task.turns[0]))[None]
+        else:
+            said = np.stack([fitted.outputs(inputs_of(turn)) for turn in task.turns])
+        scores = task.scores(division.truth, said)
+        if fitted.parameters is not None and len(task.turns) == 1:
+            scores["parameters"] = fitted.parameters
+        rows += [Row(*key, metric, value) for metric, value in scores.items()]
+        predictions += task.predictions(key, names, division.truth, said)
+        first, value = next(iter(scores.items()))
+        logger.info("%s, %s, %s labels, seed %d: %s %s %.4f", *key[:1], *key[2:], task.name, first, value)
+    return rows, predictions

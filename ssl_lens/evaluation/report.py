@@ -1,104 +1,55 @@
-"""Results become a table, a CSV, a JSON file and two pictures."""
+"""The table as text, and a report with the pictures; readers of the two files."""
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
+from ssl_lens.evaluation.table import Prediction, Row, Summary, summarise
+from ssl_lens.evaluation.tasks import TASKS
 
-from ssl_lens.evaluation.pictures import draw_confusion, draw_roc
-from ssl_lens.evaluation.protocol import Result, count_name, grouped
+REPORT = "report.md"
+HEADS = ["target", "probe", "labels", "seeds"]
+COUNTS = ("parameters",)  # metrics that are whole numbers
 
 
-class Summary(NamedTuple):
-    """Mean and spread (standard deviation over seeds, None for one seed) of one method at one number of labels.
+def summary_text(rows: Sequence[Row]) -> str:
+    """One aligned table per task, of its most important metrics: mean and spread over seeds."""
+    texts = []
+    for task in dict.fromkeys(row.task for row in rows):
+        heads, lines = _table([row for row in rows if row.task == task], TASKS[task].metrics)
+        texts.append(f"{task}\n{aligned(heads, lines)}")
+    return "\n\n".join(texts)
 
-    The last three are None for classifiers of frozen features.
+
+def write_report(
+    rows: Sequence[Row], predictions: Sequence[Prediction], settings: dict[str, Any], folder: Path
+) -> list[Path]:
+    """Draws the pictures of every task and writes report.md with all of its metrics; returns the paths.
+
+    Args:
+        settings: how the results came about, as in results.json.
     """
-
-    method: str
-    labels_per_class: int | None  # None: all
-    seeds: int
-    accuracy: float
-    accuracy_std: float | None
-    auc: float
-    auc_std: float | None
-    parameters: int | None = None
-    logit_std: float | None = None
-    quarter_turn_logit_std: float | None = None
-
-
-def summarise(results: Sequence[Result]) -> list[Summary]:
-    """One summary per method and number of labels, in order of first appearance."""
-    rows = []
-    for (method, count), group in grouped(results).items():
-        accuracies, aucs = [result.accuracy for result in group], [result.auc for result in group]
-        one = group[0].prediction
-        steadiness: list[Any] = [one.parameters, None, None]
-        if one.logit_std is not None:
-            steadiness[1] = float(np.mean([result.prediction.logit_std for result in group]))
-            steadiness[2] = float(np.mean([result.prediction.quarter_turn_logit_std for result in group]))
-        scores = float(np.mean(accuracies)), spread(accuracies), float(np.mean(aucs)), spread(aucs)
-        rows.append(Summary(method, count, len(group), *scores, *steadiness))
-    return rows
-
-
-def table(summaries: Sequence[Summary]) -> str:
-    """The summaries as aligned text; of trained networks also parameters and the logits' spread over rotations."""
-    heads = ["method", "labels/class", "seeds", "accuracy", "macro AUC"]
-    rows = [
-        [
-            row.method,
-            count_name(row.labels_per_class),
-            str(row.seeds),
-            plus_minus(row.accuracy, row.accuracy_std),
-            plus_minus(row.auc, row.auc_std),
-        ]
-        for row in summaries
-    ]
-    if any(row.parameters is not None for row in summaries):
-        heads += ["parameters", "logit std", "at 90° only"]
-        for cells, row in zip(rows, summaries, strict=True):
-            cells += [f"{row.parameters:,}", f"{row.logit_std:.4f}", f"{row.quarter_turn_logit_std:.2g}"]
-    return aligned(heads, rows)
-
-
-def write_report(results: Sequence[Result], classes: Sequence[str], out: Path, settings: dict[str, Any]) -> list[Path]:
-    """Writes results.csv, results.json, roc.png and confusion.png into `out`; returns their paths.
-
-    `settings` (JSON-able) says how the results came about and is stored beside them.
-    """
-    paths = [*write_numbers(results, classes, out, settings), out / "roc.png", out / "confusion.png"]
-    draw_roc(results, paths[2])
-    draw_confusion(results, classes, paths[3])
-    return paths
-
-
-def write_numbers(results: Sequence[Result], classes: Sequence[str], out: Path, settings: dict[str, Any]) -> list[Path]:
-    """The CSV and the JSON file of `write_report`."""
-    rows = [_row(result) for result in results]
-    summaries = [
-        row._replace(labels_per_class=count_name(row.labels_per_class))._asdict() for row in summarise(results)
-    ]
-    content = {"settings": settings, "classes": list(classes), "summary": summaries, "results": rows}
-    return write_rows(rows, content, out)
-
-
-def write_rows(rows: Sequence[dict[str, Any]], content: dict[str, Any], out: Path) -> list[Path]:
-    """Writes rows as out/results.csv and the content as out/results.json; returns both paths."""
-    out.mkdir(parents=True, exist_ok=True)
-    paths = [out / "results.csv", out / "results.json"]
-    with paths[0].open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0].keys())
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()})
-    paths[1].write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    return paths
+    paths: list[Path] = []
+    lines = ["# Evaluation", "", "Mean ± standard deviation over seeds. Every number is in results.csv,"]
+    lines += ["every image's scores are in predictions.csv.", ""]
+    for name in dict.fromkeys(row.task for row in rows):
+        task_rows = [row for row in rows if row.task == name]
+        task_predictions = [one for one in predictions if one.key.task == name]
+        metrics = tuple(dict.fromkeys(row.metric for row in task_rows))
+        shown = _shown(TASKS[name].metrics, metrics)
+        lines += [f"## {name}", "", *_markdown(*_table(task_rows, TASKS[name].metrics)), ""]
+        if others := tuple(metric for metric in metrics if metric not in shown):
+            lines += ["<details><summary>all metrics</summary>", "", *_markdown(*_table(task_rows, others)), ""]
+            lines += ["</details>", ""]
+        drawn = TASKS[name].figures(task_rows, task_predictions, folder) if task_predictions else []
+        lines += [line for path in drawn for line in (f"![{path.stem}]({path.name})", "")]
+        paths += drawn
+    lines += ["## settings", ""]
+    lines += [f"- {key}: {value}" for key, value in settings.items() if value not in (None, [], ())]
+    (folder / REPORT).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return [*paths, folder / REPORT]
 
 
 def aligned(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -107,32 +58,43 @@ def aligned(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     for i, cells in enumerate(zip(heads, *rows, strict=True)):
         width = max(map(len, cells))
         columns.append([cell.ljust(width) if i == 0 else cell.rjust(width) for cell in cells])
-    return "\n".join("  ".join(line) for line in zip(*columns, strict=True))
+    return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))
 
 
-def spread(values: Sequence[float]) -> float | None:
-    """Sample standard deviation; None of a single value."""
-    return float(np.std(values, ddof=1)) if len(values) > 1 else None
+def _table(rows: Sequence[Row], metrics: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """Heads and lines: a line per target, probe and number of labels, a column per metric that is there."""
+    summaries = summarise(rows)
+    columns = _shown(metrics, tuple(dict.fromkeys(summary.metric for summary in summaries)))
+    groups: dict[tuple[str, str, str], dict[str, Summary]] = {}
+    for summary in summaries:
+        groups.setdefault((summary.target, summary.probe, summary.labels), {})[summary.metric] = summary
+    lines = []
+    for key, group in groups.items():
+        seeds = max(summary.seeds for summary in group.values())
+        lines.append([*key, str(seeds), *(_cell(group.get(metric)) for metric in columns)])
+    return [*HEADS, *columns], lines
 
 
-def plus_minus(mean: float, std: float | None) -> str:
-    """A mean with its spread, or room for one."""
-    return f"{mean:.4f}" + (" " * 9 if std is None else f" ± {std:.4f}")
+def _shown(metrics: Sequence[str], there: Sequence[str]) -> list[str]:
+    """Those that are there, in order; `mae` stands for `mae[mass]`, but not where `mae` itself is there."""
+    return [
+        name
+        for metric in metrics
+        for name in there
+        if name == metric or (metric not in there and name.partition("[")[0] == metric)
+    ]
 
 
-def _row(result: Result) -> dict[str, Any]:
-    prediction = result.prediction
-    row = {
-        "method": result.method,
-        "labels_per_class": count_name(result.labels_per_class),
-        "seed": result.seed,
-        "accuracy": result.accuracy,
-        "macro_auc": result.auc,
-    }
-    if prediction.parameters is not None:
-        row |= {
-            "parameters": prediction.parameters,
-            "logit_std": prediction.logit_std,
-            "quarter_turn_logit_std": prediction.quarter_turn_logit_std,
-        }
-    return row
+def _cell(summary: Summary | None) -> str:
+    if summary is None:
+        return ""
+    if summary.metric in COUNTS:
+        return f"{summary.mean:,.0f}"
+    if summary.mean != 0 and not 1e-3 <= abs(summary.mean) < 1e4:
+        return f"{summary.mean:.3g}" + ("" if summary.std is None else f" ± {summary.std:.1g}")
+    return f"{summary.mean:.4f}" + ("" if summary.std is None else f" ± {summary.std:.4f}")
+
+
+def _markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return ["| " + " | ".join(line) + " |" for line in lines]

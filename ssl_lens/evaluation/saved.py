@@ -1,73 +1,73 @@
-"""A fine-tuned network on disk: its backbone as an export, its head beside it."""
+"""The fitted probe that is worth keeping, saved with its backbone."""
 
 from __future__ import annotations
 
-import copy
-import json
 import math
 from pathlib import Path
-from typing import Any
-
-import torch
-from safetensors.torch import load_file, save_file
+from typing import NamedTuple
 
 from ssl_lens.data.pixels.preprocess import Preprocess
 from ssl_lens.errors import InputError
-from ssl_lens.evaluation.finetune import Predictor, predictor
-from ssl_lens.representation.export import write_export
-from ssl_lens.representation.frozen import FrozenBackbone, load_backbone
-from ssl_lens.runs.checkpoint import load_into
+from ssl_lens.evaluation.answers import Classes, Numbers
+from ssl_lens.evaluation.division import Division, Draw
+from ssl_lens.evaluation.probes.finetune import FittedNetwork
+from ssl_lens.evaluation.probes.probe import Fitted, Probe
+from ssl_lens.evaluation.targets import Target
+from ssl_lens.representation.predictor import Classes as ClassOutputs
+from ssl_lens.representation.predictor import Outputs, Predictor, Targets, save_predictor
 
-HEAD, OUTPUTS = "head.safetensors", "outputs.json"
+
+class _Kept(NamedTuple):
+    preprocess: Preprocess
+    network: Predictor
+    outputs: Outputs
 
 
-class BestNetwork:
-    """Of the networks offered, the one trained on the most images, among these that with the lowest validation loss.
+class Best:
+    """Of the fitted probes of one target, the one of most images, among these that of the lowest validation loss.
 
-    Without a validation part the first one counts: results on the test part must not choose.
+    Where no loss tells them apart the first one counts: results on the images that judge must not choose.
     """
 
-    def __init__(self) -> None:
-        self.network: Predictor | None = None
-        self.outputs: dict[str, Any] = {}
+    def __init__(self, target: str) -> None:
+        self.target = target
+        self.kept: _Kept | None = None
         self._rank = (0, math.inf)
 
-    def offer(self, network: Predictor, outputs: dict[str, Any], *, images: int, validation_loss: float | None) -> None:
-        """`outputs` (JSON-able) says what the network's outputs mean."""
-        rank = (-images, math.inf if validation_loss is None else validation_loss)
-        if rank < self._rank:
-            self.network, self.outputs, self._rank = network, outputs, rank
+    def offer(self, target: Target, probe: Probe, division: Division, draw: Draw, fitted: Fitted) -> None:
+        """Keeps a fitted probe, if it is better and can be saved."""
+        loss = math.inf if fitted.validation_loss is None else fitted.validation_loss
+        rank = (-len(draw.index), loss)
+        if target.name != self.target or rank >= self._rank:
+            return
+        if isinstance(fitted, FittedNetwork):
+            self.kept, self._rank = _Kept(target.preprocess, fitted.network, fitted.meaning), rank
+            return
+        head = fitted.head()
+        if head is not None and target.frozen is not None:
+            frozen = target.frozen
+            network = Predictor(frozen.backbone, head, frozen.pooling)
+            self.kept, self._rank = _Kept(target.preprocess, network, _meaning(division)), rank
+
+    def save(self, folder: Path, size: tuple[int, int]) -> None:
+        """Writes it as `save_predictor` does.
+
+        Args:
+            size: height and width of the raw images in pixels.
+
+        Raises: InputError if nothing that was fitted can be saved.
+        """
+        if self.kept is None:
+            raise InputError(
+                f"save={folder}: none of the probes can be saved with {self.target}; use linear, ridge or finetune"
+            )
+        save_predictor(folder, self.kept.preprocess, self.kept.network, self.kept.outputs, image_size=size)
 
 
-def save_network(best: BestNetwork, preprocess: Preprocess, folder: Path, size: tuple[int, int]) -> None:
-    """Writes the backbone as `ssl-lens export` does, and its head with what its outputs mean.
-
-    Args:
-        size: height and width of the raw images in pixels.
-    """
-    assert best.network is not None, "nothing was trained"
-    network = copy.deepcopy(best.network).cpu()
-    write_export(FrozenBackbone(copy.deepcopy(preprocess).cpu(), network.backbone, network.pooling), folder, size)
-    save_file({name: value.contiguous() for name, value in network.head.state_dict().items()}, folder / HEAD)
-    content = {"pooling": network.pooling, "image_size": list(size), **best.outputs}
-    (folder / OUTPUTS).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-def load_network(folder: Path | str) -> tuple[Preprocess, Predictor, dict[str, Any]]:
-    """What `save_network` wrote, on the CPU in evaluation mode: the network takes preprocessed images.
-
-    Returns: preprocessing, network, and what its outputs mean: `classes` (outputs are their logits), or `targets` with
-        `mean` and `std` (value = mean + std * output).
-    Raises: InputError if the folder is no such thing.
-    """
-    folder = Path(folder)
-    frozen = load_backbone(folder)
-    if not (folder / OUTPUTS).is_file():
-        raise InputError(f"{folder} holds a backbone without a head; give a folder that eval/finetune.py --save wrote")
-    outputs = json.loads((folder / OUTPUTS).read_text(encoding="utf-8"))
-    with torch.no_grad():
-        example = frozen.preprocess(torch.zeros(1, frozen.backbone.in_channels, *outputs["image_size"]))
-    num_outputs = len(outputs.get("classes") or outputs["targets"])
-    network = predictor(frozen.backbone, num_outputs, outputs["pooling"], example)
-    load_into(network.head, load_file(folder / HEAD), source=folder / HEAD)
-    return frozen.preprocess, network.eval().requires_grad_(False), outputs
+def _meaning(division: Division) -> Outputs:
+    learned = division.learned
+    if isinstance(learned, Classes):
+        return ClassOutputs(learned.names)
+    assert isinstance(learned, Numbers)
+    count = len(learned.columns)
+    return Targets(learned.columns, (0.0,) * count, (1.0,) * count, learned.log)

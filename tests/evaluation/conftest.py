@@ -1,18 +1,15 @@
-"""Accelerate keeps its state for a process; tests want each command to start afresh, on one thread."""
-
-from collections.abc import Iterator
+"""Training in tests runs on one thread, and keeps its images of others apart."""
 
 import pytest
-import torch
-from accelerate.state import AcceleratorState
 
-from ssl_lens.evaluation import finetune
+from ssl_lens.evaluation.probes import finetune
 
 
 @pytest.fixture(autouse=True)
-def fresh_accelerate(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    threads = torch.get_num_threads()
+def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(finetune, "cpu_count", lambda: 1)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_LENS_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))

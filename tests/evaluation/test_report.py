@@ -1,62 +1,65 @@
-import csv
-import json
-
 import numpy as np
 import pytest
 from PIL import Image
 
-from ssl_lens.evaluation.protocol import Prediction, Result
-from ssl_lens.evaluation.report import summarise, table, write_report
+from ssl_lens.evaluation.report import summary_text, write_report
+from ssl_lens.evaluation.table import Key, Prediction, Row
+from ssl_lens.evaluation.tasks import TASKS
 
 
-def _result(method: str, count: int | None, seed: int, right: float, num_classes: int = 2) -> Result:
+def _classified(labels: str, seed: int, right: float, num_classes: int = 2) -> tuple[list[Row], list[Prediction]]:
     """Of 40 images the first `right` part gets probability 0.9 for its class, the rest 0.1."""
-    labels = np.arange(40) % num_classes
+    truth = np.arange(40) % num_classes
     own = np.where(np.arange(40) < right * 40, 0.9, 0.1)
-    probabilities = np.repeat(((1 - own) / (num_classes - 1))[:, None], num_classes, axis=1)
-    probabilities[np.arange(40), labels] = own
-    return Result(method, count, seed, labels, Prediction(probabilities))
+    scores = np.repeat(((1 - own) / (num_classes - 1))[:, None], num_classes, axis=1)
+    scores[np.arange(40), truth] = own
+    key = Key("run", "classification", "knn", labels, seed)
+    classes = tuple("abcde"[:num_classes])
+    rows = [Row(*key, "accuracy", right), Row(*key, "auc", right), Row(*key, "recall[a]", right)]
+    return rows, [Prediction(key, "class", tuple(map(str, range(40))), truth, scores, classes)]
 
 
-@pytest.fixture
-def results() -> list[Result]:
-    ours = [_result("run", 10, seed, right) for seed, right in enumerate([0.5, 0.7, 0.9])]
-    return [*ours, _result("run", None, 0, 1.0), _result("pixels", 10, 0, 0.5), _result("pixels", None, 0, 0.75)]
+def _together(*parts: tuple[list[Row], list[Prediction]]) -> tuple[list[Row], list[Prediction]]:
+    rows, predictions = zip(*parts, strict=True)
+    return sum(rows, []), sum(predictions, [])
 
 
-def test_summary_is_mean_and_sample_standard_deviation(results):
-    first, last = summarise(results)[0], summarise(results)[-1]
-    assert (first.method, first.labels_per_class, first.seeds) == ("run", 10, 3)
-    assert first.accuracy == pytest.approx(0.7)
-    assert first.accuracy_std == pytest.approx(0.2)
-    assert (last.seeds, last.accuracy, last.accuracy_std) == (1, 0.75, None)
+def test_the_summary_has_a_line_per_probe_and_number_of_labels():
+    rows, _ = _together(_classified("10", 0, 0.5), _classified("10", 1, 0.7), _classified("all", 0, 1.0))
+    lines = summary_text(rows).splitlines()
+    assert lines[0] == "classification"
+    assert lines[1].split() == ["target", "probe", "labels", "seeds", "accuracy", "auc"]
+    assert lines[2].split()[:7] == ["run", "knn", "10", "2", "0.6000", "±", "0.1414"]
+    assert lines[3].split() == ["run", "knn", "all", "1", "1.0000", "1.0000"]
 
 
-def test_table_has_a_line_per_summary_with_the_numbers(results):
-    lines = table(summarise(results)).splitlines()
-    assert len(lines) == 5
-    assert lines[1].split()[:6] == ["run", "10", "3", "0.7000", "±", "0.2000"]
-    assert lines[2].split()[:4] == ["run", "all", "1", "1.0000"]
-    assert len({len(line) for line in lines}) == 1
-
-
-def test_files_hold_the_numbers_and_pictures_show_something(results, tmp_path):
-    paths = write_report(results, ["lens", "nolens"], tmp_path / "new" / "out", {"data": "somewhere"})
-    assert [path.name for path in paths] == ["results.csv", "results.json", "roc.png", "confusion.png"]
-    with paths[0].open() as file:
-        rows = list(csv.DictReader(file))
-    assert [float(row["accuracy"]) for row in rows] == pytest.approx([0.5, 0.7, 0.9, 1.0, 0.5, 0.75])
-    assert rows[3]["labels_per_class"] == "all"
-    content = json.loads(paths[1].read_text())
-    assert content["settings"] == {"data": "somewhere"}
-    assert content["summary"][0]["accuracy_std"] == pytest.approx(0.2)
-    assert len(content["results"]) == 6
-    for path in paths[2:]:
+@pytest.mark.parametrize("num_classes", [2, 5])
+def test_the_report_shows_every_metric_and_picture(tmp_path, num_classes):
+    parts = [_classified(labels, seed, 0.75, num_classes) for labels in ("10", "all") for seed in (0, 1)]
+    paths = write_report(*_together(*parts), {"data": "somewhere", "split": None}, tmp_path)
+    assert [path.name for path in paths] == ["roc.png", "confusion.png", "budgets.png", "report.md"]
+    text = paths[-1].read_text()
+    assert "| run | knn | 10 | 2 | 0.7500 ± 0.0000 | 0.7500 ± 0.0000 |" in text
+    assert "recall[a]" in text
+    assert "- data: somewhere" in text
+    for path in paths[:-1]:
         with Image.open(path) as picture:
             assert len(picture.convert("RGB").getcolors(1 << 24)) > 20
 
 
-def test_five_classes(tmp_path):
-    results = [_result("run", None, 0, 0.8, num_classes=5)]
-    assert summarise(results)[0].accuracy == pytest.approx(0.8)
-    write_report(results, ["a", "b", "c", "d", "e"], tmp_path, {})
+def test_regression_has_a_panel_per_number_and_probe(tmp_path):
+    truth = np.linspace(0, 1, 30)
+    rows, predictions = [], []
+    for probe, error in (("ridge", 0.1), ("constant", 0.3)):
+        for output in ("a", "log10 b"):
+            key = Key("run", "regression", probe, "all", 0)
+            rows += [Row(*key, f"mae[{output}]", error), Row(*key, f"r2[{output}]", 0.5)]
+            predictions.append(Prediction(key, output, ("x",) * 30, truth, (truth + error)[:, None]))
+    paths = write_report(rows, predictions, {}, tmp_path)
+    with Image.open(paths[0]) as picture:
+        assert picture.size == (2 * 540, 2 * 540)
+    assert "mae[log10 b]" in summary_text(rows)
+
+
+def test_tasks_have_the_names_that_they_are_asked_for_by():
+    assert [task.name for task in TASKS.values()] == list(TASKS)

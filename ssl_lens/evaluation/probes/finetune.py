@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
+import os
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.state import AcceleratorState
 from joblib import cpu_count
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -20,18 +23,21 @@ from tqdm import tqdm
 
 from ssl_lens.backbones.backbone import Backbone
 from ssl_lens.errors import InputError
-from ssl_lens.evaluation.augment import Augmentation, augment
-from ssl_lens.evaluation.rotation import EIGHTHS, turned
+from ssl_lens.evaluation.answers import Answers, Classes, Numbers
+from ssl_lens.evaluation.augment import Augmentation, augment, check_augmentation
+from ssl_lens.evaluation.probes.objective import Objective, objective
+from ssl_lens.evaluation.probes.probe import Fitted, NetworkProbe
 from ssl_lens.optim import adamw
-from ssl_lens.representation.pooling import Pooling, pooled
+from ssl_lens.representation.pooling import Pooling
+from ssl_lens.representation.predictor import Outputs, Predictor, Targets, fresh_predictor
 from ssl_lens.schedules import cosine
+
+logger = logging.getLogger(__name__)
 
 AUTO_STEPS = 3000  # epochs=None: about this many steps ...
 AUTO_EPOCHS = (10, 100)  # ... within these numbers of epochs
 WARMUP = 0.1  # of the steps
-
-# (outputs float32 [B, O], targets [B, ...]) -> loss of every image [B]
-Loss = Callable[[Tensor, Tensor], Tensor]
+SECONDS_BETWEEN_LINES = 30.0  # at least, where there is no terminal for a progress bar
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,9 @@ class Settings:
     Attributes:
         epochs: length of the cosine schedule; None for about 3,000 steps, at least 10 and at most 100 epochs.
         patience: stop after this many epochs without a lower validation loss.
+        augmentation: None for continuous where classes are learned, and none for numbers, as only you know which
+            number, such as a mass, stays when the image is turned.
+        bf16: train under bfloat16 autocast; losses and predictions stay in float32.
     """
 
     pooling: Pooling = "view"
@@ -50,20 +59,8 @@ class Settings:
     weight_decay: float = 0.05
     clip_norm: float = 3.0
     patience: int = 20
-    augmentation: Augmentation = "continuous"
-
-
-class Examples(NamedTuple):
-    """Images and what is to be learned of them.
-
-    Shapes: images, preprocessed, [N, C, h, w]; targets [N, ...]; fit and validation: indices into both, the latter
-    None where there are too few images to hold some out.
-    """
-
-    images: Tensor
-    targets: Tensor
-    fit: np.ndarray
-    validation: np.ndarray | None
+    augmentation: Augmentation | None = None
+    bf16: bool = False
 
 
 class Epoch(NamedTuple):
@@ -75,38 +72,88 @@ class Epoch(NamedTuple):
     validation_loss: float | None
 
 
-class Predictor(nn.Module):
-    """A backbone and what turns its pooled features into outputs: images [B, C, H, W] -> [B, O]."""
+@dataclass
+class FittedNetwork(Fitted[Tensor]):
+    """A trained network; its inputs are preprocessed images [M, C, h, w]."""
 
-    def __init__(self, backbone: Backbone, head: nn.Module, pooling: Pooling) -> None:
-        super().__init__()
-        self.backbone, self.head, self.pooling = backbone, head, pooling
+    trainer: Trainer
+    network: Predictor
+    meaning: Outputs
+    validation_loss: float | None
+    parameters: int | None = None
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.head(pooled(self.backbone, images, self.pooling))
+    def predict(self, inputs: Tensor) -> np.ndarray:
+        if isinstance(self.meaning, Targets):
+            return self.outputs(inputs)
+        return self.meaning.values(self.trainer.predict(self.network, inputs))
+
+    def outputs(self, inputs: Tensor) -> np.ndarray:
+        """Logits; of numbers themselves, of logarithms the decades."""
+        outputs = self.trainer.predict(self.network, inputs).double().cpu().numpy()
+        if isinstance(self.meaning, Targets):
+            outputs = np.array(self.meaning.mean) + np.array(self.meaning.std) * outputs
+        return outputs
+
+
+class Finetune(NetworkProbe):
+    """Trains the whole network, by cross-entropy or a Huber loss (see `objective`).
+
+    The weights of the epoch with the lowest validation loss are used; where images are too few to validate, all train
+    for a fixed number of epochs.
+    """
+
+    name = "finetune"
+    kinds = (Classes, Numbers)
+    repeats = True
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+        self._trainer: Trainer | None = None
 
     @property
-    def parameter_count(self) -> int:
-        return sum(parameter.numel() for parameter in self.parameters())
+    def trainer(self) -> Trainer:
+        assert self._trainer is not None, "used outside of `ready`"
+        return self._trainer
 
+    @contextmanager
+    def _training(self) -> Iterator[None]:
+        with training_processes(self.settings) as trainer:
+            self._trainer, self.device, self.speaks = trainer, trainer.device, trainer.speaks
+            yield
+        self._trainer = None
 
-def predictor(backbone: Backbone, num_outputs: int, pooling: Pooling, example: Tensor) -> Predictor:
-    """A copy of the backbone under a fresh head: on the view feature the one of its authors, else a normalised linear.
+    def ready(self) -> AbstractContextManager[None]:
+        return self._training()
 
-    Args:
-        example: one prepared image [1, C, h, w], to count the features.
+    def first_process_first(self) -> AbstractContextManager[None]:
+        return self.trainer.accelerator.main_process_first()
 
-    Raises: InputError if the backbone cannot take such an image.
-    """
-    backbone = copy.deepcopy(backbone).requires_grad_(True)
-    example = example.to(next(backbone.parameters()).device)
-    backbone.check_images(example)
-    if pooling == "view":
-        return Predictor(backbone, backbone.head(num_outputs), pooling)
-    with torch.no_grad():
-        num_features = pooled(backbone.eval(), example, pooling).shape[1]
-    head = nn.Sequential(nn.LayerNorm(num_features), nn.Linear(num_features, num_outputs))
-    return Predictor(backbone, head, pooling)
+    def fit(
+        self, images: Tensor, answers: Answers, *, seed: int, backbone: Backbone, on_epoch: Callable[[Epoch], None]
+    ) -> FittedNetwork:
+        """Trains a copy of the backbone under a head on preprocessed images [N, C, h, w].
+
+        Raises: InputError if the images cannot be augmented so, a number is constant, the backbone cannot take the
+            images, or the loss is not finite.
+        """
+        self.trainer.augmentation = self.settings.augmentation or (
+            "none" if isinstance(answers, Numbers) else "continuous"
+        )
+        check_augmentation(self.trainer.augmentation, *images.shape[2:])
+        goal = objective(answers, seed)
+        torch.manual_seed(seed)  # the head
+        network = fresh_predictor(backbone, goal.num_outputs, self.settings.pooling, images[:1])
+        losses: list[float] = []
+
+        def note(epoch: Epoch) -> None:
+            on_epoch(epoch)
+            if epoch.validation_loss is not None:
+                losses.append(epoch.validation_loss)
+
+        network = self.trainer.train(network, images, goal, seed=seed, on_epoch=note)
+        return FittedNetwork(
+            self.trainer, network, goal.outputs, min(losses) if losses else None, network.parameter_count
+        )
 
 
 class Trainer:
@@ -118,16 +165,18 @@ class Trainer:
 
     def __init__(self, accelerator: Accelerator, settings: Settings) -> None:
         self.accelerator, self.settings = accelerator, settings
+        self.augmentation: Augmentation = settings.augmentation or "continuous"
         self.device = accelerator.device
         self.speaks = accelerator.is_main_process  # prints, writes
 
     def train(
-        self, network: Predictor, examples: Examples, loss: Loss, *, seed: int, on_epoch: Callable[[Epoch], None]
+        self, network: Predictor, images: Tensor, goal: Objective, *, seed: int, on_epoch: Callable[[Epoch], None]
     ) -> Predictor:
         """The network with the weights of its best epoch on the validation part, or of its last where there is none.
 
         Args:
             network: is changed; the one returned is a copy in plain float32.
+            images: preprocessed, [N, C, h, w], on any device.
             seed: decides batches, augmentation and drop path.
             on_epoch: is told of every epoch, on every process.
 
@@ -144,17 +193,21 @@ class Trainer:
         torch.manual_seed(seed + accelerator.process_index)  # drop path: other images, other masks
 
         generator = torch.Generator().manual_seed(seed)
-        learning_rates = _learning_rates(settings, len(examples.fit))
+        learning_rates = _learning_rates(settings, len(goal.fit))
         best_loss, best_epoch, best_state = math.inf, 0, None
         quiet = None if self.speaks else True
+        spoken = time.monotonic()
         progress = tqdm(range(len(learning_rates)), desc=f"seed {seed}", unit="epoch", leave=False, disable=quiet)
         for epoch in progress:
-            train_loss = self._epoch(parallel, optimizer, examples, loss, learning_rates[epoch], generator)
+            train_loss = self._epoch(parallel, optimizer, images, goal, learning_rates[epoch], generator)
             if not math.isfinite(train_loss):
-                raise InputError(f"the loss became {train_loss} in epoch {epoch + 1}; lower --lr={settings.lr}")
-            validation_loss = self._validate(network, examples, loss)
+                raise InputError(f"the loss became {train_loss} in epoch {epoch + 1}; lower lr={settings.lr}")
+            validation_loss = self._validate(network, images, goal)
             on_epoch(Epoch(epoch + 1, float(learning_rates[epoch][-1]), train_loss, validation_loss))
             progress.set_postfix(loss=train_loss, validation_loss=validation_loss)
+            if progress.disable and self.speaks and time.monotonic() - spoken > SECONDS_BETWEEN_LINES:
+                spoken = time.monotonic()
+                logger.info("seed %d, epoch %d of %d: loss %.4g", seed, epoch + 1, len(learning_rates), train_loss)
             if validation_loss is None:
                 continue
             if validation_loss < best_loss:
@@ -166,29 +219,23 @@ class Trainer:
         return result.eval()
 
     @torch.inference_mode()
-    def predict(self, network: nn.Module, images: Tensor, move: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """Outputs float32 [M, O] of prepared images [M, C, h, w] in evaluation mode.
+    def predict(self, network: nn.Module, images: Tensor) -> Tensor:
+        """Outputs float32 [M, O] of preprocessed images [M, C, h, w] in evaluation mode.
 
-        Every process computes a share and gets all. `move` is done to each batch first.
+        Every process computes a share and gets all.
         """
         network.eval()
         outputs = []
         for part in self._share(len(images))[0].split(4 * self.settings.batch_size):
-            batch = images[part.to(images.device)].to(self.device)
-            outputs.append(network(batch if move is None else move(batch)).float())
+            outputs.append(network(images[part.to(images.device)].to(self.device)).float())
         return self.accelerator.gather(torch.cat(outputs))[: len(images)]
-
-    def turned_outputs(self, network: Predictor, images: Tensor) -> Tensor:
-        """Outputs [8, M, O] of prepared images [M, C, h, w] at the rotations by multiples of 45 degrees."""
-        moves = [partial(turned, eighths=eighths) for eighths in range(EIGHTHS)]
-        return torch.stack([self.predict(network, images, move) for move in moves])
 
     def _epoch(
         self,
         parallel: nn.Module,
         optimizer: torch.optim.Optimizer,
-        examples: Examples,
-        loss: Loss,
+        images: Tensor,
+        goal: Objective,
         learning_rates: np.ndarray,
         generator: torch.Generator,
     ) -> float:
@@ -197,15 +244,16 @@ class Trainer:
         Returns: the mean loss, the same on every process.
         """
         parallel.train()
-        fit = torch.from_numpy(examples.fit)
+        fit = torch.from_numpy(goal.fit)
         order = fit[torch.randperm(len(fit), generator=generator)]
         total = torch.zeros((), device=self.device)
         for batch, lr in zip(order.tensor_split(len(learning_rates)), learning_rates, strict=True):
             draws = torch.rand(len(batch), 2, generator=generator)  # of the whole batch, whoever takes which part
             places, counts = self._share(len(batch))
-            mine = batch[places].to(examples.images.device)
-            views = augment(examples.images[mine].to(self.device), self.settings.augmentation, draws[places])
-            losses = loss(parallel(views).float(), examples.targets[mine].to(self.device))
+            mine = batch[places]
+            views = images[mine.to(images.device)].to(self.device)
+            outputs = parallel(augment(views, self.augmentation, draws[places])).float()
+            losses = goal.loss(outputs, goal.targets[mine].to(self.device))
             own = (losses * counts.to(self.device)).sum()
             optimizer.zero_grad()
             # Gradients are averaged over processes.
@@ -217,15 +265,15 @@ class Trainer:
             total += own.detach()
         return float(self.accelerator.reduce(total, "sum")) / len(fit)
 
-    def _validate(self, network: nn.Module, examples: Examples, loss: Loss) -> float | None:
+    def _validate(self, network: nn.Module, images: Tensor, goal: Objective) -> float | None:
         """Mean loss of the validation part, the same on every process; None where there is none."""
         if self.accelerator.num_processes > 1:
             self._average_statistics(network)
-        if examples.validation is None:
+        if goal.validation is None:
             return None
-        index = torch.from_numpy(examples.validation).to(examples.images.device)
-        outputs = self.predict(network, examples.images[index])
-        return loss(outputs, examples.targets[index].to(self.device)).mean().item()
+        index = torch.from_numpy(goal.validation)
+        outputs = self.predict(network, images[index.to(images.device)])
+        return goal.loss(outputs, goal.targets[index].to(self.device)).mean().item()
 
     def _share(self, count: int) -> tuple[Tensor, Tensor]:
         """This process's contiguous part of `count` images, and which of it count, 1 or 0.
@@ -247,15 +295,14 @@ class Trainer:
 
 
 @contextmanager
-def training_processes(settings: Settings, *, bf16: bool) -> Iterator[Trainer]:
-    """A trainer on what `accelerate launch` started, or on this process alone: GPUs where there are any, else CPUs.
-
-    Args:
-        bf16: run networks in training under bfloat16 autocast; losses and the final predictions stay in float32.
-    """
+def training_processes(settings: Settings) -> Iterator[Trainer]:
+    """A trainer on what `accelerate launch` started, or on this process alone: GPUs where there are any, else CPUs."""
+    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
+    threads = torch.get_num_threads()
+    AcceleratorState._reset_state(reset_partial_state=alone)  # of a training before, perhaps of another precision
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(),
-        mixed_precision="bf16" if bf16 else "no",
+        mixed_precision="bf16" if settings.bf16 else "no",
         # A pooling may leave parameters of the backbone unused, the same ones in every step.
         kwargs_handlers=[DistributedDataParallelKwargs(static_graph=True)],
     )
@@ -265,7 +312,10 @@ def training_processes(settings: Settings, *, bf16: bool) -> Iterator[Trainer]:
         yield Trainer(accelerator, settings)
         accelerator.wait_for_everyone()
     finally:
-        accelerator.end_training()
+        if alone:
+            accelerator.end_training()
+        AcceleratorState._reset_state(reset_partial_state=alone)
+        torch.set_num_threads(threads)
 
 
 def _learning_rates(settings: Settings, count: int) -> np.ndarray:

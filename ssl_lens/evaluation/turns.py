@@ -1,9 +1,10 @@
-"""What becomes of a network's outputs when the image is rotated."""
+"""Rotations of images by multiples of 45 degrees, and how much outputs differ over them."""
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,16 +30,16 @@ def turned(images: Tensor, eighths: int) -> Tensor:
     return images.rot90(quarters, (-2, -1))
 
 
-def spread(outputs: Tensor) -> Tensor:
+def spread(outputs: np.ndarray) -> np.ndarray:
     """How much outputs [R, N, K] at R rotations differ: their standard deviation over R, averaged over N images, [K].
 
     The standard deviation is that of the R values themselves (divided by R, not R - 1). For logits its mean over K is
     the "logit std" of the lens literature, with R = 8 rotations by 45 degrees.
     """
-    return outputs.double().std(dim=0, correction=0).mean(dim=0)
+    return outputs.astype(np.float64).std(axis=0).mean(axis=0)
 
 
-def quarter_turns(outputs: Tensor) -> Tensor:
+def quarter_turns(outputs: np.ndarray) -> np.ndarray:
     """Of outputs [8, N, K] at all multiples of 45 degrees those at multiples of 90, [4, N, K]."""
     assert len(outputs) == EIGHTHS, "one set of outputs per eighth of a turn"
     return outputs[::2]

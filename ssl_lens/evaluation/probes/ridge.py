@@ -1,0 +1,69 @@
+"""Ridge regression on frozen features, of numbers or of +-1 for classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.linear_model import RidgeCV
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+
+from ssl_lens.evaluation.answers import Answers, Classes, Normal, Numbers
+from ssl_lens.evaluation.probes.calibration import sharpness
+from ssl_lens.evaluation.probes.linear import LinearClassifier
+from ssl_lens.evaluation.probes.probe import FeatureProbe, Fitted
+from ssl_lens.representation.predictor import linear_head
+
+REGULARISATIONS = tuple(10.0 ** (power / 2) for power in range(-2, 13))  # alpha, of standardised features
+
+
+@dataclass(frozen=True)
+class LinearRegressor(Fitted[np.ndarray]):
+    """Numbers y = W (x - mean) / scale + b of features x.
+
+    Shapes: weight [T, F], bias [T], mean and scale [F].
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray
+    mean: np.ndarray
+    scale: np.ndarray
+
+    def predict(self, inputs: np.ndarray) -> np.ndarray:
+        return ((inputs - self.mean) / self.scale) @ self.weight.T + self.bias
+
+    def head(self) -> nn.Module:
+        return linear_head(self.weight, self.bias, mean=self.mean, scale=self.scale)
+
+
+class Ridge(FeatureProbe):
+    """Standardises the features and fits a ridge regression, whose regularisation leave-one-out errors choose.
+
+    Each number has its own regularisation. Classes are one number each, +1 or -1, with one regularisation; what
+    leaving one out gives is also what their probabilities are calibrated by.
+    """
+
+    name = "ridge"
+    kinds = (Classes, Numbers)
+
+    def fit(self, features: np.ndarray, answers: Answers, *, seed: int) -> Fitted[np.ndarray]:
+        assert not isinstance(answers, Normal)
+        scale = StandardScaler().fit(features)
+        standard = scale.transform(features).astype(np.float64)
+        if isinstance(answers, Classes):
+            return _classifier(standard, answers, scale)
+        ridge = RidgeCV(REGULARISATIONS, alpha_per_target=True).fit(standard, answers.values)
+        return LinearRegressor(np.atleast_2d(ridge.coef_), np.atleast_1d(ridge.intercept_), scale.mean_, scale.scale_)
+
+
+def _classifier(standard: np.ndarray, answers: Classes, scale: StandardScaler) -> LinearClassifier:
+    """Scores around their means, sharpened, plus the logarithms of the classes' frequencies, are the logits."""
+    log_prior = np.log(np.bincount(answers.labels, minlength=len(answers.names)) / len(answers.labels))
+    signs = 2.0 * np.eye(len(answers.names))[answers.labels] - 1
+    # With a scorer scikit-learn keeps the predictions with one image left out, without one their squared errors.
+    ridge = RidgeCV(REGULARISATIONS, scoring="neg_mean_squared_error", store_cv_results=True).fit(standard, signs)
+    left_out = ridge.cv_results_[:, :, REGULARISATIONS.index(ridge.alpha_)] - signs.mean(axis=0)
+    factor = sharpness(left_out, answers.labels, log_prior)
+    # The features have a mean of 0, so that the scores' means are the intercepts.
+    return LinearClassifier(factor * ridge.coef_, log_prior, scale.mean_, scale.scale_)
