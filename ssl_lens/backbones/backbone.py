@@ -140,6 +140,3 @@ CLASSIFIERS = frozenset(  # parameters of classifiers that state dicts come with
 def taken(config: Mapping[str, Any], key: str) -> tuple[Any, dict[str, Any]]:
     """The value of a key, and all others."""
     return config[key], {name: value for name, value in config.items() if name != key}
-
-
-Backbone = MapBackbone

@@ -14,7 +14,7 @@ from typing import Any
 from ssl_lens.backbones.backbone import MapBackbone, taken
 from ssl_lens.backbones.options import Family, Options, field_names
 from ssl_lens.backbones.steerable.stem import Stem, StemmedBackbone, StemOptions
-from ssl_lens.backbones.timm_backbone import PUBLISHER, TimmBackbone, TimmOptions
+from ssl_lens.backbones.timm_backbone import PUBLISHER, TimmBackbone, TimmOptions, check_network
 from ssl_lens.errors import InputError
 
 FAMILIES = (
@@ -70,7 +70,9 @@ def published_options(name: str) -> Options:
 
     Raises: InputError if no network has this name.
     """
-    if _timm_network(name) is not None:
+    timms = _timm_network(name)
+    if timms is not None:
+        check_network(timms)
         return TimmOptions()
     for family in FAMILIES:
         if name in _family(family).variants:

@@ -57,9 +57,7 @@ class TimmBackbone(MapBackbone):
         Raises: InputError if timm has no such network, or it gives no feature maps, fewer than are to be kept, or none
             at the size it is to be built for.
         """
-        if ":" in network or not timm.is_model(network):
-            near = difflib.get_close_matches(network, timm.list_models(), n=NEAR, cutoff=0.3)
-            raise InputError(f"timm has no network {network!r}; the nearest are {', '.join(near) or 'none'}")
+        check_network(network)
         size_arguments = _size_arguments(network, in_channels, options)
         body = _create(network, in_channels, options, size_arguments)
         super().__init__(in_channels, body.feature_info.channels()[-1], body.feature_info.reduction()[-1])
@@ -131,6 +129,13 @@ class TimmBackbone(MapBackbone):
         if last.ndim != 4 or last.shape[1] != self.embed_dim or not last.numel():
             return f"its last output has shape {list(last.shape)}"
         return last.shape[2], last.shape[3]
+
+
+def check_network(network: str) -> None:
+    """Raises InputError unless timm has a network of this name; names that would be fetched from a hub are refused."""
+    if ":" in network or not timm.is_model(network):
+        near = difflib.get_close_matches(network, timm.list_models(), n=NEAR, cutoff=0.3)
+        raise InputError(f"timm has no network {network!r}; the nearest are {', '.join(near) or 'none'}")
 
 
 def _size_arguments(network: str, in_channels: int, options: TimmOptions) -> dict[str, Any]:

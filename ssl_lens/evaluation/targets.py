@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ssl_lens.backbones import catalog
-from ssl_lens.backbones.backbone import Backbone
+from ssl_lens.backbones.backbone import MapBackbone
 from ssl_lens.backbones.section import NetworkName
 from ssl_lens.data.images import ImageSet
 from ssl_lens.data.pixels.policy import PixelPolicy
@@ -46,7 +46,7 @@ class Target:
         name: str,
         preprocess: Preprocess,
         frozen: FrozenBackbone | None,
-        network: Callable[[int], Backbone] | None,
+        network: Callable[[int], MapBackbone] | None,
     ) -> None:
         self.name, self.preprocess, self.frozen, self.network = name, preprocess, frozen, network
         self._features: np.ndarray | None = None  # [N, F] of an image set, of which _known [N] have been computed
@@ -163,7 +163,7 @@ def subjects(
 
 
 def _frozen_subject(name: str, frozen: FrozenBackbone, folder: Path | None) -> Subject:
-    def start(seed: int) -> Backbone:
+    def start(seed: int) -> MapBackbone:
         if folder is not None and (folder / CONFIG).is_file() and _is_folded(frozen.backbone):
             logger.warning(
                 "%s is an export with folded steerable filters, which need not stay steerable in training; "
@@ -176,7 +176,7 @@ def _frozen_subject(name: str, frozen: FrozenBackbone, folder: Path | None) -> S
     return Subject(name, frozen.preprocess.policy, frozen.preprocess.in_channels, lambda images: target, folder)
 
 
-def _is_folded(backbone: Backbone) -> bool:
+def _is_folded(backbone: MapBackbone) -> bool:
     """Whether an export's backbone has plain convolutions for steerable ones."""
     config = catalog.backbone_config(backbone)
     return config != catalog.unfolded(config)
@@ -200,7 +200,7 @@ def _recipe_subject(name: str, recipe: Recipe, pooling: Pooling | None) -> Subje
         if recipe.model.image_size == "auto" and height == width:
             sized = replace(recipe, {"model.image_size": height})
 
-        def fresh(seed: int) -> Backbone:
+        def fresh(seed: int) -> MapBackbone:
             torch.manual_seed(seed)
             return catalog.backbone(sized, images.images.shape[1])
 

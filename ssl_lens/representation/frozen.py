@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_lens.backbones import catalog
-from ssl_lens.backbones.backbone import Backbone, Features
+from ssl_lens.backbones.backbone import Features, MapBackbone
 from ssl_lens.data.pixels.preprocess import Preprocess
 from ssl_lens.errors import InputError
 from ssl_lens.representation.inputs import AnyImages, as_batch, batches_of, device_of
@@ -47,7 +47,7 @@ class FrozenBackbone(nn.Module):
         pooling: what becomes `features`, as in `pooling.pooled`.
     """
 
-    def __init__(self, preprocess: Preprocess, backbone: Backbone, pooling: Pooling = DEFAULT_POOLING) -> None:
+    def __init__(self, preprocess: Preprocess, backbone: MapBackbone, pooling: Pooling = DEFAULT_POOLING) -> None:
         super().__init__()
         self.preprocess, self.backbone, self.pooling = preprocess, backbone, pooling
         self.requires_grad_(False)
@@ -107,10 +107,10 @@ class FrozenBackbone(nn.Module):
         return self
 
 
-def _features_and_stages(backbone: Backbone, prepared: Tensor) -> tuple[Features, list[Tensor]]:
+def _features_and_stages(backbone: MapBackbone, prepared: Tensor) -> tuple[Features, list[Tensor]]:
     """Both from one pass where the view is the mean of the last map; from two where a network has its own."""
     stages = backbone.stages(prepared)
-    if type(backbone).forward is not Backbone.forward:
+    if type(backbone).forward is not MapBackbone.forward:
         return backbone(prepared), stages
     regions = stages[-1].flatten(2).transpose(1, 2)
     return Features(regions.mean(dim=1), regions), stages
@@ -154,7 +154,7 @@ def load_preprocess(path: Path | str) -> Preprocess:
     return _preprocess(_read_json(file), file)
 
 
-def untrained_backbone(path: Path | str, *, seed: int | None = None) -> Backbone:
+def untrained_backbone(path: Path | str, *, seed: int | None = None) -> MapBackbone:
     """The network of a run or an export with fresh weights, on the CPU.
 
     Args:
@@ -203,7 +203,7 @@ def _export_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _network_of_run(path: Path) -> Backbone:
+def _network_of_run(path: Path) -> MapBackbone:
     start = _run_network(path)
     checkpoint = newest_good(_run(path).checkpoints)
     if checkpoint is None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from ssl_lens.backbones import catalog
-from ssl_lens.backbones.backbone import Backbone
+from ssl_lens.backbones.backbone import MapBackbone
 from ssl_lens.errors import InputError
 from ssl_lens.runs.checkpoint import load_into
 
@@ -37,7 +37,7 @@ def write_weights(state: Mapping[str, Tensor], path: Path) -> None:
     path.write_bytes(save({name: value.detach().cpu().contiguous() for name, value in state.items()}))
 
 
-def build_network(config: dict[str, Any], weights: dict[str, Tensor], *, source: Path) -> Backbone:
+def build_network(config: dict[str, Any], weights: dict[str, Tensor], *, source: Path) -> MapBackbone:
     """The network of an export with its weights, on the CPU; nothing larger than the weights is ever allocated.
 
     Args:

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ssl_lens.backbones.backbone import Backbone
+from ssl_lens.backbones.backbone import MapBackbone
 from ssl_lens.representation.pooling_names import Pooling
 
 MAX_RINGS = 6
 
 
-def pooled(backbone: Backbone, images: Tensor, pooling: Pooling) -> Tensor:
+def pooled(backbone: MapBackbone, images: Tensor, pooling: Pooling) -> Tensor:
     """One vector per preprocessed image [B, C, h, w], from one pass through the backbone.
 
     view: the view feature, [B, D]; all others: `pool_maps` of the backbone's stages.

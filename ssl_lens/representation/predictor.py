@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ssl_lens.backbones.backbone import Backbone
+from ssl_lens.backbones.backbone import MapBackbone
 from ssl_lens.data.pack.packed_images import Images
 from ssl_lens.data.pixels.preprocess import Preprocess
 from ssl_lens.errors import InputError
@@ -82,7 +82,7 @@ class Predictor(nn.Module):
             `backbone.head(O)` gave.
     """
 
-    def __init__(self, backbone: Backbone, head: nn.Module, pooling: Pooling) -> None:
+    def __init__(self, backbone: MapBackbone, head: nn.Module, pooling: Pooling) -> None:
         super().__init__()
         self.backbone, self.head, self.pooling = backbone, head, pooling
 
@@ -98,7 +98,7 @@ class Predictor(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
 
-def fresh_predictor(backbone: Backbone, num_outputs: int, pooling: Pooling, example: Tensor) -> Predictor:
+def fresh_predictor(backbone: MapBackbone, num_outputs: int, pooling: Pooling, example: Tensor) -> Predictor:
     """A copy of the backbone under a fresh head: on the view feature the one of its authors, else a normalised linear.
 
     Args:
@@ -242,7 +242,7 @@ def _kind(head: nn.Module) -> str:
     return {nn.Linear: "linear", NormalisedLinear: "normalised_linear"}.get(type(head), "architecture")
 
 
-def _head(kind: str, weights: Mapping[str, Tensor], backbone: Backbone, num_outputs: int) -> tuple[nn.Module, int]:
+def _head(kind: str, weights: Mapping[str, Tensor], backbone: MapBackbone, num_outputs: int) -> tuple[nn.Module, int]:
     """A head of its kind, of the type and the number of features that its weights have; and that number."""
     match kind:
         case "linear":

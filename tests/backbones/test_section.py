@@ -46,6 +46,7 @@ def test_every_option_of_every_network_is_taken_and_comes_back_equal(name: str) 
         ({"name": "swin_tiny", "reference_size": 128}, "reference_size=128 does nothing with padding='clamp'"),
         ({"name": "swin_tiny", "patch_size": "2"}, "patch_size='2' should be an integer, 1 or more"),
         ({"name": "swin_tin"}, "name='swin_tin' is unknown; the nearest are swin_tiny, swin_micro"),
+        ({"name": "timm/resnte18"}, "timm has no network 'resnte18'; the nearest are resnet18"),
         ({"weights": "pretrained"}, "weights=pretrained of swin_tiny are not known, only those of timm/NAME"),
         ({"stem": {"grup": "C4"}}, "grup is not an option of the stem; the nearest is group"),
         ({"stem": {"kernel_size": 4}}, "kernel_size=4 of the stem is not symmetric; use an odd number from 3"),

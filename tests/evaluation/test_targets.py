@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny_run import write_run
 
-from ssl_lens.backbones.backbone import Backbone
+from ssl_lens.backbones.backbone import MapBackbone
 from ssl_lens.backbones.resnet import ResNet
 from ssl_lens.backbones.steerable_cnn import SteerableCNN
 from ssl_lens.data.images import ImageSet
@@ -19,7 +19,7 @@ from ssl_lens.representation.export import write_export
 from ssl_lens.representation.frozen import FrozenBackbone
 
 
-def _started(target: Target, seed: int) -> Backbone:
+def _started(target: Target, seed: int) -> MapBackbone:
     assert target.network is not None
     return target.network(seed)
 

@@ -15,7 +15,7 @@ from tiny_run import STEM, write_run
 from torch import Tensor, nn
 
 from ssl_lens.backbones import catalog
-from ssl_lens.backbones.backbone import Backbone
+from ssl_lens.backbones.backbone import MapBackbone
 from ssl_lens.backbones.section import NetworkName
 from ssl_lens.data.pixels.policy import PixelPolicy
 from ssl_lens.data.pixels.preprocess import Preprocess, fit_preprocess
@@ -104,7 +104,7 @@ def without_onnx(monkeypatch) -> None:
     monkeypatch.setattr(export_module, "onnx_difference", lambda *arguments: None)
 
 
-class Means(Backbone):
+class Means(MapBackbone):
     """The simplest backbone: means of 4 x 4 pixels."""
 
     accepted_sizes = "any"

@@ -3,14 +3,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ssl_lens.backbones.backbone import Backbone
+from ssl_lens.backbones.backbone import MapBackbone
 from ssl_lens.data.pixels.preprocess import Preprocess
 from ssl_lens.data.pixels.stretch import no_stretch
 from ssl_lens.representation.extract import extract, preprocessed, whitened
 from ssl_lens.representation.frozen import FrozenBackbone
 
 
-class TwoStages(Backbone):
+class TwoStages(MapBackbone):
     """A convolution that halves, twice."""
 
     def __init__(self) -> None:

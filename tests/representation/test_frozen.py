@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import ssl_lens
 from ssl_lens.backbones import catalog
-from ssl_lens.backbones.backbone import Backbone
+from ssl_lens.backbones.backbone import MapBackbone
 from ssl_lens.data.pixels.preprocess import Preprocess
 from ssl_lens.data.pixels.stretch import no_stretch
 from ssl_lens.errors import InputError
@@ -219,7 +219,7 @@ def test_gradients_of_a_constant_image_are_finite(plain_run):
     assert image.grad.isfinite().all()
 
 
-class OwnView(Backbone):
+class OwnView(MapBackbone):
     """Its view is not the mean of its map."""
 
     def stages(self, images: Tensor) -> list[Tensor]:

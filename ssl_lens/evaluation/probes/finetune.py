@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm import tqdm
 
-from ssl_lens.backbones.backbone import Backbone
+from ssl_lens.backbones.backbone import MapBackbone
 from ssl_lens.errors import InputError
 from ssl_lens.evaluation.answers import Answers, Classes, Numbers
 from ssl_lens.evaluation.augment import Augmentation, augment, check_augmentation
@@ -129,7 +129,7 @@ class Finetune(NetworkProbe):
         return self.trainer.accelerator.main_process_first()
 
     def fit(
-        self, images: Tensor, answers: Answers, *, seed: int, backbone: Backbone, on_epoch: Callable[[Epoch], None]
+        self, images: Tensor, answers: Answers, *, seed: int, backbone: MapBackbone, on_epoch: Callable[[Epoch], None]
     ) -> FittedNetwork:
         """Trains a copy of the backbone under a head on preprocessed images [N, C, h, w].
 

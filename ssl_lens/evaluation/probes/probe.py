@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ssl_lens.backbones.backbone import Backbone
+from ssl_lens.backbones.backbone import MapBackbone
 from ssl_lens.evaluation.answers import Answers
 
 Inputs = TypeVar("Inputs", np.ndarray, Tensor)
@@ -91,6 +91,6 @@ class NetworkProbe(Probe):
 
     @abstractmethod
     def fit(
-        self, images: Tensor, answers: Answers, *, seed: int, backbone: Backbone, on_epoch: Callable[[Any], None]
+        self, images: Tensor, answers: Answers, *, seed: int, backbone: MapBackbone, on_epoch: Callable[[Any], None]
     ) -> Fitted[Tensor]:
         """Trains a copy of the backbone under a head on preprocessed images [N, C, h, w]."""

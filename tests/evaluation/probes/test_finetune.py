@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny_run import write_labelled_images
 
-from ssl_lens.backbones.backbone import Backbone
+from ssl_lens.backbones.backbone import MapBackbone
 from ssl_lens.backbones.resnet import ResNet
 from ssl_lens.backbones.swin import Swin
 from ssl_lens.data.images import load_images
@@ -37,7 +37,7 @@ def _backbone(drop_path: float = 0.1) -> Swin:
 
 
 def _probabilities(
-    data: Data, settings: Settings, *, backbone: Backbone | None = None, seed: int = 0
+    data: Data, settings: Settings, *, backbone: MapBackbone | None = None, seed: int = 0
 ) -> tuple[np.ndarray, list[Epoch]]:
     train, labels, test, _ = data
     epochs: list[Epoch] = []
