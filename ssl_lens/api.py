@@ -55,7 +55,7 @@ def pretrain(recipe: str | Path, overrides: Sequence[str] = ()) -> Run:
 
 
 def read_images(
-    path: str | Path,
+    path: str | Path | Sequence[str | Path],
     *,
     layout: LayoutName = "auto",
     table: str | Path | None = None,
@@ -64,18 +64,18 @@ def read_images(
     """Reads a folder of images, a table or a pack, with labels, numbers and held-out parts where they are known.
 
     Args:
-        path: folder of images in folders of any depth, a table (.csv, .parquet), or what `ssl-lens data pack` made.
+        path: folder of images in folders of any depth, a table (.csv, .parquet), what `ssl-lens data pack` made, or one
+            or several image files.
         layout: what the folders mean.
         table: labels and numbers; by default targets.csv or parameters.csv in the folder.
         mask_value: pixels of this value are filled with the median of their channel, as NaN is.
     Returns: pixels [N, C, H, W] as they are on disk, names, labels, numbers; read when they are indexed.
     Raises: InputError if they cannot be used; one line says what to change.
     """
-    from ssl_lens.data.images import load_images
+    from ssl_lens.data import reading
     from ssl_lens.data.pixels.policy import PixelPolicy
 
-    chosen = None if table is None else Path(table)
-    return load_images(Path(path), policy=PixelPolicy(mask_value), layout=layout, table=chosen)
+    return reading.read_images(path, policy=PixelPolicy(mask_value), layout=layout, table=table)
 
 
 def simulate(

@@ -20,7 +20,8 @@ def parameter_groups(module: nn.Module) -> list[dict]:
     Frozen parameters are in neither. Tables, tokens, the last layer's lengths and 0-D parameters are decayed, as in
     the source: DINO (Caron et al. 2021), utils.get_params_groups.
     """
-    decayed, undecayed = [], []
+    decayed: list[nn.Parameter] = []
+    undecayed: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             group = undecayed if name.endswith(".bias") or parameter.ndim == 1 else decayed

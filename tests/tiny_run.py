@@ -38,7 +38,7 @@ def write_run(root: Path, *overrides: str, channels: int = 1) -> Path:
     folder.recipe.write_text(recipe.to_yaml())
     folder.preprocess.write_text(json.dumps(preprocess.config()))
     folder.images.write_text(json.dumps({"shape": [channels, 40, 40], "names": [f"{i}.npy" for i in range(8)]}))
-    method = build_method(recipe)
+    method = build_method(recipe)[0]
     folder.backbone.write_text(json.dumps({"seed": recipe.seed, "backbone": backbone_config(method.backbone)}))
     save_file(method.student.backbone.state_dict(), root / "began_with.safetensors")
     torch.manual_seed(1)

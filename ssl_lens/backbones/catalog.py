@@ -43,6 +43,11 @@ def names() -> tuple[str, ...]:
     return tuple(name for family in FAMILIES for name in _family(family).variants)
 
 
+def is_name(text: str) -> bool:
+    """Whether a text is the name of a network, timm's included."""
+    return text in names() or _timm_network(text) is not None
+
+
 def options_of(name: str) -> type[Options]:
     """The class of a network's options: its fields are what can be chosen.
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 
 import numpy as np
-from torch import nn
 
-from ssl_lens.backbones.backbone import Encoder
+from ssl_lens.backbones.backbone import Encoder, MapBackbone
 from ssl_lens.data.images import ImageSet
+from ssl_lens.data.pixels.preprocess import Preprocess
 from ssl_lens.data.splits import stratified_split
 from ssl_lens.representation.extract import extract
 from ssl_lens.representation.frozen import FrozenBackbone
@@ -26,14 +26,17 @@ class OnlineProbe:
         preprocess: of the run.
     """
 
-    def __init__(self, labelled: ImageSet, preprocess: nn.Module, *, seed: int) -> None:
+    def __init__(self, labelled: ImageSet, preprocess: Preprocess, *, seed: int) -> None:
+        assert labelled.labels is not None, "the probe needs labels"
         self.preprocess = preprocess
-        self.images, self.labels, self.names = labelled.images, labelled.labels, labelled.names
+        self.images, self.names = labelled.images, labelled.names
+        self.labels: np.ndarray = labelled.labels
         self.n_classes = len(labelled.classes)
-        self.train, self.test = stratified_split(labelled.labels, PROBE_TEST_FRACTION, seed)
+        self.train, self.test = stratified_split(self.labels, PROBE_TEST_FRACTION, seed)
 
     def measure(self, backbone: Encoder) -> dict[str, float]:
         """`probe_knn`: accuracy in [0, 1] of a 20-nearest-neighbour vote on the held-out fifth."""
+        assert isinstance(backbone, MapBackbone), "features are pooled from maps"
         frozen = FrozenBackbone(self.preprocess, copy.deepcopy(backbone))
         features = extract(frozen, self.images, batch_size=256)
         neighbours = min(PROBE_NEIGHBOURS, len(self.train))

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,17 +14,17 @@ from torch import Tensor
 
 from ssl_lens.backbones import catalog
 from ssl_lens.backbones.backbone import MapBackbone
-from ssl_lens.backbones.section import NetworkName
 from ssl_lens.data.images import ImageSet
 from ssl_lens.data.pixels.policy import PixelPolicy
 from ssl_lens.data.pixels.preprocess import Preprocess
 from ssl_lens.errors import InputError
 from ssl_lens.evaluation.turns import turned
 from ssl_lens.recipe import images as recipe_images
-from ssl_lens.recipe.recipe import Recipe, load_recipe, recipe_of_network, replace
+from ssl_lens.recipe.network import backbone
+from ssl_lens.recipe.recipe import Recipe, load_recipe, recipe_of_network
 from ssl_lens.representation.extract import extract, preprocessed
 from ssl_lens.representation.frozen import CONFIG, FrozenBackbone, load_backbone, untrained_backbone
-from ssl_lens.representation.pooling import Pooling
+from ssl_lens.representation.pooling_names import Pooling
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ def recipe_of(model: str, overrides: Sequence[str] = ()) -> Recipe | None:
     """
     if model.endswith((".yaml", ".yml")):
         return load_recipe(model, overrides)
-    if "/" not in model and (model in get_args(NetworkName) or not Path(model).exists()):
+    if catalog.is_name(model) or ("/" not in model and not Path(model).exists()):
         return recipe_of_network(model, overrides)  # or says which names there are
     if overrides:
         raise InputError(
@@ -196,13 +196,11 @@ def _recipe_subject(name: str, recipe: Recipe, pooling: Pooling | None) -> Subje
     def opened(images: ImageSet) -> Target:
         preprocess = recipe_images.preprocess(recipe, images.images, images.policy)
         height, width = preprocess.output_size(*images.images.shape[2:])
-        sized = recipe
-        if recipe.model.image_size == "auto" and height == width:
-            sized = replace(recipe, {"model.image_size": height})
+        size = height if height == width else None
 
         def fresh(seed: int) -> MapBackbone:
             torch.manual_seed(seed)
-            return catalog.backbone(sized, images.images.shape[1])
+            return backbone(recipe, images.shape[0], size)
 
         return Target(name, preprocess, FrozenBackbone(preprocess, fresh(0), pooling or FROZEN_POOLING), fresh)
 

@@ -25,7 +25,7 @@ from ssl_lens.evaluation.table import Prediction, Row, TrainingLog, Writer
 from ssl_lens.evaluation.targets import Subject, subjects
 from ssl_lens.evaluation.tasks import tasks_named
 from ssl_lens.representation.frozen import FrozenBackbone
-from ssl_lens.representation.pooling import Pooling
+from ssl_lens.representation.pooling_names import Pooling
 
 FEW_LABELS_PER_CLASS: tuple[int | None, ...] = (10, 100, None)  # None: all
 FEW_LABELS: tuple[int | None, ...] = (100, None)

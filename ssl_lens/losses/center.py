@@ -49,7 +49,8 @@ class Centering(nn.Module):
     @torch.no_grad()
     def update(self, logits: Sequence[torch.Tensor]) -> None:
         """Moves the centre towards the mean of all rows of the tensors [..., K], over all ranks."""
-        total = sum(at_least_float32(part).flatten(0, -2).sum(dim=0) for part in logits)
+        sums = [at_least_float32(part).flatten(0, -2).sum(dim=0) for part in logits]
+        total = sum(sums[1:], start=sums[0])
         rows = total.new_tensor([sum(part[..., 0].numel() for part in logits)])
         total_and_rows = _all_reduce(torch.cat([total, rows]), dist.ReduceOp.SUM)
         mean = total_and_rows[:-1] / total_and_rows[-1]

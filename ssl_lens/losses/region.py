@@ -47,7 +47,7 @@ class RegionLoss(nn.Module):
         with torch.autocast(student_logits[0].device.type, enabled=False):
             # One softmax per teacher region, however many student regions it is matched to.
             targets = self.centering.targets(torch.cat(list(teacher_logits), dim=1), teacher_temp)
-            total = 0.0
+            total = student_logits[0].new_zeros((), dtype=targets.dtype)
             for view, (logits, regions) in enumerate(zip(student_logits, student_regions, strict=True)):
                 others = [t for t in range(len(n_tokens)) if t != view]
                 if not others:

@@ -144,11 +144,12 @@ class DINO(Method):
     """
 
     Options = DINOOptions
+    options: DINOOptions
 
     def __init__(self, backbone: Encoder, options: DINOOptions) -> None:
-        super().__init__()
+        super().__init__(backbone, options)
         assert options.out_dim != "auto", "resolve auto values first"
-        self.options, self.out_dim = options, options.out_dim
+        self.out_dim = options.out_dim
         self.idle_loss = math.log(options.out_dim)  # of uniform targets
         region_head = self._head(backbone.embed_dim) if options.region_weight > 0 else None
         view_head = self._head(backbone.embed_dim) if options.view_weight > 0 else None

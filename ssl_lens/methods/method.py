@@ -56,6 +56,15 @@ class Method(nn.Module, ABC):
     Options: ClassVar[type[MethodOptions]]
     idle_loss: float | None = None
 
+    def __init__(self, backbone: Encoder, options: Any) -> None:
+        """Builds the method around the network to train, which keeps its weights.
+
+        Args:
+            options: of the class `Options`, with no value left at `auto`.
+        """
+        super().__init__()
+        self.options = options
+
     @property
     @abstractmethod
     def trained(self) -> nn.Module:

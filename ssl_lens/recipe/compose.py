@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ssl_lens.backbones.backbone import MapBackbone
 from ssl_lens.backbones.catalog import backbone_config
 from ssl_lens.data.batches import Batches, Plan, fitting_batch_size
 from ssl_lens.data.pixels.preprocess import Preprocess, pixel_range
@@ -146,7 +147,7 @@ def compose(recipe: Recipe) -> Pretraining:
     )
     with accelerator.main_process_first():  # the others find the cache filled
         images = recipe_images.image_source(recipe, quarantine=folder.quarantine)
-        labelled = recipe_images.labelled_set(recipe, images.shape[1:])
+        labelled = recipe_images.labelled_set(recipe, (images.shape[1], images.shape[2]))
         raw = images.sample()
     preprocess = recipe_images.preprocess(recipe, raw, images.policy).to(accelerator.device)
     multicrop = multicrop_of(recipe, pixel_range(preprocess, raw))
@@ -154,9 +155,10 @@ def compose(recipe: Recipe) -> Pretraining:
     recipe, choices = _batch_that_fits(recipe, len(images), accelerator.num_processes)
     batches = _batches(recipe, images, accelerator)
     recipe, resolved = resolve_auto(recipe, n_images=len(images), in_channels=images.shape[0])
-    method = build_method(recipe)
-    choices += resolved + check_sizes(recipe, method.backbone, *preprocess.output_size(*images.shape[1:]))
-    network = {"seed": recipe.seed, "backbone": backbone_config(method.backbone)}
+    newest = checkpoint.newest_good(folder.checkpoints)
+    method, trunk = build_method(recipe, resuming=newest is not None)
+    choices += resolved + _check_sizes(recipe, trunk, preprocess, images)
+    network = {"seed": recipe.seed, "backbone": backbone_config(trunk)}
     method, optimizer = _on_device(method, accelerator)
     schedule = schedule_of(recipe, method, batches.steps_per_epoch)
     listing = {"shape": list(images.shape)} | images.listing()
@@ -167,7 +169,7 @@ def compose(recipe: Recipe) -> Pretraining:
         )  # fmt: skip
         for choice in choices:
             logger.info(choice)
-    start = _resume(folder, method, optimizer, accelerator, schedule)
+    start = 0 if newest is None else _resume(newest, method, optimizer, accelerator, schedule)
     probe = None
     if labelled is not None:
         probe = OnlineProbe(labelled, preprocess, seed=recipe.seed).measure
@@ -200,6 +202,12 @@ def _batches(recipe: Recipe, images: ImageSource, accelerator: Accelerator) -> B
     return images.batches(plan, accelerator.device)
 
 
+@arguments_named(recipe_images.DATA_KEYS)
+def _check_sizes(recipe: Recipe, trunk: MapBackbone, preprocess: Preprocess, images: ImageSource) -> list[str]:
+    height, width = preprocess.output_size(images.shape[1], images.shape[2])
+    return check_sizes(recipe, trunk, height, width)
+
+
 def _on_device(method: Method, accelerator: Accelerator) -> tuple[Method, Optimizer]:
     method = method.to(memory_format=torch.channels_last)  # convolutions: 15 % faster
     if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
@@ -211,6 +219,7 @@ def _on_device(method: Method, accelerator: Accelerator) -> tuple[Method, Optimi
 def schedule_of(recipe: Recipe, method: Method, steps_per_epoch: int) -> Schedule:
     """The schedule of a recipe whose `auto` values are resolved."""
     optim = recipe.optim
+    assert optim.lr != "auto", "resolve auto values first"
     return Schedule(
         epochs=optim.epochs,
         steps_per_epoch=steps_per_epoch,
@@ -265,13 +274,8 @@ def _observers(run: Pretraining) -> list[Observer]:
     return [run.reporter, skipped, checkpoints]
 
 
-def _resume(
-    folder: RunFolder, method: Method, optimizer: Optimizer, accelerator: Accelerator, schedule: Schedule
-) -> int:
-    """The step to start with: 0, or after the newest checkpoint that is whole."""
-    newest = checkpoint.newest_good(folder.checkpoints)
-    if newest is None:
-        return 0
+def _resume(newest: Path, method: Method, optimizer: Optimizer, accelerator: Accelerator, schedule: Schedule) -> int:
+    """Loads the newest checkpoint; returns the step to start with."""
     step = checkpoint.load(newest, method, optimizer, accelerator.scaler)
     logger.info("resuming after step %d of %d from %s", step, schedule.total_steps, newest)
     return step

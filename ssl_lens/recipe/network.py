@@ -19,16 +19,20 @@ FINER = ("patch_size", "stem_stride", "stages")  # options of networks; lower on
 FEW_REGIONS = 9  # of a local crop's last map; below, matching regions means little
 
 
-def build_method(recipe: Recipe) -> Method:
-    """The method of a recipe without `auto`, with its first weights: fresh ones by its seed, or `model.weights`.
+def build_method(recipe: Recipe, *, resuming: bool = False) -> tuple[Method, MapBackbone]:
+    """The method of a recipe without `auto` and the network that it trains, with the weights that training begins with.
+
+    Args:
+        resuming: whether weights will be loaded from a checkpoint, so that those of `model.weights` are not needed.
 
     Raises: InputError if the recipe's values do not fit together, or the weights are another network's.
     """
+    assert recipe.data.in_channels != "auto", "resolve auto values first"
     torch.manual_seed(recipe.seed)  # backbone first: `untrained_backbone` repeats it
     trunk = backbone(recipe, recipe.data.in_channels)
-    if recipe.model.weights is not None:
+    if recipe.model.weights is not None and not resuming:
         load_starting_weights(trunk, recipe.model.weights)
-    return METHODS[recipe.method.name](trunk, recipe.method)
+    return METHODS[recipe.method.name](trunk, recipe.method), trunk
 
 
 def backbone(recipe: Recipe, in_channels: int, image_size: int | None = None) -> MapBackbone:

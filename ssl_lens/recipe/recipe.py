@@ -168,16 +168,22 @@ def _validate(tree: dict[str, Any], *, source: str) -> Recipe:
         raise InputError(f"{source}: {_one_line(error)}") from None
 
 
+def recipe_class(method: str) -> type[Recipe]:
+    """The recipe whose section `method` is that of the method of this name."""
+    parametrized: Any = Recipe
+    return parametrized[METHODS[method].Options]
+
+
 def _kind(tree: dict[str, Any], source: str) -> type[Recipe]:
     """The recipe whose section `method` is that of the method which the tree names, by default the first."""
     method = tree.setdefault("method", {})
     if not isinstance(method, dict):
-        return Recipe[METHODS[DEFAULT_METHOD].Options]  # which refuses it
+        return recipe_class(DEFAULT_METHOD)  # which refuses it
     name = method.setdefault("name", DEFAULT_METHOD)
     if name not in METHODS:
         nearest = difflib.get_close_matches(str(name), METHODS, n=3, cutoff=0.3) or METHODS
         raise InputError(f"{source}: method.name={name!r} is unknown; the nearest are {', '.join(nearest)}")
-    return Recipe[METHODS[name].Options]
+    return recipe_class(name)
 
 
 def _one_line(error: ValidationError) -> str:
@@ -238,7 +244,7 @@ def _is_section(kind: Any) -> bool:
 
 
 VALID_KEYS = (
-    *dict.fromkeys(key for method in METHODS.values() for key in _keys(Recipe[method.Options])),
+    *dict.fromkeys(key for method in METHODS for key in _keys(recipe_class(method))),
     *(f"model.{option}" for option in catalog.all_option_names()),
     *(f"model.stem.{option}" for option in field_names(StemOptions)),
 )

@@ -12,6 +12,8 @@ from ssl_lens.views.photometry import Effect, Photometry
 def multicrop_of(recipe: Recipe, pixel_range: tuple[float, float]) -> MultiCrop:
     """The views of a recipe; `pixel_range` of the prepared images is black and white to the imagenet policy."""
     views = recipe.views
+    geometry: LensSafe | ImageNetCrops
+    photometry: Photometry | ColourJitter
     match views.policy:
         case "lens_safe":
             safe = views.lens_safe

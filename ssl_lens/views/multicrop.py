@@ -98,7 +98,7 @@ class MultiCrop(nn.Module):
 
     def _crops(self, images: Tensor, keys: Tensor) -> list[Tensor]:
         """Crops [V, B, C, s, s] per resolution; `keys` [B, number of views]."""
-        image_size = tuple(images.shape[-2:])
+        image_size = images.shape[-2], images.shape[-1]
         where, pixels = fold_in(keys, 0).split(self.counts, dim=1), fold_in(keys, 1).split(self.counts, dim=1)
         maps = [self.geometry.global_maps(where[0], self.sizes[0], image_size)]
         for local_keys, size in zip(where[1:], self.sizes[1:], strict=True):

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-import torch
 
+from ssl_lens.backbones.resnet import ResNet, ResNetOptions
 from ssl_lens.data.images import ImageSet
+from ssl_lens.data.pixels.preprocess import Preprocess
 from ssl_lens.engine import probe as module
 from ssl_lens.engine.probe import OnlineProbe
 
@@ -27,7 +28,7 @@ def test_it_votes_with_one_part_and_is_judged_on_the_other(monkeypatch: pytest.M
     monkeypatch.setattr(module, "FrozenBackbone", lambda preprocess, backbone: backbone)
     monkeypatch.setattr(module, "extract", lambda frozen, images, **options: features)
     monkeypatch.setattr(module, "knn_scores", vote)
-    measured = OnlineProbe(images, torch.nn.Identity(), seed=0).measure(torch.nn.Identity())
+    measured = OnlineProbe(images, Preprocess.plain(1), seed=0).measure(ResNet(1, ResNetOptions()))
     assert measured == {"probe_knn": correct / 8}
     assert sorted([*seen["train"], *seen["test"]]) == list(range(40))
     assert len(seen["test"]) == 8

@@ -28,7 +28,7 @@ from ssl_lens.evaluation.augment import Augmentation, augment, check_augmentatio
 from ssl_lens.evaluation.probes.objective import Objective, objective
 from ssl_lens.evaluation.probes.probe import Fitted, NetworkProbe
 from ssl_lens.optim import adamw
-from ssl_lens.representation.pooling import Pooling
+from ssl_lens.representation.pooling_names import Pooling
 from ssl_lens.representation.predictor import Outputs, Predictor, Targets, fresh_predictor
 from ssl_lens.schedules import cosine
 
