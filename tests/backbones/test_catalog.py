@@ -12,8 +12,6 @@ import onnxruntime  # noqa: F401  `onnx_difference` measures nothing without it
 import pytest
 import torch
 from costs import cost
-from ssl_lens.methods.criterion import Criterion
-from ssl_lens.methods.student_teacher import make_teacher, update_teacher
 
 from ssl_lens.backbones import catalog
 from ssl_lens.backbones.backbone import MapBackbone
@@ -21,15 +19,12 @@ from ssl_lens.backbones.section import Model
 from ssl_lens.backbones.steerable.stem import StemOptions
 from ssl_lens.data.pixels.preprocess import Preprocess
 from ssl_lens.errors import InputError
-from ssl_lens.losses.center import Centering
-from ssl_lens.losses.region import RegionLoss
-from ssl_lens.losses.view import ViewLoss
-from ssl_lens.methods.heads import ProjectionHead
-from ssl_lens.methods.network import Network
-from ssl_lens.optim import adamw
+from ssl_lens.methods.dino import DINO, DINOOptions
+from ssl_lens.optim import adamw, set_hyperparameters
 from ssl_lens.representation.export import onnx_difference, write_onnx
 from ssl_lens.representation.frozen import FrozenBackbone
 from ssl_lens.representation.network_table import option_lines
+from ssl_lens.views.multicrop import Views
 
 NAMES = catalog.names()
 SLOW_UNLESS_SMALL = [pytest.param(name, marks=() if cost(name).small else pytest.mark.slow) for name in NAMES]
@@ -167,28 +162,22 @@ def test_copies_state_dicts_and_configurations_reproduce_the_features(name: str)
 @pytest.mark.parametrize("name", SLOW_UNLESS_SMALL)
 def test_a_step_of_dino_and_esvit_trains_student_and_teacher(name: str) -> None:
     """View and region loss on global and local crops; every parameter moves, the teacher follows by its momentum."""
-    backbone = build(name, image_size=SIZE)
-    head = ProjectionHead(backbone.embed_dim, 16, hidden_dim=8, bottleneck_dim=4)
-    student = Network(backbone, head, copy.deepcopy(head)).train()
-    teacher = make_teacher(student)
-    criterion = Criterion(ViewLoss(Centering(16)), RegionLoss(Centering(16)))
-    crops = [images(8).view(2, 4, 1, SIZE, SIZE)]
-    if takes(backbone, LOCAL_SIZE):
-        crops.append(images(4, LOCAL_SIZE).view(1, 4, 1, LOCAL_SIZE, LOCAL_SIZE))
-    before = {key: value.clone() for key, value in student.named_parameters()}
-    with torch.no_grad():
-        targets = teacher(crops[:1])
-    losses = criterion(student(crops), targets, teacher_temp=0.04)
-    losses.total.backward()
-    unused = [key for key, value in student.named_parameters() if value.requires_grad and value.grad is None]
+    options = DINOOptions(out_dim=16, head_hidden_dim=8, head_bottleneck_dim=4, ema_momentum=0.9)
+    method = DINO(build(name, image_size=SIZE), options).train()
+    local_crops = (images(4, LOCAL_SIZE).view(1, 4, 1, LOCAL_SIZE, LOCAL_SIZE),)
+    views = Views(images(8).view(2, 4, 1, SIZE, SIZE), local_crops if takes(method.backbone, LOCAL_SIZE) else ())
+    before = {key: value.clone() for key, value in method.student.named_parameters()}
+    now = method.schedule(epochs=100, steps_per_epoch=100).at(0)
+    method.start_step()
+    method.losses(views, now)["total"].backward()
+    unused = [key for key, value in method.student.named_parameters() if value.requires_grad and value.grad is None]
     assert unused == []
-    optimizer = adamw(student)
-    for group in optimizer.param_groups:
-        group["lr"] = 1e-3
+    optimizer = adamw(method.trained)
+    set_hyperparameters(optimizer, lr=1e-3, weight_decay=0.0)
     optimizer.step()
-    update_teacher(teacher, student, 0.9)
+    method.after_step(now)
     moved = 0
-    for (key, value), follower in zip(student.named_parameters(), teacher.parameters(), strict=True):
+    for (key, value), follower in zip(method.student.named_parameters(), method.teacher.parameters(), strict=True):
         assert value.isfinite().all()
         torch.testing.assert_close(follower, 0.9 * before[key] + 0.1 * value.detach())
         moved += not torch.equal(value, before[key])

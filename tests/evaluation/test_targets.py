@@ -9,8 +9,8 @@ import torch
 from tiny_run import write_run
 
 from ssl_lens.backbones.backbone import MapBackbone
-from ssl_lens.backbones.resnet import ResNet
-from ssl_lens.backbones.steerable_cnn import SteerableCNN
+from ssl_lens.backbones.resnet import ResNet, ResNetOptions
+from ssl_lens.backbones.steerable_cnn import SteerableCNN, SteerableCNNOptions
 from ssl_lens.data.images import ImageSet
 from ssl_lens.data.pixels.preprocess import Preprocess
 from ssl_lens.errors import InputError
@@ -28,7 +28,13 @@ def _set(raw: np.ndarray) -> ImageSet:
     return ImageSet(raw, tuple(f"{i}.npy" for i in range(len(raw))), None, ())
 
 
-@pytest.mark.parametrize(("backbone", "loses"), [(SteerableCNN(1, "C4", fields=(2, 2)), True), (ResNet(1, 4), False)])
+@pytest.mark.parametrize(
+    ("backbone", "loses"),
+    [
+        (SteerableCNN(1, SteerableCNNOptions("C4", fields=(2, 2))), True),
+        (ResNet(1, ResNetOptions(width=4)), False),
+    ],
+)
 def test_an_export_whose_training_may_lose_the_symmetry_says_so(backbone, loses, tmp_path, caplog):
     write_export(FrozenBackbone(Preprocess.plain(1), backbone), tmp_path / "out", (16, 16))
     images = _set(np.zeros((2, 1, 16, 16), np.float32))
