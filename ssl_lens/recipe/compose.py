@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,10 @@ def compose(recipe: Recipe) -> Pretraining:
 
     Raises: InputError for whatever in the recipe or the data cannot work.
     """
+    if recipe.run.wandb_project and find_spec("wandb") is None:
+        raise InputError(
+            f"run.wandb_project={recipe.run.wandb_project} needs wandb; pip install 'ssl_lens[wandb]' or set it to null"
+        )
     folder = RunFolder(recipe.run.folder)
     folder.refuse_existing(resume=recipe.run.resume == "auto")
     accelerator = join_processes(

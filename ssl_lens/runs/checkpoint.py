@@ -17,6 +17,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ssl_lens.errors import InputError
+from ssl_lens.files import whole_folder
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +36,8 @@ def save(
 ) -> Path:
     """Writes `folder/step_XXXXXXXX`, then removes all but the `keep` newest.
 
-    A reader sees the checkpoint whole or not at all: the files are written to a temporary folder beside it and
-    synced to disk, and the folder is renamed last.
+    A reader sees the checkpoint whole or not at all: the files are written to a temporary folder next to it and
+    synced to disk, and the folder is renamed last. What a process that was killed left half written is removed.
 
     Args:
         method, optimizer, scaler: everything whose state decides the next step; the scaler of fp16.
@@ -44,22 +45,18 @@ def save(
         step: steps that are done.
     """
     target = folder / f"step_{step:08d}"
-    temporary = folder / f".{target.name}.{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    save_file(
-        {key: value.detach().cpu().contiguous() for key, value in method.state_dict().items()}, temporary / METHOD
-    )
-    states = {"optimizer": optimizer.state_dict(), "scaler": scaler.state_dict() if scaler else None}
-    torch.save(states, temporary / OPTIMIZER)
-    state = {"step": step, "backbone": _prefix(method, backbone)}
-    (temporary / STATE).write_text(json.dumps(state) + "\n", encoding="utf-8")
-    sums = {file.name: _checksum(file) for file in sorted(temporary.iterdir())}
-    (temporary / CHECKSUMS).write_text(json.dumps(sums, indent=2) + "\n", encoding="utf-8")
-    for path in (*temporary.iterdir(), temporary):
-        _sync(path)
-    shutil.rmtree(target, ignore_errors=True)
-    temporary.rename(target)
+    with whole_folder(target) as made:
+        weights = {key: value.detach().cpu().contiguous() for key, value in method.state_dict().items()}
+        save_file(weights, made / METHOD)
+        states = {"optimizer": optimizer.state_dict(), "scaler": scaler.state_dict() if scaler else None}
+        torch.save(states, made / OPTIMIZER)
+        state = {"step": step, "backbone": _prefix(method, backbone)}
+        (made / STATE).write_text(json.dumps(state) + "\n", encoding="utf-8")
+        sums = {file.name: _checksum(file) for file in sorted(made.iterdir())}
+        (made / CHECKSUMS).write_text(json.dumps(sums, indent=2) + "\n", encoding="utf-8")
+        for path in (*made.iterdir(), made):
+            _sync(path)
+        shutil.rmtree(target, ignore_errors=True)
     _sync(folder)
     for old in _newest_first(folder)[keep:]:
         shutil.rmtree(old)

@@ -1,5 +1,8 @@
 """Checkpoints: exact, whole or absent, of this network or refused."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -93,6 +96,7 @@ def test_what_a_crash_left_half_written_is_never_read(tmp_path: Path, monkeypatc
         with pytest.raises(OSError, match="No space"):
             save(tmp_path, trained(), step=2, keep=2)
     assert checkpoint.newest_good(tmp_path) == tmp_path / "step_00000001"
+    assert [path.name for path in tmp_path.iterdir()] == ["step_00000001"]  # the rest is gone
     save(tmp_path, trained(), step=2, keep=2)
     assert checkpoint.newest_good(tmp_path) == tmp_path / "step_00000002"
 
@@ -103,5 +107,28 @@ def test_no_checkpoint_is_none(tmp_path: Path) -> None:
 
 def test_the_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
     path, other = save(tmp_path, trained(width=3), step=1, keep=1), trained(width=4)
-    with pytest.raises(InputError, match=r"another network: 0 keys missing, 0 unknown, 13 of another shape"):
+    with pytest.raises(InputError, match=r"another network: 0 keys missing, 0 unknown, 12 of another shape"):
         checkpoint.load(path, other.method, other.optimizer, None)
+
+
+def test_files_are_readable_as_the_umask_says(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        path = save(tmp_path, trained(), step=1, keep=1)
+    finally:
+        os.umask(before)
+    assert {file.name: oct(file.stat().st_mode & 0o777) for file in path.iterdir()} == dict.fromkeys(
+        ("method.safetensors", "optimizer.pt", "state.json", "checksums.json"), "0o640"
+    )
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    code = (
+        "import os, sys\nfrom pathlib import Path\nfrom ssl_lens.files import whole_folder\n"
+        "with whole_folder(Path(sys.argv[1], 'step_00000001')) as made:\n"
+        "    (made / 'method.safetensors').write_bytes(b'half')\n    os.kill(os.getpid(), 9)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    assert len(list(tmp_path.iterdir())) == 1
+    save(tmp_path, trained(), step=2, keep=2)
+    assert [path.name for path in tmp_path.iterdir()] == ["step_00000002"]
