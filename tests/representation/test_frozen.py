@@ -15,7 +15,6 @@ from ssl_lens.backbones.backbone import MapBackbone
 from ssl_lens.data.pixels.preprocess import Preprocess
 from ssl_lens.data.pixels.stretch import no_stretch
 from ssl_lens.errors import InputError
-from ssl_lens.recipe.recipe import recipe_of_network
 from ssl_lens.representation import export as export_module
 from ssl_lens.representation.extract import extract
 from ssl_lens.representation.frozen import FrozenBackbone, load_backbone, untrained_backbone
@@ -164,7 +163,7 @@ def test_networks_with_arithmetic_of_their_own_work_in_half_precision(name, dtyp
     """The canonical network's pose turns a picture of noise by more where its points are rounded to 8 bits."""
     tolerance = 0.3 if (name, dtype) == ("canonical_etn", torch.bfloat16) else 0.05
     torch.manual_seed(0)
-    network = catalog.backbone(recipe_of_network(name, ["model.image_size=32"]), 1)
+    network = catalog.build_backbone(name, {}, in_channels=1, image_size=32)
     frozen, images = FrozenBackbone(Preprocess.plain(1), network, "view"), torch.rand(2, 1, 32, 32)
     expected = frozen(images).view
     view = frozen.to(dtype)(images).view

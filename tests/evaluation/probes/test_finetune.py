@@ -7,8 +7,8 @@ import torch
 from tiny_run import write_labelled_images
 
 from ssl_lens.backbones.backbone import MapBackbone
-from ssl_lens.backbones.resnet import ResNet
-from ssl_lens.backbones.swin import Swin
+from ssl_lens.backbones.resnet import ResNet, ResNetOptions
+from ssl_lens.backbones.swin import Swin, SwinOptions
 from ssl_lens.data.images import load_images
 from ssl_lens.errors import InputError
 from ssl_lens.evaluation.answers import Classes, Numbers
@@ -33,7 +33,7 @@ def data(tmp_path_factory) -> Data:
 
 def _backbone(drop_path: float = 0.1) -> Swin:
     torch.manual_seed(0)
-    return Swin(1, embed_dim=16, depths=(1, 1), num_heads=(2, 2), drop_path=drop_path)
+    return Swin(1, SwinOptions(embed_dim=16, depths=(1, 1), num_heads=(2, 2), drop_path=drop_path))
 
 
 def _probabilities(
@@ -146,7 +146,7 @@ def test_a_network_measures_width_and_flux():
     pixels, values = torch.from_numpy(images[:, None].astype(np.float32)), np.stack([width, flux], axis=1)
     probe = Finetune(Settings(epochs=12, batch_size=16, lr=5e-3, augmentation="right-angle"))
     torch.manual_seed(0)
-    backbone = ResNet(1, width=8, depths=(1, 1))
+    backbone = ResNet(1, ResNetOptions(width=8, depths=(1, 1), stem_stride=4))
     answers = Numbers(values[:180], ("w", "f"), (False, False))
     with probe.ready():
         fitted = probe.fit(pixels[:180], answers, seed=0, backbone=backbone, on_epoch=lambda epoch: None)
