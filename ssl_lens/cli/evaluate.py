@@ -27,14 +27,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tasks",
         metavar="TASK",
         nargs="+",
-        help="classification, regression, anomaly, retrieval, rotation (default: classification; regression with "
-        "--target-column, anomaly with --anomaly)",
+        help="such as classification, regression, anomaly, retrieval, rotation; an unknown one lists them all "
+        "(default: classification; regression with --target-column, anomaly with --anomaly)",
     )
     parser.add_argument(
         "--probes",
         metavar="PROBE",
         nargs="+",
-        help="knn, linear, ridge, finetune; of anomalies knn, mahalanobis, isolation_forest (default: those of a task)",
+        help="such as knn, linear, ridge, finetune; of anomalies knn, mahalanobis, isolation_forest; an unknown one "
+        "lists them all (default: those of a task)",
     )
     parser.add_argument(
         "--anomaly", metavar="CLASS", nargs="+", default=[], help="classes that are anomalies, to be found unseen"

@@ -26,7 +26,6 @@ def run(options: argparse.Namespace) -> None:
     from ssl_lens.data.pixels.preprocess import pixel_range
     from ssl_lens.recipe import images as recipe_images
     from ssl_lens.recipe.recipe import load_recipe
-    from ssl_lens.recipe.views import multicrop_of
     from ssl_lens.views.picture import save_views
 
     recipe = load_recipe(options.recipe, options.overrides)
@@ -35,7 +34,7 @@ def run(options: argparse.Namespace) -> None:
     preprocess = recipe_images.preprocess(recipe, images, source.policy)
     shown = np.linspace(0, len(images) - 1, min(SHOWN_IMAGES, len(images))).astype(np.int64)
     prepared = preprocess(torch.from_numpy(images[shown]))
-    multicrop = multicrop_of(recipe, pixel_range(preprocess, images))
+    multicrop = recipe.views.multicrop(pixel_range(preprocess, images))
     views = multicrop(prepared, torch.from_numpy(shown), seed=recipe.seed, epoch=0)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     save_views(views, options.out, prepared)

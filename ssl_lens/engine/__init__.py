@@ -1,1 +1,1 @@
-"""The teacher-student pretraining loop and what it needs."""
+"""The training loop and what it needs."""

@@ -30,7 +30,7 @@ def feature_statistics(features: Tensor) -> dict[str, float]:
 
 
 class FeatureWindow:
-    """The newest teacher features, enough of them for `feature_statistics`."""
+    """The newest features of the backbone that is kept, enough of them for `feature_statistics`."""
 
     def __init__(self, capacity: int = 1024) -> None:
         self.capacity = capacity

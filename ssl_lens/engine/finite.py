@@ -1,4 +1,4 @@
-"""What keeps a step that is not finite from leaving a trace, in the student, the teacher or their statistics."""
+"""What keeps a step that is not finite from leaving a trace in what is trained or in its statistics."""
 
 from __future__ import annotations
 

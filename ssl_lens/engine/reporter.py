@@ -88,7 +88,7 @@ class Reporter:
         self.bar.close()
         measured = self.folder.metrics.is_file() and self.folder.metrics.stat().st_size > 0
         if self.accelerator.is_main_process and measured:
-            plot_curves(self.folder.metrics, self.folder.plots / "curves.png", reference=self.method.idle_loss)
+            plot_curves(self.folder.metrics, self.folder.plots / "curves.png", panels=self.method.panels)
 
     def _measure(self, step: Step) -> dict[str, float]:
         """Collective: every rank takes part."""

@@ -19,7 +19,7 @@ from ssl_lens.losses.region import RegionLoss
 from ssl_lens.losses.view import ViewLoss
 from ssl_lens.methods.collapse import DINOAdvisor, teacher_statistics
 from ssl_lens.methods.heads import ProjectionHead
-from ssl_lens.methods.method import Choice, Method, MethodOptions
+from ssl_lens.methods.method import Choice, Method, MethodOptions, Panel
 from ssl_lens.methods.mixup import mix_views
 from ssl_lens.methods.network import Network, Output
 from ssl_lens.schedules import cosine, teacher_temperature
@@ -150,7 +150,6 @@ class DINO(Method):
         super().__init__(backbone, options)
         assert options.out_dim != "auto", "resolve auto values first"
         self.out_dim = options.out_dim
-        self.idle_loss = math.log(options.out_dim)  # of uniform targets
         region_head = self._head(backbone.embed_dim) if options.region_weight > 0 else None
         view_head = self._head(backbone.embed_dim) if options.view_weight > 0 else None
         self.student = Network(backbone, view_head, region_head)
@@ -183,6 +182,14 @@ class DINO(Method):
     @property
     def backbone(self) -> Encoder:
         return self.teacher.backbone
+
+    @property
+    def panels(self) -> tuple[Panel, ...]:
+        uniform = math.log(self.out_dim)  # loss and entropy of uniform targets
+        return (
+            Panel("loss (nats)", ("loss", "view_loss", "region_loss"), uniform),
+            Panel("teacher entropy (nats)", ("teacher_entropy", "mean_entropy"), uniform),
+        )
 
     def schedule(self, epochs: int, steps_per_epoch: int) -> DINOSchedule:
         return DINOSchedule(self.options, epochs, steps_per_epoch)

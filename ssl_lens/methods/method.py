@@ -42,6 +42,32 @@ class MethodSchedule(Protocol):
         """The values of a step, a NamedTuple of numbers; they are reported by name."""
 
 
+class NoValues(NamedTuple):
+    """The values of a step of a method in which nothing changes during training."""
+
+
+class NoSchedule:
+    """The schedule of such a method."""
+
+    def at(self, step: int) -> NoValues:
+        """Nothing, in every step."""
+        return NoValues()
+
+
+class Panel(NamedTuple):
+    """A part of the picture of a run's curves.
+
+    Attributes:
+        title: with the unit.
+        metrics: names of the losses and metrics that share its axes; those that were not measured are left out.
+        level: where a dashed line is drawn, such as the loss while nothing is learned.
+    """
+
+    title: str
+    metrics: tuple[str, ...]
+    level: float | None = None
+
+
 class Method(nn.Module, ABC):
     """A self-supervised method as the training loop sees it.
 
@@ -49,12 +75,10 @@ class Method(nn.Module, ABC):
     all gradients are finite on all ranks, `before_step`, the optimiser's step, `after_step`.
 
     Attributes:
-        Options: the section of a recipe that configures the method; its field `name` is the method's name.
-        idle_loss: what the loss is while nothing is learned, where that is known.
+        Options: the section of a recipe that configures the method; the default of its field `name` is the method's.
     """
 
     Options: ClassVar[type[MethodOptions]]
-    idle_loss: float | None = None
 
     def __init__(self, backbone: Encoder, options: Any) -> None:
         """Builds the method around the network to train, which keeps its weights.
@@ -68,19 +92,24 @@ class Method(nn.Module, ABC):
     @property
     @abstractmethod
     def trained(self) -> nn.Module:
-        """What the optimiser steps."""
+        """What the optimiser steps: a part of the method, or the method itself."""
 
     @property
     @abstractmethod
     def backbone(self) -> Encoder:
-        """What is kept: measured, exported."""
+        """What is kept: measured, exported. It is a part of the method, by another name than this one."""
 
-    @abstractmethod
+    @property
+    def panels(self) -> tuple[Panel, ...]:
+        """What the picture of a run shows of the losses and metrics; "total" is called "loss" there."""
+        return (Panel("loss", ("loss",)),)
+
     def schedule(self, epochs: int, steps_per_epoch: int) -> MethodSchedule:
-        """The method's own quantities over a run.
+        """The method's own quantities over a run, by default none.
 
         Raises: InputError if they do not fit its length.
         """
+        return NoSchedule()
 
     @abstractmethod
     def losses(self, views: Views, now: Any) -> dict[str, Tensor]:
@@ -108,13 +137,16 @@ class Method(nn.Module, ABC):
     def features(self) -> Tensor:
         """View features [M, D] of this step's images by the backbone that is kept, without gradient."""
 
-    @abstractmethod
     def metrics(self, now: Any) -> dict[str, float]:
-        """What is worth watching of this step besides the losses; called on every rank at once."""
+        """What is worth watching of this step besides the losses, by default nothing; called on every rank at once."""
+        return {}
 
-    @abstractmethod
     def advice(self, metrics: dict[str, float]) -> list[str]:
-        """What a step's losses and metrics (`feature_std` and `rankme` among them) say is wrong, and what to set."""
+        """What a step's losses and metrics (`feature_std` and `rankme` among them) say is wrong, and what to set.
+
+        An option of the method or of the optimiser goes by its own name, such as `lr`; by default nothing is said.
+        """
+        return []
 
     @torch.no_grad()
     def finite_images(self, views: Views) -> Tensor:

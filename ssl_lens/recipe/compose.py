@@ -34,7 +34,6 @@ from ssl_lens.optim import adamw
 from ssl_lens.recipe import images as recipe_images
 from ssl_lens.recipe.network import build_method, check_sizes
 from ssl_lens.recipe.recipe import Recipe, load_recipe, replace, resolve_auto
-from ssl_lens.recipe.views import multicrop_of
 from ssl_lens.runs import checkpoint
 from ssl_lens.runs.folder import RunFolder
 from ssl_lens.views.multicrop import MultiCrop, Views
@@ -155,7 +154,7 @@ def compose(recipe: Recipe) -> Pretraining:
         labelled = recipe_images.labelled_set(recipe, (images.shape[1], images.shape[2]))
         raw = images.sample()
     preprocess = recipe_images.preprocess(recipe, raw, images.policy).to(accelerator.device)
-    multicrop = multicrop_of(recipe, pixel_range(preprocess, raw))
+    multicrop = recipe.views.multicrop(pixel_range(preprocess, raw))
     del raw  # of shards, a copy
     recipe, choices = _batch_that_fits(recipe, len(images), accelerator.num_processes)
     batches = _batches(recipe, images, accelerator)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import torch
 
 from ssl_lens.backbones import catalog, weights
 from ssl_lens.backbones.backbone import MapBackbone
-from ssl_lens.errors import InputError
+from ssl_lens.errors import InputError, arguments_named
 from ssl_lens.methods.catalog import METHODS
 from ssl_lens.methods.method import Method
 from ssl_lens.recipe.recipe import Recipe
@@ -76,13 +75,11 @@ def check_sizes(recipe: Recipe, backbone: MapBackbone, height: int, width: int) 
         single region.
     """
     views, notes = recipe.views, []
+    policy_keys = {name: f"views.{views.policy}.{name}" for name in type(views.chosen).model_fields}
     sizes = {"views.global_size": (views.global_size,), "views.local_sizes": views.local_sizes}
     for key, size in ((key, size) for key, group in sizes.items() for size in group):
-        if views.policy == "lens_safe" and math.ceil(3 * views.lens_safe.psf_sigma_px[1]) >= size:
-            raise InputError(
-                f"views.lens_safe.psf_sigma_px reaches {views.lens_safe.psf_sigma_px[1]} px, too wide a blur for "
-                f"{key}={size}; set it below {size / 3:.1f} px"
-            )
+        with arguments_named(policy_keys | {"size": key}):
+            views.chosen.check(size)
         if size > min(height, width):
             raise InputError(
                 f"{key}={size} exceeds the image, {height}x{width} px after data.center_crop and data.bin; "

@@ -141,7 +141,8 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     if not equals or not key:
         raise InputError(f"override {override!r} is not key=value; write for example optim.epochs=10")
-    if key not in VALID_KEYS and key not in Recipe.model_fields:
+    section = key.rpartition(".")[0]
+    if section != "method" and key not in VALID_KEYS and key not in Recipe.model_fields:  # methods: once one is known
         raise InputError(f"unknown key {key}={value}; {_nearest(key)}")
     _set(tree, key, _parse_yaml(value, source=f"override {override}"))
 
@@ -162,10 +163,11 @@ def _get(tree: dict[str, Any], key: str) -> Any:
 
 
 def _validate(tree: dict[str, Any], *, source: str) -> Recipe:
+    kind = _kind(tree, source)
     try:
-        return _kind(tree, source).model_validate_json(json.dumps(tree, default=str))
+        return kind.model_validate_json(json.dumps(tree, default=str))
     except ValidationError as error:
-        raise InputError(f"{source}: {_one_line(error)}") from None
+        raise InputError(f"{source}: {_one_line(error, kind)}") from None
 
 
 def recipe_class(method: str) -> type[Recipe]:
@@ -186,7 +188,7 @@ def _kind(tree: dict[str, Any], source: str) -> type[Recipe]:
     return recipe_class(name)
 
 
-def _one_line(error: ValidationError) -> str:
+def _one_line(error: ValidationError, kind: type[Recipe]) -> str:
     """The first wrong key with everything it may be, and how many more keys are wrong."""
     problems: dict[str, list[Any]] = {}
     for problem in error.errors(include_url=False):
@@ -195,7 +197,7 @@ def _one_line(error: ValidationError) -> str:
     more = f" (and {len(others)} more)" if others else ""
     first = alternatives[0]
     if first["type"] == "extra_forbidden":
-        return f"unknown key {key}={first['input']!r}; {_nearest(key)}{more}"
+        return f"{_unknown(key, first['input'], kind)}{more}"
     if first["type"] == "value_error":  # a section's own check, a whole sentence about its own arguments
         return _with_keys(str(first["ctx"]["error"]), key) + more
     if first["type"] == "literal_error":
@@ -222,9 +224,26 @@ def _dotted(problem: Any) -> str:
     return ".".join(parts)
 
 
-def _nearest(key: str) -> str:
+def _unknown(key: str, value: Any, kind: type[Recipe]) -> str:
+    """What is said of a key that this kind of recipe does not have."""
+    section, _, option = key.rpartition(".")
+    if section != "method":
+        return f"unknown key {key}={value!r}; {_nearest(key)}"
+    options: type[MethodOptions] = kind.model_fields["method"].annotation  # type: ignore[assignment]
+    name = options.model_fields["name"].default
+    others = [other for other, method in METHODS.items() if option in method.Options.model_fields]
+    if others:
+        return (
+            f"{key}={value!r} is an option of {' and '.join(others)}, not of {name}; remove it, or give "
+            f"method={{name: {name}}} to begin with the defaults of {name}"
+        )
+    return f"unknown key {key}={value!r}; {_nearest(key, tuple(_keys(options, 'method.')))}"
+
+
+def _nearest(key: str, siblings: Sequence[str] = ()) -> str:
+    """The valid key that may have been meant; `siblings`: of its section, where not all of them are valid."""
     section, _, last = key.rpartition(".")
-    siblings = [valid for valid in VALID_KEYS if valid.rpartition(".")[0] == section]
+    siblings = siblings or [valid for valid in VALID_KEYS if valid.rpartition(".")[0] == section]
     close = difflib.get_close_matches(key, siblings, n=1, cutoff=0.5)
     close = close or difflib.get_close_matches(key, VALID_KEYS, n=1, cutoff=0.5)
     close = close or [valid for valid in VALID_KEYS if valid.rpartition(".")[2] == last][:1]

@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import sys
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -108,5 +108,13 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu_count": os.cpu_count(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
-        "packages": {name: version(name) for name in REPORTED_PACKAGES},
+        "packages": {name: _installed(name) for name in REPORTED_PACKAGES},
     }
+
+
+def _installed(package: str) -> str | None:
+    """The version of a package; None for one of an extra that is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -9,9 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_lens.errors import InputError
-from ssl_lens.views.colour_jitter import ColourJitter
-from ssl_lens.views.geometry import ImageNetCrops, LensSafe
-from ssl_lens.views.photometry import Photometry, ViewKind
+from ssl_lens.views.photometry import ViewKind
+from ssl_lens.views.policy import Geometry, PixelEffects
 from ssl_lens.views.randomness import fold_in, image_keys
 
 _CPU_CHUNK = 64  # images at a time: the memory of their temporaries is then used again, not given back and mapped anew
@@ -50,8 +49,8 @@ class MultiCrop(nn.Module):
 
     def __init__(
         self,
-        geometry: LensSafe | ImageNetCrops,
-        photometry: Photometry | ColourJitter,
+        geometry: Geometry,
+        photometry: PixelEffects,
         *,
         global_size: int,
         n_global: int = 2,

@@ -4,43 +4,36 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
-from ssl_lens.section import Count, NonNegative, Probability, Range, Section, SignedRange
-
-
-class LensSafe(Section):
-    """Views that keep the pixel scale: rotation, mirror, shift, then what an instrument may do to a view.
-
-    Each photometric effect applies with `probability`, its strength drawn evenly from the range; sky and noise are
-    in units of the data set's standard deviation.
-    """
-
-    max_shift_px: NonNegative = 4.0
-    flux_scale: Range = (0.9, 1.1)
-    psf_sigma_px: Range = (0.3, 0.8)
-    sky_offset: SignedRange = (-0.1, 0.1)
-    noise_std: Range = (0.02, 0.15)
-    probability: Probability = 0.5
-
-
-class ImageNet(Section):
-    """Views of the reference (DINO, EsViT): random resized crops and colour jitter."""
-
-    global_scale: Range = (0.4, 1.0)
-    local_scale: Range = (0.05, 0.4)
+from ssl_lens.section import Count, Section
+from ssl_lens.views.imagenet import ImageNetPolicy
+from ssl_lens.views.lens_safe import LensSafePolicy
+from ssl_lens.views.multicrop import MultiCrop
+from ssl_lens.views.policy import Policy
 
 
 class Views(Section):
-    """Two global crops and any number of local ones, in pixels of the prepared image."""
+    """Two global crops and any number of local ones, in pixels of the prepared image.
 
-    policy: Literal["lens_safe", "imagenet"] = "lens_safe"
+    policy: the name of one of the policies below, whose options are a section of that name.
+    """
+
+    policy: str = "lens_safe"
     global_size: Count = 64
     local_sizes: tuple[Count, ...] = (32,)
     local_counts: tuple[Count, ...] = (6,)
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
-    lens_safe: LensSafe = LensSafe()
-    imagenet: ImageNet = ImageNet()
+    lens_safe: LensSafePolicy = LensSafePolicy()
+    imagenet: ImageNetPolicy = ImageNetPolicy()
+
+    @field_validator("policy")
+    @classmethod
+    def _known_policy(cls, policy: str) -> str:
+        names = [name for name, field in cls.model_fields.items() if isinstance(field.default, Policy)]
+        if policy not in names:
+            raise ValueError(f"{policy!r} is unknown; set {' or '.join(names)}")
+        return policy
 
     @model_validator(mode="after")
     def _one_count_per_size(self) -> Views:
@@ -55,3 +48,20 @@ class Views(Section):
                 "make every local size at most global_size"
             )
         return self
+
+    @property
+    def chosen(self) -> Policy:
+        """The options of the policy that is named."""
+        policy: Policy = getattr(self, self.policy)
+        return policy
+
+    def multicrop(self, pixel_range: tuple[float, float]) -> MultiCrop:
+        """What makes the views; `pixel_range`: lowest and highest pixel of the prepared images."""
+        return MultiCrop(
+            self.chosen.geometry(),
+            self.chosen.pixel_effects(pixel_range),
+            global_size=self.global_size,
+            local_sizes=self.local_sizes,
+            local_counts=self.local_counts,
+            interpolation=self.interpolation,
+        )

@@ -2,10 +2,14 @@
 
 import re
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from ssl_lens.errors import InputError
+from ssl_lens.methods.catalog import METHODS
+from ssl_lens.methods.method import Method, MethodOptions
+from ssl_lens.recipe import recipe as recipe_module
 from ssl_lens.recipe.recipe import VALID_KEYS, load_recipe, recipe_of_network, replace, resolve_auto
 from ssl_lens.simulation.parameters import Parameters
 
@@ -68,6 +72,7 @@ def test_yaml_written_is_read_back_equal(file: Path) -> None:
             "views.lens_safe.psf_sigma_px=[2, 1]",
             "views.lens_safe.psf_sigma_px: [2.0, 1.0] is not a range; write its low end first",
         ),
+        ("views.policy=lens", "views.policy: 'lens' is unknown; set lens_safe or imagenet"),
         ("optim.accumulate=3", "optim.batch_size=256 is not a multiple of optim.accumulate=3"),
         ("optim.warmup_epochs=100", "optim.warmup_epochs=100 is not below optim.epochs=100"),
         ("method={view_weight: 0, region_weight: 0}", "method.view_weight and method.region_weight are both 0"),
@@ -182,3 +187,44 @@ def test_what_cannot_be_simulated(tmp_path: Path, override: str, message: str) -
     with pytest.raises(InputError, match=re.escape(message)) as error:
         load_recipe(tmp_path / "a.yaml", [override])
     assert "\n" not in str(error.value)
+
+
+class Other(MethodOptions):
+    name: Literal["other"] = "other"
+    out_dim: int = 4
+    sharpness: float = 1.0
+
+
+@pytest.fixture
+def another_method(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METHODS, "other", type("OtherMethod", (Method,), {"Options": Other}))
+    monkeypatch.setattr(recipe_module, "VALID_KEYS", (*VALID_KEYS, *(f"method.{key}" for key in Other.model_fields)))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["method.teacher_temp=0.1"],
+            "method.teacher_temp=0.1 is an option of dino, not of other; remove it, or give method={name: other} to "
+            "begin with the defaults of other",
+        ),
+        (["method.sharpnes=2"], "unknown key method.sharpnes=2; the nearest valid key is method.sharpness"),
+        (["method.sharpness=much"], "method.sharpness='much' should be a valid number"),
+    ],
+)
+def test_a_mistake_speaks_of_the_method_that_is_named(
+    file: Path, another_method: None, overrides: list[str], message: str
+) -> None:
+    """Whichever way round name and option are given."""
+    for given in (["method.name=other", *overrides], [*overrides, "method.name=other"]):
+        with pytest.raises(InputError, match=re.escape(message)):
+            load_recipe(file, given)
+    with pytest.raises(InputError, match=re.escape("method.name='othr' is unknown; the nearest are other")):
+        load_recipe(file, ["method.name=othr"])
+
+
+def test_an_option_of_another_method_is_refused_by_the_default_one(file: Path, another_method: None) -> None:
+    assert load_recipe(file, ["method={name: other, out_dim: 8}"]).method == Other(out_dim=8)
+    with pytest.raises(InputError, match=r"method.sharpness=2 is an option of other, not of dino; remove it"):
+        load_recipe(file, ["method.sharpness=2"])

@@ -11,6 +11,7 @@ from astropy.io import fits
 from PIL import Image
 from shard_files import member, npy, write_tar
 
+from ssl_lens.data.formats import fits_file
 from ssl_lens.data.formats import reader as reading
 from ssl_lens.data.formats.reader import SUFFIXES, images_in, is_image, read_images
 from ssl_lens.data.formats.sample import UnusableImage
@@ -20,7 +21,7 @@ _NOISE = np.random.default_rng(3).integers(0, 255, (64, 64), dtype=np.uint8)
 
 
 def _write(path):
-    """The same noise in a file of any format."""
+    """The same noise in a file of any format; a new one needs its line here, and is then damaged with the others."""
     name = path.name
     if name.endswith(".npy"):
         np.save(path, _NOISE)
@@ -36,8 +37,10 @@ def _write(path):
     elif name.endswith(".tar"):
         write_tar(path, [member("a.npy", npy(_NOISE))])
         os.truncate(path, 6144)  # without the padding of tapes
-    else:
+    elif name.endswith(fits_file.SUFFIXES):
         fits.PrimaryHDU(_NOISE).writeto(path)
+    else:
+        pytest.fail(f"_write knows no {path.suffix}")
     return path
 
 

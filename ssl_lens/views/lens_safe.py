@@ -1,0 +1,44 @@
+"""The policy `lens_safe`: whatever a telescope may do to a lens, and nothing else."""
+
+from __future__ import annotations
+
+import math
+
+from ssl_lens.errors import InputError
+from ssl_lens.section import NonNegative, Probability, Range, SignedRange
+from ssl_lens.views.geometry import LensSafe
+from ssl_lens.views.photometry import Effect, Photometry
+from ssl_lens.views.policy import Policy
+
+
+class LensSafePolicy(Policy):
+    """Views that keep the pixel scale: rotation, mirror, shift, then what an instrument may do to a view.
+
+    Each photometric effect applies with `probability`, its strength drawn evenly from the range; sky and noise are
+    in units of the data set's standard deviation.
+    """
+
+    max_shift_px: NonNegative = 4.0
+    flux_scale: Range = (0.9, 1.1)
+    psf_sigma_px: Range = (0.3, 0.8)
+    sky_offset: SignedRange = (-0.1, 0.1)
+    noise_std: Range = (0.02, 0.15)
+    probability: Probability = 0.5
+
+    def geometry(self) -> LensSafe:
+        return LensSafe(self.max_shift_px)
+
+    def pixel_effects(self, pixel_range: tuple[float, float]) -> Photometry:
+        return Photometry(
+            flux_scale=Effect(*self.flux_scale, self.probability),
+            psf_sigma_px=Effect(*self.psf_sigma_px, self.probability),
+            sky_offset=Effect(*self.sky_offset, self.probability),
+            noise_std=Effect(*self.noise_std, self.probability),
+        )
+
+    def check(self, size: int) -> None:
+        if math.ceil(3 * self.psf_sigma_px[1]) >= size:
+            raise InputError(
+                f"psf_sigma_px reaches {self.psf_sigma_px[1]} px, too wide a blur for size={size}; "
+                f"set it below {size / 3:.1f} px"
+            )

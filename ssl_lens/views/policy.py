@@ -1,0 +1,54 @@
+"""What a view policy is: a section of a recipe that says where views look and what happens to their pixels."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Protocol
+
+from torch import Tensor
+
+from ssl_lens.section import Section
+from ssl_lens.views.photometry import ViewKind
+
+
+class Geometry(Protocol):
+    """Where views of `size` px look in an image of (height, width) px: affine maps [B, V, 2, 3], see geometry.py.
+
+    Args:
+        keys: of the random numbers, int64 [B, V].
+    """
+
+    def global_maps(self, keys: Tensor, size: int, image_size: tuple[int, int]) -> Tensor: ...
+
+    def local_maps(self, keys: Tensor, size: int, image_size: tuple[int, int]) -> Tensor: ...
+
+
+class PixelEffects(Protocol):
+    """What happens to the pixels of `views` [V, B, C, s, s], in place or not.
+
+    Args:
+        keys: of the random numbers, int64 [V, B], on the CPU.
+        kinds: one per view.
+    """
+
+    def __call__(self, views: Tensor, keys: Tensor, kinds: Sequence[ViewKind]) -> Tensor: ...
+
+
+class Policy(Section):
+    """How views differ from the image that they are of."""
+
+    @abstractmethod
+    def geometry(self) -> Geometry:
+        """Where views look."""
+
+    @abstractmethod
+    def pixel_effects(self, pixel_range: tuple[float, float]) -> PixelEffects:
+        """What happens to their pixels.
+
+        Args:
+            pixel_range: lowest and highest pixel of the prepared images.
+        """
+
+    def check(self, size: int) -> None:  # noqa: B027, a hook that a policy need not have
+        """Raises InputError that names an option, and `size=...`, if views of this side in px cannot be made."""
