@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ssl_lens.cli.console import path_argument
+from ssl_lens.cli.arguments import path_argument
 from ssl_lens.errors import InputError
 
 

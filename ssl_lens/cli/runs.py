@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ssl_lens.cli.console import path_argument
+from ssl_lens.cli.arguments import path_argument
 from ssl_lens.errors import InputError
 
 DEEPEST = 3  # folders below the given one, as in runs/lenses_cpu/seed0

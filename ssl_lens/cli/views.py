@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ssl_lens.cli.console import add_recipe_arguments, path_argument
+from ssl_lens.cli.arguments import add_recipe_arguments, path_argument
+from ssl_lens.errors import arguments_named
 
 SHOWN_IMAGES = 6
 
@@ -26,7 +27,7 @@ def run(options: argparse.Namespace) -> None:
     from ssl_lens.data.pixels.preprocess import pixel_range
     from ssl_lens.recipe import images as recipe_images
     from ssl_lens.recipe.recipe import load_recipe
-    from ssl_lens.recipe.views import multicrop_of
+    from ssl_lens.recipe.views import VIEWS_KEYS, multicrop_of
     from ssl_lens.views.picture import save_views
 
     recipe = load_recipe(options.recipe, options.overrides)
@@ -36,7 +37,8 @@ def run(options: argparse.Namespace) -> None:
     shown = np.linspace(0, len(images) - 1, min(SHOWN_IMAGES, len(images))).astype(np.int64)
     prepared = preprocess(torch.from_numpy(images[shown]))
     multicrop = multicrop_of(recipe, pixel_range(preprocess, images))
-    views = multicrop(prepared, torch.from_numpy(shown), seed=recipe.seed, epoch=0)
+    with arguments_named(VIEWS_KEYS):
+        views = multicrop(prepared, torch.from_numpy(shown), seed=recipe.seed, epoch=0)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     save_views(views, options.out, prepared)
     print(options.out)

@@ -13,6 +13,7 @@ from typing import Any
 from ssl_lens.data.folders.layouts import LayoutName
 from ssl_lens.data.images import ImageSet, load_images
 from ssl_lens.data.pixels.policy import PixelPolicy
+from ssl_lens.errors import arguments_named
 from ssl_lens.evaluation import table
 from ssl_lens.evaluation.division import Question
 from ssl_lens.evaluation.probes import probes_named
@@ -30,6 +31,7 @@ from ssl_lens.representation.pooling_names import Pooling
 FEW_LABELS_PER_CLASS: tuple[int | None, ...] = (10, 100, None)  # None: all
 FEW_LABELS: tuple[int | None, ...] = (100, None)
 SEEDS = 5
+DATA = {"path": "data"}  # what reading images calls the argument
 
 
 @dataclass
@@ -217,9 +219,10 @@ def _reader(plan: _Plan, networks: Sequence[NetworkProbe]) -> Read:
         with ExitStack() as stack:
             for probe in networks[:1]:
                 stack.enter_context(probe.first_process_first())
-            return load_images(
-                Path(plan.data), in_channels=in_channels, policy=policy, layout=plan.layout, table=plan.table
-            )
+            with arguments_named(DATA):
+                return load_images(
+                    Path(plan.data), in_channels=in_channels, policy=policy, layout=plan.layout, table=plan.table
+                )
 
     return read
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from ssl_lens.errors import arguments_named
 from ssl_lens.recipe.recipe import Recipe
 from ssl_lens.views.colour_jitter import ColourJitter
 from ssl_lens.views.geometry import ImageNetCrops, LensSafe
 from ssl_lens.views.multicrop import MultiCrop
 from ssl_lens.views.photometry import Effect, Photometry
+from ssl_lens.views.section import Views
+
+VIEWS_KEYS = {name: f"views.{name}" for name in Views.model_fields}
 
 
+@arguments_named(VIEWS_KEYS)
 def multicrop_of(recipe: Recipe, pixel_range: tuple[float, float]) -> MultiCrop:
     """The views of a recipe; `pixel_range` of the prepared images is black and white to the imagenet policy."""
     views = recipe.views

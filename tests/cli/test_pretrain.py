@@ -70,7 +70,7 @@ def test_a_missing_folder(main: Callable[..., tuple[int, str]], tmp_path: Path) 
 
 def test_an_empty_folder(main: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    refused(main(tmp_path / "empty"), "no images in", ".npy")
+    refused(main(tmp_path / "empty"), "data.path=", "holds no images", ".npy")
 
 
 def test_a_file_in_place_of_a_folder(main: Callable[..., tuple[int, str]], images: Path) -> None:
@@ -165,5 +165,5 @@ def test_from_the_shell(tmp_path: Path) -> None:
         env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
     )
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith("error: image folder")
+    assert done.stderr.splitlines()[-1].startswith("error: data.path=")
     assert "Traceback" not in done.stderr

@@ -93,7 +93,7 @@ def test_a_small_set_works_with_the_defaults(run, tmp_path, caplog):
     data = write_labelled_images(tmp_path / "data", per_class=20)
     with caplog.at_level(logging.INFO):
         results = evaluate(run, data=data, seeds=2)
-    assert "labels_per_class 100 left out: class arc has 16 images to train on" in caplog.text
+    assert "100 labels per class left out: class arc has 16 images to train on" in caplog.text
     assert {row.labels for row in results.table} == {"10", "all"}
 
 
@@ -186,7 +186,7 @@ def test_flagged_and_unequal_images_are_read_as_the_run_says(tmp_path, caplog):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("--labels-per-class 1000", "labels_per_class 1000 is not possible: class arc has 24 images to train on"),
+        ("--labels-per-class 1000", "--labels-per-class=1000 is not possible: class arc has 24 images to train on"),
         ("--data nowhere", "does not exist"),
         ("--split nowhere.txt", "split file nowhere.txt cannot be read"),
         ("--tasks classify", "task classify is unknown; there are classification, regression"),

@@ -130,7 +130,7 @@ def _image_files(root: Path) -> list[str]:
         others += len(files) - len(images)
     if not names:
         raise InputError(
-            f"no images in {root} ({others} other files); give path=DIR, a folder with {' '.join(SUFFIXES)} files"
+            f"path={root} holds no images ({others} other files); give a folder with {' '.join(SUFFIXES)} files"
         )
     if others:
         logger.info("%s: %d files that are not images ignored", root, others)
@@ -141,9 +141,7 @@ def _image_files(root: Path) -> list[str]:
 def _check_folder(root: Path) -> None:
     if not os.path.isdir(root):
         found = "is a file" if os.path.isfile(root) else "does not exist, or cannot be looked into"
-        raise InputError(
-            f"image folder {root} {found}; give path=DIR, a folder of images or a {' or '.join(TABLE_SUFFIXES)} table"
-        )
+        raise InputError(f"path={root} {found}; give a folder of images or a {' or '.join(TABLE_SUFFIXES)} table")
     if os.path.isfile(root / SIMULATION) and own_table(root) is None:
         raise InputError(f"the simulation in {root} is not finished; give its command again, which continues it")
 

@@ -151,7 +151,7 @@ def test_a_pack_is_checked_too_and_damage_reported(root, tmp_path):
     assert (other.targets, other.classes["c"]) == ({"z": (1, 2, 2)}, {"train": 1})
     refused = check_images(tmp_path / "pack", **_PLAIN | {"policy": PixelPolicy(mask_value=9)})
     assert [problem.split(" was ")[1] for problem in refused.problems] == [
-        "packed with mask_value=None, but mask_value=9 is needed; pack the images again with mask_value=9"
+        "packed with mask_value=None, but mask_value=9 is needed; pack the images again with this value"
     ]
     with (tmp_path / "pack" / "images.npy").open("r+b") as file:
         file.seek(-3, 2)
@@ -188,7 +188,7 @@ def test_any_brightness_is_drawn(tmp_path, scale):
 
 def test_nothing_to_check(tmp_path, capsys):
     assert cli.main(["data", "check", str(tmp_path / "none")]) == 2
-    assert capsys.readouterr().err.startswith(f"error: image folder {tmp_path}/none does not exist")
+    assert capsys.readouterr().err.startswith(f"error: DIR={tmp_path}/none does not exist")
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "x.npy").write_bytes(b"no image")
     report = check_images(tmp_path / "bad", **_PLAIN)

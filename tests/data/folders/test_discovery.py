@@ -111,16 +111,14 @@ def test_what_is_no_set(tmp_path, caplog):
     (tmp_path / "hidden" / ".inner").mkdir(parents=True)
     _save(tmp_path / "hidden" / ".inner" / "0.npy")
     _save(tmp_path / "hidden" / ".0.npy")
-    with pytest.raises(InputError, match=r"no images in .*hidden \(1 other files\)"):
+    with pytest.raises(InputError, match=r"path=.*hidden holds no images \(1 other files\)"):
         load_images(tmp_path / "hidden", cache=tmp_path / "cache")
     (tmp_path / "folder.csv").mkdir()
-    with pytest.raises(InputError, match=r"no images in .*folder.csv \(0 other files\)"):
+    with pytest.raises(InputError, match=r"path=.*folder.csv holds no images \(0 other files\)"):
         load_images(tmp_path / "folder.csv", cache=tmp_path / "cache")
     os.mkfifo(tmp_path / "pipe")
     for name in ("pipe", "x" * 300, "a\0b"):
-        with pytest.raises(
-            InputError, match="does not exist, or cannot be looked into; give path=DIR, a folder"
-        ) as error:
+        with pytest.raises(InputError, match="does not exist, or cannot be looked into; give a folder") as error:
             load_images(tmp_path / name, cache=tmp_path / "cache")
         assert "\n" not in str(error.value)
 
