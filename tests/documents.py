@@ -20,7 +20,7 @@ def commands(text: str) -> list[str]:
 
 
 def keys(text: str) -> set[str]:
-    """Keys of recipes, such as `data.path`; in Python, `run.folder` is no key."""
+    """Keys of recipes, such as `data.path`; in Python, `run.folder` is not a key."""
     text = re.sub(r"```python\n.*?```", "", text, flags=re.DOTALL)
     found = set(re.findall(rf"\b(?:{'|'.join(Recipe.model_fields)})\.[a-z][a-z_.]*[a-z]", text))
     return {key for key in found if not key.endswith((".py", ".yaml", ".png", ".md"))}

@@ -22,7 +22,7 @@ class RunState(NamedTuple):
 
     Attributes:
         finished_steps: those that a resumed run would not do again.
-        total_steps: None where no metrics tell yet.
+        total_steps: None while no metrics say.
         loss, probe_knn: the last that were measured; None: not measured.
         age_s: seconds since something was last written.
         note: what could not be read.

@@ -15,13 +15,13 @@ from ssl_lens.data.images import ImageSet, load_images
 from ssl_lens.data.pixels.policy import PixelPolicy
 from ssl_lens.errors import arguments_named
 from ssl_lens.evaluation import table
+from ssl_lens.evaluation.best_probe import BestProbe
 from ssl_lens.evaluation.division import Question
 from ssl_lens.evaluation.probes import probes_named
 from ssl_lens.evaluation.probes.finetune import Finetune, Settings
 from ssl_lens.evaluation.probes.probe import NetworkProbe, Probe
 from ssl_lens.evaluation.protocol import Protocol, Read, results
 from ssl_lens.evaluation.report import summary_text, write_report
-from ssl_lens.evaluation.saved import Best
 from ssl_lens.evaluation.table import Prediction, Row, TrainingLog, Writer
 from ssl_lens.evaluation.targets import Subject, subjects
 from ssl_lens.evaluation.tasks import tasks_named
@@ -174,7 +174,7 @@ class _Plan:
 def _run(plan: _Plan) -> Results:
     """Evaluates, and writes as results come; of several processes one."""
     tasks = tasks_named(plan.tasks)
-    best = Best(plan.subjects[0].name)
+    best = BestProbe(plan.subjects[0].name)
     with ExitStack() as stack:
         for probe in plan.probes or []:
             stack.enter_context(probe.ready())

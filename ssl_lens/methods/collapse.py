@@ -45,7 +45,7 @@ class DINOAdvisor:
 
     Args:
         out_dim: number of prototypes K.
-        sinkhorn: whether the targets come from Sinkhorn-Knopp, so that advising it would be idle.
+        sinkhorn: whether the targets come from Sinkhorn-Knopp, so that advising it would be pointless.
     """
 
     def __init__(self, out_dim: int, *, sinkhorn: bool) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 PATHS = {"data": ("path", "exclude", "probe"), "model": ("weights",)}  # keys of sections
 PLACES = tuple(f"{section}.{key}" for section, keys in PATHS.items() for key in keys)
-WORDS = ("pretrained",)  # of model.weights, which is no path
+WORDS = ("pretrained",)  # of model.weights, not a path
 
 
 def with_absolute_paths(tree: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -17,7 +17,7 @@ def with_absolute_paths(tree: Mapping[str, Any], folder: Path) -> dict[str, Any]
 
     Addresses (`https://...`, `pipe:...`) and absolute paths stay as they are; patterns of shards are paths. Applied to
     a recipe's file with the file's folder, then, after the command line's overrides, with the working folder: so a
-    saved recipe means the same from everywhere. Values that are no text are left to be refused by the recipe.
+    saved recipe means the same from everywhere. Values that are not text are left to be refused by the recipe.
     """
     sections = dict(tree)
     for name, keys in PATHS.items():

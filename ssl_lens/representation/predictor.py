@@ -203,7 +203,7 @@ def save_predictor(
 def load_predictor(folder: Path | str) -> SavedPredictor:
     """What `save_predictor` wrote, on the CPU.
 
-    Raises: InputError if the folder is no such thing.
+    Raises: InputError if the folder is nothing of the kind.
     """
     folder = Path(folder)
     frozen = load_backbone(folder)

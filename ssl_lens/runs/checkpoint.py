@@ -35,7 +35,7 @@ def save(
 ) -> Path:
     """Writes `folder/step_XXXXXXXX`, then removes all but the `keep` newest.
 
-    A reader sees the checkpoint whole or not at all: the files are written to a temporary folder beside it and
+    A reader sees the checkpoint whole or not at all: the files are written to a temporary folder next to it and
     synced to disk, and the folder is renamed last.
 
     Args:

@@ -99,7 +99,7 @@ def test_unusable_images_are_refused_above_one_percent(
     refused(main(images), "1 of 17 images", "at most 1%")
     assert "bad" in (tmp_path / "run" / "quarantine.tsv").read_text()
     next(images.glob("bad.*")).unlink()
-    assert main(images)[0] == 0  # mended: the quarantine file alone does not make it an existing run
+    assert main(images)[0] == 0  # repaired: the quarantine file alone does not make it an existing run
 
 
 def test_mixed_shapes(main: Callable[..., tuple[int, str]], images: Path) -> None:

@@ -164,7 +164,7 @@ def test_only_bad_images_are_refused(tmp_path, cache):
         load_images(tmp_path / "set", cache=cache)
 
 
-def test_pixels_that_float32_cannot_hold_are_no_numbers(tmp_path, cache):
+def test_pixels_that_float32_cannot_hold_are_not_numbers(tmp_path, cache):
     _save(tmp_path / "set" / "a.npy", value=1e300)
     with pytest.raises(InputError, match="64 of 64 pixels are NaN or infinite"):
         load_images(tmp_path / "set", cache=cache)

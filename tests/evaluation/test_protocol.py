@@ -37,7 +37,7 @@ def _value(results: Results, metric: str, **key: str) -> float:
     return value
 
 
-def test_tasks_x_probes_beside_the_baselines_in_one_table(run, data, tmp_path, capsys, monkeypatch):
+def test_tasks_x_probes_next_to_the_baselines_in_one_table(run, data, tmp_path, capsys, monkeypatch):
     extracted = []
     whole = Target._computed
     monkeypatch.setattr(
@@ -128,7 +128,7 @@ def _blobs(count: int) -> ImageSet:
     return ImageSet(images, names, None, (), {"width_px": width, "flux": flux})
 
 
-def test_regression_on_frozen_features_beside_the_constant(run, tmp_path):
+def test_regression_on_frozen_features_next_to_the_constant(run, tmp_path):
     results = evaluate(
         run,
         data=_blobs(150),
@@ -205,7 +205,7 @@ def test_bad_input_is_one_line_and_status_2(run, data, capsys, change, message):
     assert error.count("error: ") == 1
 
 
-def test_a_folder_that_is_no_run(data, capsys, tmp_path):
+def test_a_folder_that_is_not_a_run(data, capsys, tmp_path):
     assert main(["evaluate", str(tmp_path), "--data", str(data)]) == 2
     assert "neither a run" in capsys.readouterr().err
 

@@ -38,7 +38,7 @@ def test_sizes_that_cannot_work_are_refused(values: dict[str, object], message: 
         network.check_sizes(recipe, network.backbone(recipe, 1), 72, 72)
 
 
-def test_few_regions_are_told() -> None:
+def test_few_regions_are_reported() -> None:
     """Patch 4 and four stages leave 2x2 regions of 64 px; without a region loss that is nobody's business."""
     recipe = replace(DEFAULT, {"views.local_sizes": [], "views.local_counts": []})
     assert network.check_sizes(recipe, network.backbone(recipe, 1), 72, 72) == [

@@ -64,5 +64,5 @@ def test_patterns_are_paths() -> None:
 
 
 @pytest.mark.parametrize("tree", [{}, {"data": None}, {"data": 3}, {"data": {"path": 3}}, {"data": {"path": ""}}])
-def test_what_is_no_path_is_left_to_the_recipe(tree: dict) -> None:
+def test_what_is_not_a_path_is_left_to_the_recipe(tree: dict) -> None:
     assert with_absolute_paths(tree, Path("/x")) == tree

@@ -74,9 +74,9 @@ def find_images(path: Path, policy: PixelPolicy, layout: LayoutName, table: Path
     table = table or own_table(path)
     known_of = None if table is None else read_table(table)
     if known_of is not None:
-        idle = {file_of(name) for name in known_of.names} - {source.name for source in sources}
-        if idle:
-            logger.info("%s names %d files that are not images of %s", table, len(idle), path)
+        unmatched = {file_of(name) for name in known_of.names} - {source.name for source in sources}
+        if unmatched:
+            logger.info("%s names %d files that are not images of %s", table, len(unmatched), path)
     return Found(path, path, sources, None, policy, layout, known_of)
 
 

@@ -79,7 +79,7 @@ def test_duplicates_and_leaks_in_any_orientation(root, turned):
     assert report.problems == ()
 
 
-def test_what_differs_by_one_bit_is_no_duplicate():
+def test_what_differs_by_one_bit_is_not_a_duplicate():
     image = _RNG.normal(size=(1, 8, 8)).astype(np.float32)
     other = image.copy()
     other[0, 3, 4] = np.nextafter(other[0, 3, 4], np.float32(9))
@@ -222,7 +222,7 @@ def test_a_leak_is_in_the_last_word(root, tmp_path, capsys):
     assert "accept this set, with images that are for tests among those to train on\n" in out
 
 
-def test_shards_are_no_folder(capsys):
+def test_shards_are_not_folder(capsys):
     for address in ("lenses/{0..9}.tar", "https://host/lenses.tar"):
         assert cli.main(["data", "check", address]) == 2
         assert f"error: {address} is a pattern, URL or tar of shards" in capsys.readouterr().err

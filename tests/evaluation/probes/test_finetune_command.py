@@ -53,7 +53,7 @@ def _error(capsys) -> str:
     return line[0]
 
 
-def test_fine_tuning_beside_training_from_scratch(run, data):
+def test_fine_tuning_next_to_training_from_scratch(run, data):
     arguments = f"{run} --data {data} --labels-per-class 8 --seeds 2 --epochs 6 --batch-size 8 --lr 2e-3 --scratch"
     assert finetune(arguments.split()) == 0
     aucs = _of(read_rows(run / "eval" / "finetune"), "auc")
