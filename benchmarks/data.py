@@ -1,9 +1,9 @@
-"""Reading images: each format beside the plain way, packed sets beside a memory map, and memory while training on one.
+"""Reading images: each format next to the plain way, packed sets next to a memory map, and memory in training.
 
     python benchmarks/data.py --out FOLDER [--gigabytes 10]
 
 The plain way is what a notebook does: numpy.load, PIL, tifffile.imread, astropy.io.fits.getdata, h5py, one file after
-the other. Ours checks sizes, masks and finds axes beside that. CPU seconds are counted, so that neighbours on the
+the other. Ours checks sizes, masks and finds axes as well. CPU seconds are counted, so that neighbours on the
 machine do not; streaming is timed by the clock, since its readers are other processes. The large set is written to
 FOLDER and removed; SSL_LENS_CACHE is not used.
 """
@@ -130,13 +130,13 @@ def compare_packed(folder: Path, repeats: int) -> list[Comparison]:
     seconds = time_in_turn(ways, repeats, clock=time.process_time)
     seconds[".npy files"] = [second * PACKED / FILES for second in seconds[".npy files"]]
     return [
-        compare(f"pack, beside {way}", seconds["ours"], seconds[way], count=PACKED, unit="images", target_ratio=None)
+        compare(f"pack, next to {way}", seconds["ours"], seconds[way], count=PACKED, unit="images", target_ratio=None)
         for way in ("memory", "memory map", ".npy files")
     ]
 
 
 def compare_streaming(folder: Path, repeats: int) -> list[Comparison]:
-    """An epoch of batches from local shards, beside one from a pack of the same images; by the clock on the wall."""
+    """An epoch of batches from local shards, next to one from a pack of the same images; by the clock on the wall."""
     images = np.random.default_rng(0).normal(size=(STREAMED, 1, SIDE, SIDE)).astype(np.float32)
     np.save(folder / "streamed.npy", images)
     for shard, part in enumerate(np.split(images, SHARDS)):
@@ -167,7 +167,7 @@ def compare_streaming(folder: Path, repeats: int) -> list[Comparison]:
         epochs = itertools.count()
         seconds = time_in_turn({"ours": epoch(stream), "pack": epoch(packed)}, repeats)
         stream.close()
-        name = f"shards, {workers} workers, beside pack"
+        name = f"shards, {workers} workers, next to pack"
         rows.append(compare(name, seconds["ours"], seconds["pack"], count=STREAMED, unit="images", target_ratio=None))
     return rows
 

@@ -1,10 +1,10 @@
-"""What only a GPU can tell, in one command of fixed length: GPU tests, step times, a short pretraining, its evaluation.
+"""What only a GPU can show, in one command of fixed length: GPU tests, step times, a short pretraining, its evaluation.
 
     python benchmarks/gpu.py --out FOLDER [--data DIR] [--minutes 9] [key=value ...]
 
 DIR has one folder of images per class; a fifth of them is kept from pretraining, to evaluate on. Without it, lenses
 are simulated. `key=value` is for every pretraining, such as data.center_crop=128 data.bin=2 for images of 150 px.
-`--supervised` trains the supervised baselines at full size on DIR instead (`benchmarks/supervised.py`), until the time
+`--supervised` trains the supervised baselines at full size on DIR instead (`benchmarks/baselines.py`), until the time
 is up. Every part is a process with its share of the time. FOLDER/results.json has what the finished ones found, and one
 line for each that failed; FOLDER/log.txt what they printed; FOLDER/pretraining the run. `--smoke` tries it all on the
 CPU.
@@ -223,7 +223,7 @@ class Session:
         out = self.out / "supervised"
         where = ("--data", self.data, "--split", self.split, "--out", out)
         with suppress(RuntimeError):  # out of time: what is finished is in the table
-            self.command("benchmarks/supervised.py", *where, *self.size.supervised, seconds=float("inf"))
+            self.command("benchmarks/baselines.py", *where, *self.size.supervised, seconds=float("inf"))
         lines = (out / "table.md").read_text(encoding="utf-8").splitlines()[2:]
         return {name.strip("` "): float(accuracy) for _, name, _, accuracy, *_ in (line.split("|") for line in lines)}
 

@@ -1,10 +1,10 @@
-"""Simulated images per second and core beside the plain lenstronomy loop, for each class and grid, and to the disk.
+"""Simulated images per second and core next to the plain lenstronomy loop, for each class and grid, and to the disk.
 
     python benchmarks/simulate.py --out FOLDER
 
 The plain loop builds cosmology, grid, PSF and models for every image, as DeepLense does: once with its one sample
 a pixel (1x1 in the table), and once with two a side as ours (2x2). Both draw the same lenses and end in an image with
-noise, on one thread; then whole sets are made, `simulate_lenses` beside the plain loop that writes the same files. CPU
+noise, on one thread; then whole sets are made, `simulate_lenses` next to the plain loop that writes the same files. CPU
 seconds are counted, so that neighbours on the machine do not.
 """
 
@@ -39,7 +39,7 @@ TARGET_RATIO = 3.0
 
 
 def einstein_radius_arcsec(mass_msun: float | np.ndarray) -> np.ndarray:
-    """From a cosmology made anew, as the plain loop does for every image."""
+    """From a cosmology made again, as the plain loop does for every image."""
     cosmology = FlatLambdaCDM(H0=70, Om0=0.3)
     lens, source = cosmology.angular_diameter_distance(0.5), cosmology.angular_diameter_distance(1.0)
     between = source - lens * 1.5 / 2

@@ -1,4 +1,4 @@
-"""One whole training step (views to EMA) beside the plain loop that a user would write with timm and lightly.
+"""One whole training step (views to EMA) next to the plain loop that a user would write with timm and lightly.
 
     python benchmarks/step.py --out FOLDER
 

@@ -1,4 +1,4 @@
-"""Views per second and core beside lightly's DINOTransform: 2 x 64 px and 6 x 32 px from images of 64 px.
+"""Views per second and core next to lightly's DINOTransform: 2 x 64 px and 6 x 32 px from images of 64 px.
 
     python benchmarks/views.py --out FOLDER
 

@@ -34,7 +34,7 @@ def lens_data() -> Path:
 def no_override() -> Iterator[None]:
     """Permissions of files bind the test, even where it runs as root.
 
-    Root stays root, lest Python could no longer import, and only gives up for a while to read and write what
+    Root stays root, or Python could no longer import, and only gives up for a while to read and write what
     permissions deny: the Linux capabilities DAC_OVERRIDE and DAC_READ_SEARCH, of this thread and of those it starts.
     """
     if os.geteuid() != 0:

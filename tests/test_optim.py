@@ -82,7 +82,7 @@ def test_clipping_is_per_tensor():
 
 
 def test_clipping_lands_just_below_the_limit_and_takes_zeros():
-    """The 1e-6 beside the norm, as the reference: 1 becomes 0.5 / 1.000001."""
+    """The 1e-6 added to the norm, as the reference: 1 becomes 0.5 / 1.000001."""
     one, zero = (nn.Parameter(torch.zeros(1, dtype=torch.float64)) for _ in range(2))
     one.grad, zero.grad = torch.ones_like(one), torch.zeros_like(zero)
     clip_per_tensor([one, zero], max_norm=0.5)

@@ -9,8 +9,8 @@ import torch
 from accelerate.state import AcceleratorState
 
 import ssl_lens
+from ssl_lens.recipe.library import recipe_names
 from ssl_lens.recipe.recipe import VALID_KEYS
-from ssl_lens.recipe.shipped import recipe_names
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -110,7 +110,7 @@ class MapBackbone(Encoder):
     def from_published(cls, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """The authors' (or timm's) state dict with the names that this class gives its parameters; no classifier.
 
-        What it does not know keeps its name, so that a strict load tells another network by its keys.
+        What it does not know keeps its name, so that a strict load recognises another network by its keys.
         """
         return {key: value for key, value in state.items() if key not in CLASSIFIERS}
 

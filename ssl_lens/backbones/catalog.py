@@ -186,7 +186,7 @@ def _timm_network(name: str) -> str | None:
 
 
 def _behind(stem: Stem, image_size: Any) -> Any:
-    """An image size, or (height, width), as a network behind the stem sees it; what is no size stays for the check."""
+    """An image size, or (height, width), as a network behind the stem sees it; anything else stays for the check."""
     if type(image_size) is int:
         return stem.map_size(image_size, image_size)[0]
     if isinstance(image_size, tuple | list) and len(image_size) == 2 and all(type(side) is int for side in image_size):

@@ -14,7 +14,7 @@ from ssl_lens.section import Section
 class Model(Section):
     """The backbone; `ssl-lens models` lists the names and the options of each.
 
-    What is not given is as published, and `image_size`, where a network has it, is views.global_size.
+    What is not given is as published, and `image_size`, where a network has it, is that of the global crops.
 
     stem: a steerable stem in front, such as {group: D4}. weights: those to start from: null for random ones, the
     folder of a run or an export, a file of weights, or pretrained for timm's own of timm/NAME.

@@ -274,7 +274,7 @@ class Swin(MapBackbone):
 
 
 def _attention_mask(grid: WindowGrid, content: tuple[int, int], like: Tensor) -> Tensor | None:
-    """Additive mask [nW, 1, N, N] that keeps rolled-in tokens and padding (beyond `content`) apart; None if idle."""
+    """Additive mask [nW, 1, N, N] that keeps rolled-in tokens and padding (beyond `content`) apart, if any."""
     if not any(grid.shift) and grid.padded == content:
         return None
     origin = [torch.arange(side, device=like.device).roll(-s) for side, s in zip(grid.padded, grid.shift, strict=True)]

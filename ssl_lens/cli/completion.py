@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ssl_lens.cli.console import path_argument
+from ssl_lens.cli.arguments import path_argument
 
 SHELLS = ("bash", "zsh", "fish")
 PLACES = {

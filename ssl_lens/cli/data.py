@@ -7,16 +7,14 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from ssl_lens.cli.console import path_argument, text_argument
+from ssl_lens.cli.arguments import IMAGES, flags, path_argument, text_argument
 from ssl_lens.data.folders.layouts import LayoutName, Sizes
 from ssl_lens.errors import InputError, arguments_named, renamed
 
 if TYPE_CHECKING:  # imported when a command runs, so that its help comes at once
     from ssl_lens.data.pixels.policy import PixelPolicy
 
-FLAGS = {
-    name: f"--{name.replace('_', '-')}" for name in ("layout", "table", "mask_value", "max_masked", "sizes", "size")
-}
+NAMES = flags("layout", "table", "mask_value", "max_masked", "sizes", "size") | {"path": IMAGES}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,8 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "those to train on; 2, there is nothing to check.",
     )
     _add_set(check)
-    check.add_argument("--split", metavar="FILE", type=Path, help="names of the images that are for tests")
-    check.add_argument("--against", metavar="DIR", type=Path, help="another set, which should share no image with this")
+    check.add_argument("--split", metavar="FILE", type=path_argument, help="names of the images that are for tests")
+    check.add_argument(
+        "--against", metavar="DIR", type=path_argument, help="another set, which should share no image with this"
+    )
     check.add_argument(
         "--out",
         metavar="FOLDER",
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     check.set_defaults(run_data=_check)
 
 
-@arguments_named(FLAGS)
+@arguments_named(NAMES)
 def run(options: argparse.Namespace) -> int | None:
     """Runs the chosen one of the two; returns the exit status if it is not 0."""
     return options.run_data(options)
@@ -53,10 +53,10 @@ def run(options: argparse.Namespace) -> int | None:
 
 def _add_set(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "path", metavar="DIR", type=text_argument, help="folder of images, table (.csv, .parquet) or pack"
+        "path", metavar=IMAGES, type=text_argument, help="folder of images, table (.csv, .parquet) or pack"
     )
     parser.add_argument("--layout", choices=get_args(LayoutName), default="auto", help="what the folders mean")
-    parser.add_argument("--table", metavar="FILE", type=Path, help="labels and numbers of the images in DIR")
+    parser.add_argument("--table", metavar="FILE", type=path_argument, help="labels and numbers of the images in DIR")
     parser.add_argument("--mask-value", metavar="X", type=float, help="pixels of this value are filled, as NaN is")
     parser.add_argument(
         "--max-masked", metavar="F", type=float, default=0.1, help="more of a channel: unusable (%(default)s)"
@@ -112,7 +112,7 @@ def _check(options: argparse.Namespace) -> int:
             f"--split {options.split}: {len(unknown)} of {len(held_out)} names are not in {path}, such as "
             f"{unknown[0]}; give the split file of this set"
         )
-    print("\n".join(renamed(line, FLAGS) for line in lines(report)))
+    print("\n".join(renamed(line, NAMES) for line in lines(report)))
     for written in write_check(report, out):
         print(written)
     return 0 if report.accepted else 1

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import get_args
 
-from ssl_lens.cli.console import path_argument
-from ssl_lens.cli.images import add_batch_size, add_images
+from ssl_lens.cli.arguments import IMAGES_NAMES, add_batch_size, add_images, flags, path_argument
+from ssl_lens.errors import arguments_named
 from ssl_lens.representation.pooling_names import Pooling
 
 
@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_batch_size(parser)
 
 
+@arguments_named(IMAGES_NAMES | flags("which", "pooling"))
 def run(options: argparse.Namespace) -> None:
     """Writes the features of all images; what was stopped goes on."""
     from ssl_lens.representation.embedding import embed

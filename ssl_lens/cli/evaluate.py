@@ -5,9 +5,17 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ssl_lens.cli.console import path_argument, text_argument
-from ssl_lens.cli.labelled import add_set, given_set, output_folder, positive
-from ssl_lens.errors import InputError
+from ssl_lens.cli.arguments import (
+    SET_NAMES,
+    add_set,
+    flags,
+    given_set,
+    output_folder,
+    path_argument,
+    positive,
+    text_argument,
+)
+from ssl_lens.errors import InputError, arguments_named
 
 DEFAULT_FOLDER = Path("runs/evaluated")  # for results of what has no folder of its own
 DEFAULT_K = 20
@@ -60,6 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+@arguments_named(SET_NAMES | flags("anomaly", "pooling", "k", "whiten"))
 def run(options: argparse.Namespace) -> None:
     """Evaluates, and prints the summary and what was written."""
     from ssl_lens.evaluation.probes.knn import KNN

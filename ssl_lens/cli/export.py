@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import get_args
 
-from ssl_lens.cli.console import path_argument
+from ssl_lens.cli.arguments import flags, path_argument
+from ssl_lens.errors import arguments_named
 from ssl_lens.representation.pooling_names import Pooling
 
 
@@ -17,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pooling", choices=get_args(Pooling), help="what `features` are (default: stage_rings)")
 
 
+@arguments_named(flags("image_size", "pooling"))
 def run(options: argparse.Namespace) -> None:
     """Exports, and prints how much the features differ."""
     from ssl_lens.representation.export import TOLERANCE, export

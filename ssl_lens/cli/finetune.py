@@ -6,8 +6,17 @@ import argparse
 import os
 from pathlib import Path
 
-from ssl_lens.cli.console import path_argument, text_argument
-from ssl_lens.cli.labelled import add_set, given_set, output_folder, positive
+from ssl_lens.cli.arguments import (
+    SET_NAMES,
+    add_set,
+    flags,
+    given_set,
+    output_folder,
+    path_argument,
+    positive,
+    text_argument,
+)
+from ssl_lens.errors import arguments_named
 
 DEFAULT_FOLDER = Path("runs/supervised")  # for results of what has no folder of its own
 
@@ -58,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bf16", action="store_true", help="train the network in bfloat16")
 
 
+@arguments_named(SET_NAMES | flags("pooling", "epochs", "batch_size", "lr", "weight_decay", "augmentation", "patience"))
 def run(options: argparse.Namespace) -> None:
     """Trains and judges; one process prints the summary and what was written."""
     from ssl_lens.evaluation.probes.finetune import Settings

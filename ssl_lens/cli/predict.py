@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from ssl_lens.cli.console import path_argument
-from ssl_lens.cli.images import add_batch_size, add_images
+from ssl_lens.cli.arguments import IMAGES_NAMES, add_batch_size, add_images, flags, path_argument
+from ssl_lens.errors import arguments_named
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_batch_size(parser)
 
 
+@arguments_named(IMAGES_NAMES | flags("save"))
 def run(options: argparse.Namespace) -> None:
     """Writes what the network says of all images."""
     from ssl_lens.representation.prediction import predict

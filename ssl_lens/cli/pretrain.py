@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from ssl_lens.cli.console import add_recipe_arguments
+from ssl_lens.cli.arguments import add_recipe_arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ssl_lens.cli.console import path_argument
+from ssl_lens.cli.arguments import path_argument
 from ssl_lens.errors import InputError
 
 
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Lists the recipes that ship, prints one, or copies one."""
-    from ssl_lens.recipe.shipped import recipe_names, recipe_path, summary
+    from ssl_lens.recipe.library import recipe_names, recipe_path, summary
 
     if options.name is None:
         if options.copy is not None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ssl_lens.cli.console import path_argument
+from ssl_lens.cli.arguments import path_argument
 from ssl_lens.errors import InputError
 
 DEEPEST = 3  # folders below the given one, as in runs/lenses_cpu/seed0
@@ -22,7 +22,7 @@ class RunState(NamedTuple):
 
     Attributes:
         finished_steps: those that a resumed run would not do again.
-        total_steps: None where no metrics tell yet.
+        total_steps: None while no metrics say.
         loss, probe_knn: the last that were measured; None: not measured.
         age_s: seconds since something was last written.
         note: what could not be read.

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-from ssl_lens.cli.console import path_argument
+from ssl_lens.cli.arguments import flags, path_argument
 from ssl_lens.errors import InputError, arguments_named
 
 MODELS = ("model_i", "model_ii", "model_iii")  # as `ssl_lens.simulation.parameters.Model`, without its imports
-FLAGS = {
-    name: f"--{name.replace('_', '-')}" for name in ("image_size", "pixel_scale_arcsec", "galaxies", "seed", "workers")
-}
+NAMES = flags("image_size", "pixel_scale_arcsec", "galaxies", "seed", "workers")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", metavar="N", type=int, help="processes; they change no bit of the images")
 
 
-@arguments_named(FLAGS)
+@arguments_named(NAMES)
 def run(options: argparse.Namespace) -> None:
     """Simulates a set, and prints its folder."""
     from ssl_lens.simulation.lens import CLASSES

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ssl_lens.cli.console import add_recipe_arguments, path_argument
+from ssl_lens.cli.arguments import add_recipe_arguments, path_argument
+from ssl_lens.errors import arguments_named
 
 SHOWN_IMAGES = 6
 
@@ -35,7 +36,8 @@ def run(options: argparse.Namespace) -> None:
     shown = np.linspace(0, len(images) - 1, min(SHOWN_IMAGES, len(images))).astype(np.int64)
     prepared = preprocess(torch.from_numpy(images[shown]))
     multicrop = recipe.views.multicrop(pixel_range(preprocess, images))
-    views = multicrop(prepared, torch.from_numpy(shown), seed=recipe.seed, epoch=0)
+    with arguments_named({name: f"views.{name}" for name in type(recipe.views).model_fields}):
+        views = multicrop(prepared, torch.from_numpy(shown), seed=recipe.seed, epoch=0)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     save_views(views, options.out, prepared)
     print(options.out)

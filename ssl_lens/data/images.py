@@ -215,13 +215,13 @@ def check_policy(path: Path, pack: Pack, policy: PixelPolicy) -> None:
     if policy.mask_value not in (None, pack.policy.mask_value):
         raise InputError(
             f"{path} was packed with mask_value={pack.policy.mask_value}, but mask_value={policy.mask_value:g} is "
-            f"needed; pack the images again with mask_value={policy.mask_value:g}"
+            "needed; pack the images again with this value"
         )
     if pack.images is not None and policy.size not in (None, pack.images.shape[2:]):
         height, width = policy.size
         raise InputError(
-            f"{path} was packed to {pack.images.shape[2]}x{pack.images.shape[3]} px, needed are {height}x{width}; pack "
-            f"the images again with size={height}"
+            f"{path} was packed to {pack.images.shape[2]}x{pack.images.shape[3]} px, but size={height}x{width} is "
+            "needed; pack the images again at this size"
         )
 
 

@@ -24,7 +24,7 @@ def join_processes(
 ) -> Accelerator:
     """Accelerate for this process, one of those that `accelerate launch` or torchrun started.
 
-    A machine without GPUs computes on its processors, whatever the launcher was told; another run in the same
+    A machine without GPUs computes on its processors, whatever the launcher was asked for; another run in the same
     process may have had another precision.
 
     Args:
@@ -42,7 +42,7 @@ def join_processes(
     if launched != accelerator.num_processes:
         raise InputError(
             f"the launcher started {launched} processes, of which each sees {accelerator.num_processes}; they would "
-            "train apart in one folder: start them by torchrun or `accelerate launch --multi_gpu`"
+            "train apart in one folder: start them with torchrun, or with `accelerate launch` for several GPUs"
         )
     if accelerator.device.type == "cpu":  # `accelerate launch` sets one thread, whatever the cores
         torch.set_num_threads(cpu_threads or max(1, cpu_count() // accelerator.num_processes))

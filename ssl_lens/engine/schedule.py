@@ -22,7 +22,7 @@ class Now(NamedTuple):
 
 
 class Schedule:
-    """The reference's schedules of the optimiser, cosines by step, beside those of a method.
+    """The reference's schedules of the optimiser, cosines by step, next to those of a method.
 
     Args:
         epochs, steps_per_epoch: length of the run; a step is one update of the weights.

@@ -1,20 +1,19 @@
-"""Signals that ask a run to stop, and what it says when it has."""
+"""Signals that ask a run to stop."""
 
 from __future__ import annotations
 
 import logging
 import signal
-from pathlib import Path
 from types import FrameType
 
 logger = logging.getLogger(__name__)
 
 
 class InterruptedRun(Exception):  # noqa: N818, an order obeyed, not an error
-    """The run was asked to stop, and has saved."""
+    """The run was asked to stop, and has saved; the message says how to go on."""
 
-    def __init__(self, folder: Path, step: int, signal_number: int) -> None:
-        super().__init__(f"stopped after step {step}; the same command with run.resume=auto goes on from {folder}")
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
         self.exit_status = 128 + signal_number
 
 

@@ -57,8 +57,8 @@ class SkippedSteps:
                 self.checkpoints.save(step.number + 1)
                 raise InputError(
                     f"steps {step.number - 1} to {step.number + 1} were not finite, nothing of them was kept; look at "
-                    f"the images in {self.folder.skipped_steps}, then start a new run without them, with a lower lr "
-                    "or another precision"
+                    f"the images in {self.folder.skipped_steps}, then start a new run without them, with a lower "
+                    "learning rate or another precision"
                 )
 
     def _report(self, step: int) -> None:

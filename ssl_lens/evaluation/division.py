@@ -177,7 +177,7 @@ class Divisions:
         unusual = np.isin(images.classes, question.anomaly)
         train = divided.train[~unusual[divided.learned.labels]]
         if len(train) < 2:
-            raise InputError(f"besides anomaly={','.join(question.anomaly)} there are no two images to train on")
+            raise InputError(f"other than anomaly={','.join(question.anomaly)} there are no two images to train on")
         truth = Classes(unusual[divided.truth.labels].astype(np.int64), (USUAL, ANOMALY))
         return Division(train, divided.test, Normal(), truth)
 
@@ -210,11 +210,11 @@ def fitting(budgets: Sequence[int | None], fewest: int, most: int, argument: str
     """
     possible = tuple(count for count in budgets if count is None or fewest <= count <= most)
     left_out = [count for count in budgets if count not in possible]
-    asked = " ".join(map(str, left_out))
+    asked = ",".join(map(str, left_out))
     if not possible:
-        raise InputError(f"{argument} {asked} is not possible: {what}; ask for {fewest} to {most}, or all")
+        raise InputError(f"{argument}={asked} is not possible: {what}; ask for {fewest} to {most}, or all")
     if left_out:
-        logger.info("%s %s left out: %s", argument, asked, what)
+        logger.info("%s %s left out: %s", asked, argument.replace("_", " "), what)
     return possible
 
 
@@ -244,14 +244,14 @@ def _logarithms(values: np.ndarray, images: ImageSet, used: np.ndarray, question
     """Values [N, T] with the decimal logarithm in the columns `log_targets`."""
     others = sorted(set(question.log_targets) - set(question.target_columns))
     if others:
-        raise InputError(f"log_targets {others[0]} is not among the target_columns; add it there")
+        raise InputError(f"log_targets={others[0]} is not one of target_columns; add it there")
     values = values.copy()
     for name in question.log_targets:
         column = values[:, list(question.target_columns).index(name)]
         lowest = used[int(np.argmin(column[used]))]
         if column[lowest] <= 0:
             raise InputError(
-                f"log_targets {name} has no logarithm for {images.names[lowest]} ({column[lowest]:g}); "
+                f"log_targets={name} has no logarithm for {images.names[lowest]} ({column[lowest]:g}); "
                 "measure the number itself"
             )
         column[used] = np.log10(column[used])

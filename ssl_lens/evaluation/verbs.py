@@ -13,14 +13,15 @@ from typing import Any
 from ssl_lens.data.folders.layouts import LayoutName
 from ssl_lens.data.images import ImageSet, load_images
 from ssl_lens.data.pixels.policy import PixelPolicy
+from ssl_lens.errors import arguments_named
 from ssl_lens.evaluation import table
+from ssl_lens.evaluation.best_probe import BestProbe
 from ssl_lens.evaluation.division import Question
 from ssl_lens.evaluation.probes import probes_named
 from ssl_lens.evaluation.probes.finetune import Finetune, Settings
 from ssl_lens.evaluation.probes.probe import NetworkProbe, Probe
 from ssl_lens.evaluation.protocol import Protocol, Read, results
 from ssl_lens.evaluation.report import summary_text, write_report
-from ssl_lens.evaluation.saved import Best
 from ssl_lens.evaluation.table import Prediction, Row, TrainingLog, Writer
 from ssl_lens.evaluation.targets import Subject, subjects
 from ssl_lens.evaluation.tasks import tasks_named
@@ -30,6 +31,7 @@ from ssl_lens.representation.pooling_names import Pooling
 FEW_LABELS_PER_CLASS: tuple[int | None, ...] = (10, 100, None)  # None: all
 FEW_LABELS: tuple[int | None, ...] = (100, None)
 SEEDS = 5
+DATA = {"path": "data"}  # what reading images calls the argument
 
 
 @dataclass
@@ -172,7 +174,7 @@ class _Plan:
 def _run(plan: _Plan) -> Results:
     """Evaluates, and writes as results come; of several processes one."""
     tasks = tasks_named(plan.tasks)
-    best = Best(plan.subjects[0].name)
+    best = BestProbe(plan.subjects[0].name)
     with ExitStack() as stack:
         for probe in plan.probes or []:
             stack.enter_context(probe.ready())
@@ -217,9 +219,10 @@ def _reader(plan: _Plan, networks: Sequence[NetworkProbe]) -> Read:
         with ExitStack() as stack:
             for probe in networks[:1]:
                 stack.enter_context(probe.first_process_first())
-            return load_images(
-                Path(plan.data), in_channels=in_channels, policy=policy, layout=plan.layout, table=plan.table
-            )
+            with arguments_named(DATA):
+                return load_images(
+                    Path(plan.data), in_channels=in_channels, policy=policy, layout=plan.layout, table=plan.table
+                )
 
     return read
 

@@ -45,7 +45,7 @@ class DINOAdvisor:
 
     Args:
         out_dim: number of prototypes K.
-        sinkhorn: whether the targets come from Sinkhorn-Knopp, so that advising it would be idle.
+        sinkhorn: whether the targets come from Sinkhorn-Knopp, so that advising it would be pointless.
     """
 
     def __init__(self, out_dim: int, *, sinkhorn: bool) -> None:
@@ -65,10 +65,10 @@ class DINOAdvisor:
             and f"the {kind} loss sits at ln K = {uniform:.3f}: the teacher's targets are uniform and teach nothing; "
             f"lower teacher_temp, set head_batch_norm=true, or {self._spread}",
             one_prototype
-            and "the teacher gives all images the same prototype (collapse); lower lr, raise teacher_temp, "
-            f"or {self._spread}",
+            and "the teacher gives all images the same prototype (collapse); lower the learning rate, raise "
+            f"teacher_temp, or {self._spread}",
             alike
             and "the features hardly differ between images (feature_std below 0.02 or RankMe below 1.5); lower "
-            f"lr or view_weight, or {self._spread}",
+            f"the learning rate or view_weight, or {self._spread}",
         ]
         return [advice for advice in found if advice]

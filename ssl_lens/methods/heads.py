@@ -25,7 +25,7 @@ class ProjectionHead(nn.Module):
         batch_norm: normalise the hidden layers over the batch, so that look-alike images spread over the prototypes.
 
     Shapes: features [..., D] -> logits [..., K].
-    Source: DINO (Caron et al. 2021), DINOHead. The hidden layers keep their bias beside batch norm, as there.
+    Source: DINO (Caron et al. 2021), DINOHead. The hidden layers keep their bias next to batch norm, as there.
     """
 
     def __init__(

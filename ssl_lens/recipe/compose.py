@@ -33,15 +33,18 @@ from ssl_lens.methods.method import Method
 from ssl_lens.optim import adamw
 from ssl_lens.recipe import images as recipe_images
 from ssl_lens.recipe.network import build_method, check_sizes
+from ssl_lens.recipe.paths import PLACES
 from ssl_lens.recipe.recipe import Recipe, load_recipe, replace, resolve_auto
 from ssl_lens.runs import checkpoint
 from ssl_lens.runs.folder import RunFolder
+from ssl_lens.runs.section import Run
 from ssl_lens.views.multicrop import MultiCrop, Views
 from ssl_lens.views.picture import save_views
 
 logger = logging.getLogger(__name__)
 
 OPTIM_KEYS = {name: f"optim.{name}" for name in Optim.model_fields}
+RUN_KEYS = {name: f"run.{name}" for name in Run.model_fields}
 MAY_CHANGE_ON_RESUME = {"run"}  # sections that do not decide the numbers of a run
 SHOWN_IMAGES = 6  # in the picture of the views
 
@@ -105,7 +108,10 @@ class Pretraining:
             )
         self._close()
         if done < self.schedule.total_steps:
-            raise InterruptedRun(self.folder.root, done, self.stop.number)
+            raise InterruptedRun(
+                f"stopped after step {done}; the same command with run.resume=auto goes on from {self.folder.root}",
+                self.stop.number,
+            )
         return self.folder.root
 
     def _close(self) -> None:
@@ -131,6 +137,7 @@ def pretrain(recipe: Recipe) -> Path:
     return compose(recipe).run()
 
 
+@arguments_named(RUN_KEYS)
 def compose(recipe: Recipe) -> Pretraining:
     """Everything that a recipe names, built once.
 
@@ -286,7 +293,11 @@ def _resume(newest: Path, method: Method, optimizer: Optimizer, accelerator: Acc
 
 
 def _refuse_another_run(folder: RunFolder, recipe: Recipe, images: dict[str, Any]) -> None:
-    """Raises InputError naming the first key in which the recipe of the run on disk differs, or the images."""
+    """Raises InputError naming the first key in which the recipe of the run on disk differs, or the images.
+
+    A folder may have been moved: places may differ, as the images themselves are compared, and weights are loaded from
+    the run's own checkpoints.
+    """
     if folder.recipe.is_file():
         before, after = (one.model_dump(mode="json") for one in (load_recipe(folder.recipe), recipe))
         for section in before.keys() - MAY_CHANGE_ON_RESUME:
@@ -295,11 +306,12 @@ def _refuse_another_run(folder: RunFolder, recipe: Recipe, images: dict[str, Any
 
 
 def _refuse_difference(root: Path, key: str, before: Any, after: Any) -> None:
-    if before == after:
+    if before == after or key in PLACES:
         return
     if isinstance(before, dict) and isinstance(after, dict):
         for name in before | after:
             _refuse_difference(root, f"{key}.{name}", before.get(name), after.get(name))
+        return
     raise InputError(
         f"{root} was run with {key}={before!r}, the recipe now says {after!r}; "
         f"set {key} back to resume, or run.folder to a new folder"

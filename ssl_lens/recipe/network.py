@@ -14,6 +14,7 @@ from ssl_lens.methods.method import Method
 from ssl_lens.recipe.recipe import Recipe
 from ssl_lens.representation.frozen import load_backbone
 
+MODEL_KEYS = {name: f"model.{name}" for name in ("name", *catalog.all_option_names())}
 FINER = ("patch_size", "stem_stride", "stages")  # options of networks; lower ones make finer maps
 FEW_REGIONS = 9  # of a local crop's last map; below, matching regions means little
 
@@ -34,6 +35,7 @@ def build_method(recipe: Recipe, *, resuming: bool = False) -> tuple[Method, Map
     return METHODS[recipe.method.name](trunk, recipe.method), trunk
 
 
+@arguments_named(MODEL_KEYS)
 def backbone(recipe: Recipe, in_channels: int, image_size: int | None = None) -> MapBackbone:
     """The recipe's backbone with fresh weights, its stem included.
 
@@ -65,6 +67,7 @@ def load_starting_weights(backbone: MapBackbone, source: str) -> None:
         weights.load_weights(backbone, weights.read_weights(source), source)
 
 
+@arguments_named(MODEL_KEYS)
 def check_sizes(recipe: Recipe, backbone: MapBackbone, height: int, width: int) -> list[str]:
     """Refuses crops that the image or the network cannot give; returns a line for each that is of doubtful use.
 

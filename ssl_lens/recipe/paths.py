@@ -7,23 +7,27 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-PATHS = ("path", "exclude", "probe")  # of the section `data`
+PATHS = {"data": ("path", "exclude", "probe"), "model": ("weights",)}  # keys of sections
+PLACES = tuple(f"{section}.{key}" for section, keys in PATHS.items() for key in keys)
+WORDS = ("pretrained",)  # of model.weights, not a path
 
 
 def with_absolute_paths(tree: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """A recipe's sections with the paths in `data` made absolute; relative ones are taken to start at `folder`.
+    """A recipe's sections with their paths made absolute; relative ones are taken to start at `folder`.
 
     Addresses (`https://...`, `pipe:...`) and absolute paths stay as they are; patterns of shards are paths. Applied to
     a recipe's file with the file's folder, then, after the command line's overrides, with the working folder: so a
-    saved recipe means the same from everywhere. Values that are no text are left to be refused by the recipe.
+    saved recipe means the same from everywhere. Values that are not text are left to be refused by the recipe.
     """
-    data = tree.get("data")
-    if not isinstance(data, dict):
-        return dict(tree)
-    found = {key: data[key] for key in PATHS if isinstance(data.get(key), str) and data[key]}
-    absolute = {key: path if _is_address(path) else os.path.abspath(folder / path) for key, path in found.items()}
-    return {**tree, "data": {**data, **absolute}}
+    sections = dict(tree)
+    for name, keys in PATHS.items():
+        section = tree.get(name)
+        if isinstance(section, dict):
+            sections[name] = {key: _absolute(value, folder) if key in keys else value for key, value in section.items()}
+    return sections
 
 
-def _is_address(path: str) -> bool:
-    return "://" in path or path.startswith("pipe:")
+def _absolute(path: Any, folder: Path) -> Any:
+    if not isinstance(path, str) or not path or path in WORDS or "://" in path or path.startswith("pipe:"):
+        return path
+    return os.path.abspath(folder / path)

@@ -23,8 +23,8 @@ from ssl_lens.engine.section import Optim
 from ssl_lens.errors import InputError, renamed
 from ssl_lens.methods.catalog import METHODS
 from ssl_lens.methods.method import Choice, MethodOptions
+from ssl_lens.recipe.library import recipe_path
 from ssl_lens.recipe.paths import with_absolute_paths
-from ssl_lens.recipe.shipped import recipe_path
 from ssl_lens.runs.section import Run
 from ssl_lens.schedules import scaled_lr
 from ssl_lens.section import Section

@@ -17,13 +17,12 @@ from tqdm import tqdm
 
 from ssl_lens.data.folders.layouts import LayoutName
 from ssl_lens.data.images import ImageSet
-from ssl_lens.data.reading import read_images
 from ssl_lens.errors import InputError
 from ssl_lens.files import whole_file
 from ssl_lens.representation.embedding_file import WRITERS, Writer
 from ssl_lens.representation.extract import extract
 from ssl_lens.representation.frozen import FrozenBackbone, load_backbone
-from ssl_lens.representation.inputs import BATCH_SIZE, best_device
+from ssl_lens.representation.inputs import BATCH_SIZE, best_device, images_of
 from ssl_lens.representation.pooling_names import Pooling
 
 logger = logging.getLogger(__name__)
@@ -72,9 +71,7 @@ def embed(
     out = Path(out)
     write = _writer(out, Path(data))
     frozen = _frozen(target, which, pooling)
-    images = read_images(
-        data, in_channels=frozen.preprocess.in_channels, policy=frozen.preprocess.policy, layout=layout, table=table
-    )
+    images = images_of(data, frozen.preprocess, layout=layout, table=table)
     folder = out.with_name(f"{out.name}.parts")
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,7 @@ VECTOR = "vector"
 
 
 def write_parquet(out: Path, images: ImageSet, parts: Iterator[np.ndarray], dimension: int) -> None:
-    """Columns name, label (null where unknown), the numbers (null likewise), and vector, a list of F float32."""
+    """Columns name, label (null where unknown), the numbers (null as well), and vector, a list of F float32."""
     if VECTOR in images.targets:
         raise InputError(f"the images have a number called {VECTOR}, as the features' column is; rename it")
     schema = pa.schema(

@@ -25,7 +25,7 @@ from ssl_lens.representation.network_file import write_weights
 from ssl_lens.representation.pooling_names import Pooling
 
 ONNX = "backbone.onnx"
-HEAD, OUTPUTS = "head.safetensors", "outputs.json"  # beside the backbone of a predictor
+HEAD, OUTPUTS = "head.safetensors", "outputs.json"  # next to the backbone of a predictor
 TOLERANCE = 1e-5  # largest difference of exported and own features, relative to the largest feature
 CHECKED_IMAGES = 4
 
@@ -75,8 +75,8 @@ def write_export(frozen: FrozenBackbone, out: Path, size: tuple[int, int]) -> Ex
 def replaced_export(out: Path) -> Iterator[Path]:
     """A hidden folder for the files of an export, which replace those in `out` at the end.
 
-    Without its configuration a folder is no export: it is removed first and comes last, so that an export is whole or
-    absent whatever stops the process. Other files in `out` stay.
+    Without its configuration a folder is not an export: it is removed first and comes last, so that an export is
+    whole or absent whatever stops the process. Other files in `out` stay.
 
     Raises: InputError if `out` is a file or cannot be written.
     """

@@ -32,18 +32,3 @@ def preprocessed(preprocess: Preprocess, images: Images, *, batch_size: int = BA
     """What a backbone sees of raw images [N, C, H, W]: float32 [N, C, h, w] on the CPU, in order."""
     device = device_of(preprocess)
     return torch.cat([preprocess(batch.to(device)).cpu() for batch in raw_batches(images, batch_size)])
-
-
-def whitened(train: np.ndarray, test: np.ndarray, components: int) -> tuple[np.ndarray, np.ndarray]:
-    """Both parts on the leading principal components of the training part, each of unit variance; needs no labels.
-
-    Nearest neighbours then weigh all directions alike, rather than the few (brightness, radius) that vary most.
-
-    Shapes: train [N, F], test [M, F]; returns float32 [N, components], [M, components], fewer where N or F are.
-    """
-    from sklearn.decomposition import PCA  # takes seconds to import, and an export does without
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    reduce = make_pipeline(StandardScaler(), PCA(min(components, *train.shape), whiten=True, random_state=0))
-    return reduce.fit_transform(train).astype(np.float32), reduce.transform(test).astype(np.float32)

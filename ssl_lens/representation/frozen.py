@@ -165,7 +165,7 @@ def untrained_backbone(path: Path | str, *, seed: int | None = None) -> MapBackb
     path = Path(path)
     if _is_export(path):
         config = _export_config(path)["backbone"]
-        build_network(config, read_weights(path / WEIGHTS), source=path / WEIGHTS)  # refuses what is no export
+        build_network(config, read_weights(path / WEIGHTS), source=path / WEIGHTS)  # refuses what is not an export
         config = catalog.unfolded(config)
     else:
         start = _run_network(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
@@ -13,7 +13,12 @@ from tqdm import tqdm
 
 from ssl_lens.data.pack.packed_images import Images, PackedImages
 from ssl_lens.data.pixels.policy import PixelPolicy
-from ssl_lens.errors import InputError
+from ssl_lens.data.pixels.preprocess import Preprocess
+from ssl_lens.errors import InputError, arguments_named
+
+if TYPE_CHECKING:  # an export alone needs no readers
+    from ssl_lens.data.folders.layouts import LayoutName
+    from ssl_lens.data.images import ImageSet
 
 BATCH_SIZE = 256
 
@@ -53,6 +58,20 @@ def batches_of(
         if images.ndim < 4 or not images.size:
             images = as_batch(torch.from_numpy(np.array(images, dtype=np.float32)), channels).numpy()
     return raw_batches(images, BATCH_SIZE)
+
+
+@arguments_named({"path": "data"})
+def images_of(
+    data: Path | str, preprocess: Preprocess, *, layout: LayoutName = "auto", table: Path | str | None = None
+) -> ImageSet:
+    """The images of a folder, a table, a pack or a file, as a network with this preprocessing needs them.
+
+    Raises: InputError as `read_images`, whose `path` is called `data`.
+    """
+    from ssl_lens.data.reading import read_images
+
+    channels, policy = preprocess.in_channels, preprocess.policy
+    return read_images(data, in_channels=channels, policy=policy, layout=layout, table=table)
 
 
 def raw_batches(images: Images, batch_size: int, *, progress: str | None = None) -> Iterator[Tensor]:

@@ -9,10 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ssl_lens.data.folders.layouts import LayoutName
-from ssl_lens.data.reading import read_images
 from ssl_lens.errors import InputError
 from ssl_lens.files import whole_file
-from ssl_lens.representation.inputs import BATCH_SIZE, best_device
+from ssl_lens.representation.inputs import BATCH_SIZE, best_device, images_of
 from ssl_lens.representation.predictor import Classes, Outputs, SavedPredictor, load_predictor
 
 
@@ -61,7 +60,7 @@ def predict(
         raise InputError(f"{out} cannot be written; give a name that ends in .csv")
     predictor = target if isinstance(target, SavedPredictor) else load_predictor(target).to(best_device())
     preprocess = predictor.preprocess
-    images = read_images(data, in_channels=preprocess.in_channels, policy=preprocess.policy, layout=layout, table=table)
+    images = images_of(data, preprocess, layout=layout, table=table)
     values = predictor.predict(images.images, batch_size=batch_size, progress="predict")
     result = Predictions(out, images.names, predictor.outputs, values)
     try:

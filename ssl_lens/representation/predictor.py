@@ -136,20 +136,6 @@ def linear_head(
     return head
 
 
-def logistic_head(
-    weight: np.ndarray, bias: np.ndarray, *, mean: np.ndarray | float = 0.0, scale: np.ndarray | float = 1.0
-) -> nn.Linear:
-    """As `linear_head`, of a logistic regression, whose softmax gives its probabilities.
-
-    Scikit-learn's has one logit z for two classes: it becomes the logits (0, z), whose softmax is the sigmoid of z.
-
-    Shapes: weight [C, F] or, for two classes, [1, F]; bias as long; returns F -> C.
-    """
-    if len(weight) == 1:
-        weight, bias = np.concatenate([np.zeros_like(weight), weight]), np.concatenate([np.zeros_like(bias), bias])
-    return linear_head(weight, bias, mean=mean, scale=scale)
-
-
 @dataclass(frozen=True)
 class SavedPredictor:
     """What `save_predictor` wrote.
@@ -217,14 +203,14 @@ def save_predictor(
 def load_predictor(folder: Path | str) -> SavedPredictor:
     """What `save_predictor` wrote, on the CPU.
 
-    Raises: InputError if the folder is no such thing.
+    Raises: InputError if the folder is nothing of the kind.
     """
     folder = Path(folder)
     frozen = load_backbone(folder)
     if not (folder / OUTPUTS).is_file():
         raise InputError(
-            f"{folder} holds a backbone without a head; give a folder that `ssl-lens finetune` or `ssl-lens evaluate` "
-            "wrote with --save"
+            f"{folder} holds a backbone without a head; give one that fine-tuning or an evaluation wrote, by "
+            "save=FOLDER"
         )
     weights = read_weights(folder / HEAD)
     try:

@@ -44,18 +44,18 @@ class RunFolder:
         A quarantine file alone is what a start leaves that was refused for its images.
         """
         if self.root.exists() and not self.root.is_dir():
-            raise InputError(f"run.folder={self.root} is a file; set run.folder to a new folder")
+            raise InputError(f"folder={self.root} is a file; give another, folder=NEW")
         if not resume and self.root.is_dir() and set(self.root.iterdir()) - {self.quarantine}:
             raise InputError(
-                f"run.folder={self.root} exists already; set run.resume=auto to continue it or run.folder to a new one"
+                f"folder={self.root} exists already; set resume=auto to continue it, or give a new one, folder=NEW"
             )
 
     def refuse_other_images(self, images: dict[str, Any]) -> None:
         """Raises InputError if the run was made on other images than these (see `write_head`)."""
         if self.images.is_file() and (before := json.loads(self.images.read_text(encoding="utf-8"))) != images:
             raise InputError(
-                f"{self.root} was run on {_described(before)}, data.path now gives {_described(images)}, not the same; "
-                "restore them or set run.folder to a new folder"
+                f"folder={self.root} holds a run on {_described(before)}, now given are {_described(images)}, "
+                "not the same; restore them, or give a new folder=NEW"
             )
 
     def write_head(

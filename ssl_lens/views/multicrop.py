@@ -13,7 +13,7 @@ from ssl_lens.views.photometry import ViewKind
 from ssl_lens.views.policy import Geometry, PixelEffects
 from ssl_lens.views.randomness import fold_in, image_keys
 
-_CPU_CHUNK = 64  # images at a time: the memory of their temporaries is then used again, not given back and mapped anew
+_CPU_CHUNK = 64  # images at a time: the memory of their temporaries is then used again, not mapped afresh
 
 
 class Views(NamedTuple):
@@ -61,7 +61,7 @@ class MultiCrop(nn.Module):
         super().__init__()
         if len(local_sizes) != len(local_counts):
             raise InputError(
-                f"views.local_sizes has {len(local_sizes)} entries and views.local_counts has {len(local_counts)}; "
+                f"local_sizes has {len(local_sizes)} entries and local_counts has {len(local_counts)}; "
                 "give one count per size"
             )
         self.geometry = geometry
@@ -84,9 +84,9 @@ class MultiCrop(nn.Module):
         """
         height, width = images.shape[-2:]
         if max(self.sizes) > min(height, width):
-            key = "views.global_size" if self.sizes[0] == max(self.sizes) else "views.local_sizes"
+            name = "global_size" if self.sizes[0] == max(self.sizes) else "local_sizes"
             raise InputError(
-                f"{key}={max(self.sizes)} exceeds the image size {height}x{width}; "
+                f"{name}={max(self.sizes)} exceeds the image size {height}x{width}; "
                 f"set it to {min(height, width)} or less"
             )
         keys = fold_in(image_keys(seed, epoch, index.cpu())[:, None], torch.arange(sum(self.counts)))

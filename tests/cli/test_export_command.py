@@ -16,13 +16,13 @@ def test_export_prints_the_differences(
 ) -> None:
     given: list[object] = []
 
-    def export(run: Path, out: Path, *, image_size: int | None) -> ExportCheck:
-        given.extend([run, out, image_size])
+    def export(run: Path, out: Path, *, image_size: int | None, pooling: str | None) -> ExportCheck:
+        given.extend([run, out, image_size, pooling])
         return ExportCheck(weights=3e-7, onnx=onnx)
 
     monkeypatch.setattr("ssl_lens.representation.export.export", export)
-    assert cli.main(["export", "run", "out", "--image-size", "64"]) == 0
+    assert cli.main(["export", "run", "out", "--image-size", "64", "--pooling", "rings"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "out: features differ from the run's by 3.0e-07 (at most 1e-05)"
     assert lines[1].startswith(line)
-    assert given == [Path("run"), Path("out"), 64]
+    assert given == [Path("run"), Path("out"), 64, "rings"]

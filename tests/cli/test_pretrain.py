@@ -70,7 +70,7 @@ def test_a_missing_folder(main: Callable[..., tuple[int, str]], tmp_path: Path) 
 
 def test_an_empty_folder(main: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    refused(main(tmp_path / "empty"), "no images in", ".npy")
+    refused(main(tmp_path / "empty"), "data.path=", "holds no images", ".npy")
 
 
 def test_a_file_in_place_of_a_folder(main: Callable[..., tuple[int, str]], images: Path) -> None:
@@ -99,7 +99,7 @@ def test_unusable_images_are_refused_above_one_percent(
     refused(main(images), "1 of 17 images", "at most 1%")
     assert "bad" in (tmp_path / "run" / "quarantine.tsv").read_text()
     next(images.glob("bad.*")).unlink()
-    assert main(images)[0] == 0  # mended: the quarantine file alone does not make it an existing run
+    assert main(images)[0] == 0  # repaired: the quarantine file alone does not make it an existing run
 
 
 def test_mixed_shapes(main: Callable[..., tuple[int, str]], images: Path) -> None:
@@ -165,5 +165,5 @@ def test_from_the_shell(tmp_path: Path) -> None:
         env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
     )
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith("error: image folder")
+    assert done.stderr.splitlines()[-1].startswith("error: data.path=")
     assert "Traceback" not in done.stderr

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from ssl_lens.cli import main as cli
+from ssl_lens.recipe.library import recipe_names
 from ssl_lens.recipe.recipe import load_recipe
-from ssl_lens.recipe.shipped import recipe_names
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 

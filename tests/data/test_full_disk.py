@@ -135,7 +135,7 @@ def test_simulate_by_command(tmp_path, capsys):
 
 def test_a_damaged_record_of_a_simulation(tmp_path, capsys):
     (tmp_path / "simulation.json").write_text("{")
-    for text, told in (("{", "is damaged"), ("[]", "is not the record of a simulation"), ("\xff", "is damaged")):
+    for text, reported in (("{", "is damaged"), ("[]", "is not the record of a simulation"), ("\xff", "is damaged")):
         (tmp_path / "simulation.json").write_text(text, encoding="latin-1")
         assert cli.main(["simulate", str(tmp_path), "--count", "3"]) == 2
-        assert told in capsys.readouterr().err
+        assert reported in capsys.readouterr().err

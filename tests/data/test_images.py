@@ -164,7 +164,7 @@ def test_only_bad_images_are_refused(tmp_path, cache):
         load_images(tmp_path / "set", cache=cache)
 
 
-def test_pixels_that_float32_cannot_hold_are_no_numbers(tmp_path, cache):
+def test_pixels_that_float32_cannot_hold_are_not_numbers(tmp_path, cache):
     _save(tmp_path / "set" / "a.npy", value=1e300)
     with pytest.raises(InputError, match="64 of 64 pixels are NaN or infinite"):
         load_images(tmp_path / "set", cache=cache)
@@ -199,10 +199,10 @@ def test_missing_empty_and_wrong_folders(tmp_path, cache):
     with pytest.raises(InputError, match="file.npy is a file"):
         load_images(tmp_path / "file.npy", cache=cache)
     (tmp_path / "empty" / "inner").mkdir(parents=True)
-    with pytest.raises(InputError, match=r"no images in .*empty \(0 other files\)"):
+    with pytest.raises(InputError, match=r"path=.*empty holds no images \(0 other files\)"):
         load_images(tmp_path / "empty", cache=cache)
     (tmp_path / "empty" / "notes.txt").write_text("text")
-    with pytest.raises(InputError, match=r"no images in .*empty \(1 other files\)"):
+    with pytest.raises(InputError, match=r"path=.*empty holds no images \(1 other files\)"):
         load_images(tmp_path / "empty", cache=cache)
 
 

@@ -37,7 +37,7 @@ def here(tmp_path, no_override, monkeypatch):
         ("set/a", 0, "set", "folder set/a cannot be read: Permission denied; make it readable"),
         ("set/a/0.npy", 0, "set", "1 of 2 images in set are unusable, such as a/0.npy: Permission denied"),
         ("set/targets.csv", 0, "set", "table set/targets.csv cannot be read .*Permission denied"),
-        ("set", 0, "set/a", "image folder set/a does not exist, or cannot be looked into"),
+        ("set", 0, "set/a", "path=set/a does not exist, or cannot be looked into"),
         ("set", 0, "set/targets.csv", "table set/targets.csv cannot be read .*Permission denied"),
         ("packed", 0, "packed", "folder packed cannot be read: Permission denied; make it readable"),
         ("packed/images.npy", 0, "packed", "packed/images.npy cannot be read .*Permission denied"),

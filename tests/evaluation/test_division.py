@@ -87,10 +87,10 @@ def test_budgets_that_a_set_cannot_give_are_left_out_with_a_line(caplog):
     caplog.set_level(logging.INFO)
     division = Divisions(_image_set((20, 30)), Question()).classes
     assert list(division.budgets) == [10, None]
-    assert caplog.messages == ["labels_per_class 100 left out: class a has 16 images to train on"]
-    with pytest.raises(InputError, match="labels_per_class 41 100 is not possible: .*; ask for 1 to 40, or all"):
+    assert caplog.messages == ["100 labels per class left out: class a has 16 images to train on"]
+    with pytest.raises(InputError, match="labels_per_class=41,100 is not possible: .*; ask for 1 to 40, or all"):
         _ = Divisions(_image_set((50, 100)), Question(labels_per_class=[41, 100])).classes
-    with pytest.raises(InputError, match="labels 1 is not possible: there are 40 images to train on; ask for 2 to 40"):
+    with pytest.raises(InputError, match="labels=1 is not possible: there are 40 images to train on; ask for 2 to 40"):
         _numbers(np.arange(50.0), labels=[1])
 
 
@@ -118,9 +118,9 @@ def test_logarithms_and_what_has_none():
     assert division.truth.names == ("log10 t",)
     values = np.concatenate([division.learned.values, division.truth.values])[:, 0]
     np.testing.assert_allclose(np.sort(values), np.arange(20))
-    with pytest.raises(InputError, match="log_targets t has no logarithm for 000.npy"):
+    with pytest.raises(InputError, match="log_targets=t has no logarithm for 000.npy"):
         _numbers(np.arange(20.0), log_targets=["t"])
-    with pytest.raises(InputError, match="log_targets u is not among the target_columns"):
+    with pytest.raises(InputError, match="log_targets=u is not one of target_columns"):
         _numbers(np.arange(1.0, 20), log_targets=["u"])
 
 

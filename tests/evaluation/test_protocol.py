@@ -37,7 +37,7 @@ def _value(results: Results, metric: str, **key: str) -> float:
     return value
 
 
-def test_tasks_x_probes_beside_the_baselines_in_one_table(run, data, tmp_path, capsys, monkeypatch):
+def test_tasks_x_probes_next_to_the_baselines_in_one_table(run, data, tmp_path, capsys, monkeypatch):
     extracted = []
     whole = Target._computed
     monkeypatch.setattr(
@@ -93,7 +93,7 @@ def test_a_small_set_works_with_the_defaults(run, tmp_path, caplog):
     data = write_labelled_images(tmp_path / "data", per_class=20)
     with caplog.at_level(logging.INFO):
         results = evaluate(run, data=data, seeds=2)
-    assert "labels_per_class 100 left out: class arc has 16 images to train on" in caplog.text
+    assert "100 labels per class left out: class arc has 16 images to train on" in caplog.text
     assert {row.labels for row in results.table} == {"10", "all"}
 
 
@@ -128,7 +128,7 @@ def _blobs(count: int) -> ImageSet:
     return ImageSet(images, names, None, (), {"width_px": width, "flux": flux})
 
 
-def test_regression_on_frozen_features_beside_the_constant(run, tmp_path):
+def test_regression_on_frozen_features_next_to_the_constant(run, tmp_path):
     results = evaluate(
         run,
         data=_blobs(150),
@@ -186,7 +186,7 @@ def test_flagged_and_unequal_images_are_read_as_the_run_says(tmp_path, caplog):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("--labels-per-class 1000", "labels_per_class 1000 is not possible: class arc has 24 images to train on"),
+        ("--labels-per-class 1000", "--labels-per-class=1000 is not possible: class arc has 24 images to train on"),
         ("--data nowhere", "does not exist"),
         ("--split nowhere.txt", "split file nowhere.txt cannot be read"),
         ("--tasks classify", "task classify is unknown; there are classification, regression"),
@@ -205,7 +205,7 @@ def test_bad_input_is_one_line_and_status_2(run, data, capsys, change, message):
     assert error.count("error: ") == 1
 
 
-def test_a_folder_that_is_no_run(data, capsys, tmp_path):
+def test_a_folder_that_is_not_a_run(data, capsys, tmp_path):
     assert main(["evaluate", str(tmp_path), "--data", str(data)]) == 2
     assert "neither a run" in capsys.readouterr().err
 

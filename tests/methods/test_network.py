@@ -71,7 +71,7 @@ def test_without_region_head(sizes):
     assert out.regions is None
 
 
-def test_heads_share_no_weights():
+def test_heads_share_not_weights():
     net = network()
     assert not torch.equal(net.view_head.mlp[0].weight, net.region_head.mlp[0].weight)
     net(crops((2, 32))).view_logits.sum().backward()

@@ -22,7 +22,7 @@ run: {folder: %s, device: cpu, cpu_threads: 1, log_steps: 1}
 
 @pytest.fixture(autouse=True)
 def fresh_accelerator_and_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Accelerate keeps its state in the process; every run here starts anew, with a cache of its own."""
+    """Accelerate keeps its state in the process; every run here starts afresh, with a cache of its own."""
     monkeypatch.setenv("SSL_LENS_CACHE", str(tmp_path / "cache"))
     yield
     AcceleratorState._reset_state(reset_partial_state=True)

@@ -27,7 +27,7 @@ RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
     ("values", "message"),
     [
         ({"views.global_size": 80}, "views.global_size=80 exceeds the image, 72x72 px"),
-        ({"views.global_size": 62}, "not a multiple of patch_size=4"),
+        ({"views.global_size": 62}, "not a multiple of model.patch_size=4"),
         ({"views.local_sizes": [16]}, "views.local_sizes=16 leaves a 1x1 last map"),
         ({"views.lens_safe.psf_sigma_px": [0, 11.0]}, "psf_sigma_px reaches 11.0 px, too wide a blur for views.local"),
     ],
@@ -38,7 +38,7 @@ def test_sizes_that_cannot_work_are_refused(values: dict[str, object], message: 
         network.check_sizes(recipe, network.backbone(recipe, 1), 72, 72)
 
 
-def test_few_regions_are_told() -> None:
+def test_few_regions_are_reported() -> None:
     """Patch 4 and four stages leave 2x2 regions of 64 px; without a region loss that is nobody's business."""
     recipe = replace(DEFAULT, {"views.local_sizes": [], "views.local_counts": []})
     assert network.check_sizes(recipe, network.backbone(recipe, 1), 72, 72) == [

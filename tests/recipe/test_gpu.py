@@ -1,4 +1,4 @@
-"""The loop on a CUDA device, beside the CPU: `make test-gpu`."""
+"""The loop on a CUDA device, next to the CPU: `make test-gpu`."""
 
 import json
 import os

@@ -20,6 +20,17 @@ def test_relative_paths_start_at_the_recipe(tmp_path: Path, monkeypatch: pytest.
     assert recipe.run.folder == "runs/mine"
 
 
+def test_weights_are_a_path_unless_they_are_timms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("model: {name: swin_micro, weights: ../run}")
+    monkeypatch.chdir("/")
+    assert load_recipe(file).model.weights == str(tmp_path.parent / "run")
+    assert load_recipe(file, ["model.weights=net.pth"]).model.weights == "/net.pth"
+    assert load_recipe(file, ["model.weights=null"]).model.weights is None
+    file.write_text("model: {name: timm/resnet10t, weights: pretrained}")
+    assert load_recipe(file).model.weights == "pretrained"
+
+
 def test_overrides_start_at_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine.yaml").write_text("data: {path: lenses, probe: labelled}")
     (tmp_path / "work").mkdir()
@@ -53,5 +64,5 @@ def test_patterns_are_paths() -> None:
 
 
 @pytest.mark.parametrize("tree", [{}, {"data": None}, {"data": 3}, {"data": {"path": 3}}, {"data": {"path": ""}}])
-def test_what_is_no_path_is_left_to_the_recipe(tree: dict) -> None:
+def test_what_is_not_a_path_is_left_to_the_recipe(tree: dict) -> None:
     assert with_absolute_paths(tree, Path("/x")) == tree

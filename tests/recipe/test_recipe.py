@@ -108,7 +108,7 @@ def test_several_mistakes_are_counted(file: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["- 1\n", "just words\n"])
-def test_a_file_that_is_no_recipe_is_refused(file: Path, text: str) -> None:
+def test_a_file_that_is_not_a_recipe_is_refused(file: Path, text: str) -> None:
     file.write_text(text)
     with pytest.raises(InputError, match="write sections such as"):
         load_recipe(file)

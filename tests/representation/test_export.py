@@ -182,7 +182,7 @@ def test_a_new_export_replaces_the_files_of_the_old_one_and_no_others(without_on
 
 
 def test_an_export_that_is_interrupted_is_none(without_onnx, plain_run, tmp_path, monkeypatch):
-    """The configuration, without which a folder is no export, goes first and comes last."""
+    """The configuration, without which a folder is not an export, goes first and comes last."""
     frozen = load_backbone(plain_run)
     write_export(frozen, tmp_path / "out", (40, 40))
     replace, moved = Path.replace, []

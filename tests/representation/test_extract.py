@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from ssl_lens.backbones.backbone import MapBackbone
 from ssl_lens.data.pixels.preprocess import Preprocess
 from ssl_lens.data.pixels.stretch import no_stretch
-from ssl_lens.representation.extract import extract, preprocessed, whitened
+from ssl_lens.representation.extract import extract, preprocessed
 from ssl_lens.representation.frozen import FrozenBackbone
 
 
@@ -56,20 +56,3 @@ def test_read_only_memory_maps_are_read(frozen, tmp_path):
     mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
     np.testing.assert_array_equal(extract(frozen, mapped), extract(frozen, IMAGES))
     np.testing.assert_allclose(preprocessed(frozen.preprocess, mapped, batch_size=4), (IMAGES - 5) / 2, atol=1e-6)
-
-
-def test_whitened_features_are_uncorrelated_and_of_unit_variance_on_the_training_part():
-    rng = np.random.default_rng(0)
-    train = rng.normal(size=(500, 6)) @ rng.normal(size=(6, 6)) + 3
-    ours, test = whitened(train, train[:5] + 1, 4)
-    np.testing.assert_allclose(np.cov(ours, rowvar=False), np.eye(4), atol=1e-5)
-    scale = train.std(axis=0)
-    values, vectors = np.linalg.eigh(np.corrcoef(train, rowvar=False))
-    expected = (
-        ((train[:5] + 1 - train.mean(axis=0)) / scale) @ vectors[:, ::-1][:, :4] / np.sqrt(values[::-1][:4] * 500 / 499)
-    )
-    np.testing.assert_allclose(np.abs(test), np.abs(expected), atol=1e-4)
-
-
-def test_whitening_gives_no_more_components_than_images():
-    assert whitened(np.eye(5), np.ones((2, 5)), 64)[1].shape == (2, 5)

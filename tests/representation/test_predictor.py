@@ -27,11 +27,18 @@ from ssl_lens.representation.predictor import (
     fresh_predictor,
     linear_head,
     load_predictor,
-    logistic_head,
     save_predictor,
 )
 
 SIZE = (40, 40)
+
+
+def classifier_head(scale, classify):
+    """Of a logistic regression, whose one logit z for two classes becomes -z/2 and z/2."""
+    weight, bias = classify.coef_, classify.intercept_
+    if len(weight) == 1:
+        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    return linear_head(weight, bias, mean=scale.mean_, scale=scale.scale_)
 
 
 @pytest.fixture(autouse=True)
@@ -73,7 +80,7 @@ def test_a_logistic_regression_of_standardised_features_is_one_linear_layer(clas
     features = (1e3 + rng.normal(size=(60, 5)) + labels[:, None] * rng.normal(size=5)).astype(np.float32)
     probe = make_pipeline(StandardScaler(), LogisticRegression()).fit(features.astype(np.float64), labels)
     scale, classify = probe[0], probe[1]
-    head = logistic_head(classify.coef_, classify.intercept_, mean=scale.mean_, scale=scale.scale_)
+    head = classifier_head(scale, classify)
     with torch.no_grad():
         probabilities = head(torch.from_numpy(features).double()).softmax(1).numpy()
     np.testing.assert_allclose(probabilities, probe.predict_proba(features.astype(np.float64)), atol=1e-10)
@@ -95,7 +102,7 @@ def test_a_saved_probe_predicts_what_it_predicted(frozen, tmp_path, names):
     features = extract(frozen, images.images)
     probe = make_pipeline(StandardScaler(), LogisticRegression()).fit(features, images.labels)
     scale, classify = probe[0], probe[1]
-    head = logistic_head(classify.coef_, classify.intercept_, mean=scale.mean_, scale=scale.scale_)
+    head = classifier_head(scale, classify)
     network = Predictor(frozen.backbone, head, frozen.pooling)
     save_predictor(tmp_path / "saved", frozen.preprocess, network, Classes(images.classes), image_size=SIZE)
     expected = probe.predict_proba(features)

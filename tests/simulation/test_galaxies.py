@@ -25,7 +25,7 @@ def test_the_sky_is_taken_off_and_the_light_centred():
     assert galaxy.half_light_radius_px == pytest.approx(4 * np.sqrt(2 * np.log(2)), abs=0.4)
 
 
-def test_noise_and_neighbours_are_no_light():
+def test_noise_and_neighbours_are_not_light():
     clean = galaxy_of(_blob(30.0, 33.0, 4.0), "a")
     noise = np.random.default_rng(0).normal(0, 0.02, (1, 64, 64)).astype(np.float32)
     noisy = galaxy_of(_blob(30.0, 33.0, 4.0) + _blob(55.0, 8.0, 2.0) + noise + 3, "b")

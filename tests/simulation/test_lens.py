@@ -107,8 +107,8 @@ def test_the_ranges_of_subhalos_and_vortices():
 
 
 @pytest.mark.parametrize("kind", CLASSES)
-def test_all_classes_share_what_is_no_substructure(kind):
-    """Drawn from the same stream: nothing but the substructure can tell a class."""
+def test_all_classes_share_what_is_not_substructure(kind):
+    """Drawn from the same stream: nothing but the substructure can reveal a class."""
     ranges = {name: ends for name, ends in FREE.items() if name not in ("subhalo_slope", "axion_mass_ev")}
     lens, other = _draw(kind, 3, **ranges), _draw("no_sub", 3, **ranges)
     own = {"axion_mass_ev", "subhalo_slope", "point_masses", "source_angle_rad"}

@@ -132,7 +132,7 @@ def test_a_write_that_fails_leaves_nothing_half_written(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("failing", [1, 5, 12])
-def test_a_disk_that_fills_up_is_no_loss(small, tmp_path, monkeypatch, failing):
+def test_a_disk_that_fills_up_loses_nothing(small, tmp_path, monkeypatch, failing):
     """Whatever is there is whole, and with room again the set becomes what it would have been."""
     save, calls = np.save, []
 
@@ -302,7 +302,7 @@ def _telling_statistics(images: np.ndarray, labels: np.ndarray, classes: tuple[s
     count = len(images) // 3
     allowed = 4 * np.sqrt((3 * count + 1) / (12 * count * 2 * count))
     return [
-        f"{name} tells {kind}"
+        f"{name} reveals {kind}"
         for label, kind in enumerate(classes)
         for name, value in {**statistics, "a classifier": together[:, label]}.items()
         if abs(roc_auc_score(labels == label, value) - 0.5) >= allowed
@@ -328,16 +328,16 @@ def test_trivial_statistics_do_not_tell_the_classes(tmp_path, ranges):
     cdm = loaded.labels[:, None, None] == loaded.classes.index("cdm")
     border_only = np.where(np.pad(np.zeros((28, 28), bool), 2, constant_values=True), 0.001, 0)  # noise is 0.01
     for spoiled, statistic in (
-        (images + 0.001 * cdm, "background mean tells cdm"),
-        (images + border_only * cdm, "background mean tells cdm"),
-        (np.where(cdm, 1.1, 1) * images, "background std tells cdm"),
+        (images + 0.001 * cdm, "background mean reveals cdm"),
+        (images + border_only * cdm, "background mean reveals cdm"),
+        (np.where(cdm, 1.1, 1) * images, "background std reveals cdm"),
     ):
         found = _telling_statistics(spoiled, loaded.labels, loaded.classes)
         assert statistic in found
-        assert "a classifier tells cdm" in found
+        assert "a classifier reveals cdm" in found
     if not ranges:  # all lenses are equally bright: a twentieth shows in the total
         spoiled = np.where(cdm, 1.05, 1) * images
-        assert "total flux tells cdm" in _telling_statistics(spoiled, loaded.labels, loaded.classes)
+        assert "total flux reveals cdm" in _telling_statistics(spoiled, loaded.labels, loaded.classes)
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def test_effects_come_with_the_probability_of_their_kind_of_view():
         ColourJitter(**shown, **QUIET | {"blur_probability": (1.0, 0.1, 0.5)}, solarize_probability=(0.0,) * 3)
     )
     solarized = share(ColourJitter(**shown, **QUIET, solarize_probability=(0.0, 0.2, 0.0)))
-    # the narrowest blurs, sigma near 0.1 px, are no blur
+    # the narrowest blurs, sigma near 0.1 px, change nothing
     assert torch.allclose(blurred, torch.tensor([0.95, 0.1, 0.5]), atol=0.08)
     assert torch.allclose(solarized, torch.tensor([0.0, 0.2, 0.0]), atol=0.07)
     jittered = share(ColourJitter(**shown, **QUIET | {"jitter_probability": 0.8}, solarize_probability=(0.0,) * 3))

@@ -121,12 +121,12 @@ def test_several_views_and_sizes_in_one_pass_equal_one_at_a_time():
 
 def test_crop_larger_than_the_image_is_refused():
     make = MultiCrop(LensSafe(), Photometry(), global_size=64, local_sizes=(96,), local_counts=(2,))
-    with pytest.raises(InputError, match=r"views\.local_sizes=96 exceeds the image size 64x64; set it to 64 or less"):
+    with pytest.raises(InputError, match=r"local_sizes=96 exceeds the image size 64x64; set it to 64 or less"):
         make(pictures(2, 1), torch.arange(2), seed=0, epoch=0)
 
 
 def test_sizes_without_counts_are_refused():
-    with pytest.raises(InputError, match=r"views\.local_sizes has 2 entries and views\.local_counts has 1"):
+    with pytest.raises(InputError, match=r"local_sizes has 2 entries and local_counts has 1"):
         MultiCrop(LensSafe(), Photometry(), global_size=64, local_sizes=(32, 24), local_counts=(6,))
 
 

@@ -245,7 +245,7 @@ def _images(source: Found | Pack) -> Iterator[Usable | Unusable]:
         return
     yield from source.unusable
     for i, (name, label) in enumerate(zip(source.table.names, source.table.labels, strict=True)):
-        assert source.images is not None, "a pack of no image has no names"
+        assert source.images is not None, "a pack without images has no names"
         image = source.images[i]
         yield Usable(name, Sample(image, image.dtype, label=label), 0)
 

@@ -74,9 +74,9 @@ def find_images(path: Path, policy: PixelPolicy, layout: LayoutName, table: Path
     table = table or own_table(path)
     known_of = None if table is None else read_table(table)
     if known_of is not None:
-        idle = {file_of(name) for name in known_of.names} - {source.name for source in sources}
-        if idle:
-            logger.info("%s names %d files that are not images of %s", table, len(idle), path)
+        unmatched = {file_of(name) for name in known_of.names} - {source.name for source in sources}
+        if unmatched:
+            logger.info("%s names %d files that are not images of %s", table, len(unmatched), path)
     return Found(path, path, sources, None, policy, layout, known_of)
 
 
@@ -130,7 +130,7 @@ def _image_files(root: Path) -> list[str]:
         others += len(files) - len(images)
     if not names:
         raise InputError(
-            f"no images in {root} ({others} other files); give path=DIR, a folder with {' '.join(SUFFIXES)} files"
+            f"path={root} holds no images ({others} other files); give a folder with {' '.join(SUFFIXES)} files"
         )
     if others:
         logger.info("%s: %d files that are not images ignored", root, others)
@@ -141,9 +141,7 @@ def _image_files(root: Path) -> list[str]:
 def _check_folder(root: Path) -> None:
     if not os.path.isdir(root):
         found = "is a file" if os.path.isfile(root) else "does not exist, or cannot be looked into"
-        raise InputError(
-            f"image folder {root} {found}; give path=DIR, a folder of images or a {' or '.join(TABLE_SUFFIXES)} table"
-        )
+        raise InputError(f"path={root} {found}; give a folder of images or a {' or '.join(TABLE_SUFFIXES)} table")
     if os.path.isfile(root / SIMULATION) and own_table(root) is None:
         raise InputError(f"the simulation in {root} is not finished; give its command again, which continues it")
 

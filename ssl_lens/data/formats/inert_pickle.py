@@ -223,7 +223,7 @@ class _Machine:
 def _allowed(module: object, attribute: object) -> _Name:
     """The meaning of a name, which is compared and never looked up."""
     if not (isinstance(module, str) and isinstance(attribute, str)):
-        raise UnusableImage("pickle names something by no string: refused")
+        raise UnusableImage("pickle names something without a string: refused")
     meaning = _ALLOWED.get((module, attribute))
     if meaning is None:
         shown = " ".join(f"{module}.{attribute}"[:80].split())
@@ -243,7 +243,7 @@ def _set_byte_order(built: _Type, state: object) -> None:
 def _numbers(kind: object, raw: object, count: int) -> np.ndarray:
     """`count` numbers [count] over the bytes `raw`, of which there must be as many."""
     if not isinstance(kind, _Type) or kind.dtype.hasobject:
-        raise UnusableImage("pickled array of no numeric type: refused")
+        raise UnusableImage("pickled array is not of a numeric type: refused")
     if isinstance(raw, str):  # Python 2
         raw = raw.encode("latin-1")
     if not isinstance(raw, bytes) or len(raw) != count * kind.dtype.itemsize:

@@ -52,7 +52,7 @@ def read_images(path: Path) -> Iterator[Sample | Unusable]:
             declared than stored; also after some images, where the damage lies behind them.
     """
     if not os.path.isfile(path) and os.path.exists(path):
-        raise UnusableImage("no regular file")  # a pipe would be waited for
+        raise UnusableImage("not a regular file")  # a pipe would be waited for
     try:
         file = path.open("rb")
     except OSError as error:

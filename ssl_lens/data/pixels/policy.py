@@ -121,7 +121,7 @@ def common_size(
     channels = {shape[0] for shape in shapes}
     if policy.sizes == "refuse" or len(channels) > 1:
         mixture = ", ".join(f"{shapes[shape]} of {shape} ({name})" for shape, name in examples.items())
-        needed = "the same number of channels" if len(channels) > 1 else "one shape, or set sizes to crop or pad"
+        needed = "the same number of channels" if len(channels) > 1 else "one shape, or set sizes=crop or sizes=pad"
         raise InputError(f"{path} mixes image shapes [C, H, W]: {mixture}; give images of {needed}")
     chosen = min if policy.sizes == "crop" else max
     return chosen(shape[1] for shape in shapes), chosen(shape[2] for shape in shapes)

@@ -178,7 +178,7 @@ class Trainer:
             network: is changed; the one returned is a copy in plain float32.
             images: preprocessed, [N, C, h, w], on any device.
             seed: decides batches, augmentation and drop path.
-            on_epoch: is told of every epoch, on every process.
+            on_epoch: is called after every epoch, on every process.
 
         Raises: InputError if the loss is not finite.
         """

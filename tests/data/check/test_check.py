@@ -79,7 +79,7 @@ def test_duplicates_and_leaks_in_any_orientation(root, turned):
     assert report.problems == ()
 
 
-def test_what_differs_by_one_bit_is_no_duplicate():
+def test_what_differs_by_one_bit_is_not_a_duplicate():
     image = _RNG.normal(size=(1, 8, 8)).astype(np.float32)
     other = image.copy()
     other[0, 3, 4] = np.nextafter(other[0, 3, 4], np.float32(9))
@@ -151,7 +151,7 @@ def test_a_pack_is_checked_too_and_damage_reported(root, tmp_path):
     assert (other.targets, other.classes["c"]) == ({"z": (1, 2, 2)}, {"train": 1})
     refused = check_images(tmp_path / "pack", **_PLAIN | {"policy": PixelPolicy(mask_value=9)})
     assert [problem.split(" was ")[1] for problem in refused.problems] == [
-        "packed with mask_value=None, but mask_value=9 is needed; pack the images again with mask_value=9"
+        "packed with mask_value=None, but mask_value=9 is needed; pack the images again with this value"
     ]
     with (tmp_path / "pack" / "images.npy").open("r+b") as file:
         file.seek(-3, 2)
@@ -188,7 +188,7 @@ def test_any_brightness_is_drawn(tmp_path, scale):
 
 def test_nothing_to_check(tmp_path, capsys):
     assert cli.main(["data", "check", str(tmp_path / "none")]) == 2
-    assert capsys.readouterr().err.startswith(f"error: image folder {tmp_path}/none does not exist")
+    assert capsys.readouterr().err.startswith(f"error: DIR={tmp_path}/none does not exist")
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "x.npy").write_bytes(b"no image")
     report = check_images(tmp_path / "bad", **_PLAIN)
@@ -222,7 +222,7 @@ def test_a_leak_is_in_the_last_word(root, tmp_path, capsys):
     assert "accept this set, with images that are for tests among those to train on\n" in out
 
 
-def test_shards_are_no_folder(capsys):
+def test_shards_are_not_folder(capsys):
     for address in ("lenses/{0..9}.tar", "https://host/lenses.tar"):
         assert cli.main(["data", "check", address]) == 2
         assert f"error: {address} is a pattern, URL or tar of shards" in capsys.readouterr().err

@@ -42,7 +42,7 @@ def test_links_that_lead_back_are_refused(tmp_path, target):
         load_images(tmp_path / "set", cache=tmp_path / "cache")
 
 
-def test_links_to_themselves_are_no_images(tmp_path):
+def test_links_to_themselves_are_not_images(tmp_path):
     _save(tmp_path / "set" / "0.npy")
     (tmp_path / "set" / "1.npy").symlink_to("1.npy")
     (tmp_path / "set" / "folder").symlink_to("folder")
@@ -106,21 +106,19 @@ def test_names_in_a_table_are_held_to_the_same(tmp_path):
             load_images(tmp_path / "t.parquet", cache=tmp_path / "cache")
 
 
-def test_what_is_no_set(tmp_path, caplog):
+def test_what_is_not_a_set(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     (tmp_path / "hidden" / ".inner").mkdir(parents=True)
     _save(tmp_path / "hidden" / ".inner" / "0.npy")
     _save(tmp_path / "hidden" / ".0.npy")
-    with pytest.raises(InputError, match=r"no images in .*hidden \(1 other files\)"):
+    with pytest.raises(InputError, match=r"path=.*hidden holds no images \(1 other files\)"):
         load_images(tmp_path / "hidden", cache=tmp_path / "cache")
     (tmp_path / "folder.csv").mkdir()
-    with pytest.raises(InputError, match=r"no images in .*folder.csv \(0 other files\)"):
+    with pytest.raises(InputError, match=r"path=.*folder.csv holds no images \(0 other files\)"):
         load_images(tmp_path / "folder.csv", cache=tmp_path / "cache")
     os.mkfifo(tmp_path / "pipe")
     for name in ("pipe", "x" * 300, "a\0b"):
-        with pytest.raises(
-            InputError, match="does not exist, or cannot be looked into; give path=DIR, a folder"
-        ) as error:
+        with pytest.raises(InputError, match="does not exist, or cannot be looked into; give a folder") as error:
             load_images(tmp_path / name, cache=tmp_path / "cache")
         assert "\n" not in str(error.value)
 
@@ -136,9 +134,9 @@ def test_an_empty_path_is_not_the_working_folder(tmp_path, capsys, monkeypatch, 
     assert [path.name for path in tmp_path.iterdir()] == ["0.npy"]
 
 
-def test_a_folder_whose_own_name_is_no_text(tmp_path, capsys):
+def test_a_folder_whose_own_name_is_not_text(tmp_path, capsys):
     _save(os.path.join(tmp_path, _BYTES, "0.npy"))
     assert load_images(tmp_path / _BYTES, cache=tmp_path / "cache").names == ("0.npy",)
     with pytest.raises(SystemExit):
         cli.main(["data", "pack", str(tmp_path / _BYTES), str(tmp_path / "out")])
-    assert "argument DIR: is no UTF-8; rename it" in capsys.readouterr().err
+    assert "argument DIR: is not UTF-8; rename it" in capsys.readouterr().err

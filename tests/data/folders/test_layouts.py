@@ -18,7 +18,7 @@ _RNG = np.random.default_rng(0)
         (("train_lenses/1.npy", "test_nonlenses/2.npy"), ("lenses", "nonlenses"), ("train", "test")),
         (("Model_II/cdm/1.npy", "Model_II_test/axion/2.npy"), ("cdm", "axion"), ("train", "test")),
         (("axion/1.npy", "cdm/2.npy", "no_sub/3.npy"), ("axion", "cdm", "no_sub"), (None,) * 3),
-        (("train/1.npy", "val/2.npy"), (None, None), ("train", "val")),  # of no class, but for tests all the same
+        (("train/1.npy", "val/2.npy"), (None, None), ("train", "val")),  # without a class, but for tests all the same
         (("train/a/1.npy", "train/b/2.npy", "test/3.npy"), ("a", "b", None), ("train", "train", "test")),
     ],
 )

@@ -118,7 +118,7 @@ def _columns(**columns):
         pyarrow.array([b"\xff", b"\xfe"]),
     ],
 )
-def test_names_and_labels_that_are_no_texts(tmp_path, values):
+def test_names_and_labels_that_are_not_texts(tmp_path, values):
     for table in (_columns(label=values), _columns(split=values), _columns(file=values)):
         pyarrow.parquet.write_table(table, tmp_path / "t.parquet")
         with pytest.raises(
@@ -132,7 +132,7 @@ def test_names_and_labels_that_are_no_texts(tmp_path, values):
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_truncated_tables_are_one_line_or_shorter(tmp_path, suffix):
-    """A CSV file that is cut at a line end looks whole; the manifest of a pack tells."""
+    """A CSV file that is cut at a line end looks whole; the manifest of a pack shows it."""
     path = tmp_path / f"t{suffix}"
     columns = _columns(z=[0.25, 1e-24])
     pyarrow.parquet.write_table(columns, path) if suffix == ".parquet" else pyarrow.csv.write_csv(columns, path)

@@ -59,7 +59,7 @@ def test_units_of_several_channels_are_images(tmp_path):
     np.testing.assert_array_equal(np.stack(_images(tmp_path / "a.fits")), np.stack([_IMAGE, _IMAGE + 1]))
 
 
-def test_units_that_are_no_flux_are_left_out(tmp_path):
+def test_units_that_are_not_flux_are_left_out(tmp_path):
     units = [fits.PrimaryHDU(), fits.ImageHDU(_IMAGE[0], name="SCI")]
     units += [fits.ImageHDU(_IMAGE[1], name=name) for name in ("ERR", "DQ", "wht", "SCI_IVAR", "MASK_2")]
     fits.HDUList(units).writeto(tmp_path / "a.fits")

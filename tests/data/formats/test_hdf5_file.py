@@ -68,7 +68,7 @@ def test_absurd_declared_sizes_are_refused_before_anything_is_read(tmp_path, sha
 
 
 @pytest.mark.parametrize("dtype", [h5py.string_dtype(), h5py.vlen_dtype(np.float32), h5py.ref_dtype])
-def test_strings_lists_and_references_are_no_images(tmp_path, dtype):
+def test_strings_lists_and_references_are_not_images(tmp_path, dtype):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("image", (8, 8), dtype)
     with pytest.raises(UnusableImage, match="type object, not real numbers"):

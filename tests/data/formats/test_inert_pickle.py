@@ -54,7 +54,7 @@ def _payloads(canary: str) -> dict[str, bytes]:
         "open": pickle.dumps(_Calls(open, (canary, "w"))),
         "copyreg": b"ccopyreg\n_reconstructor\n(cposix\nsystem\ncbuiltins\nobject\nNtR" + touch + b"b.",
         "stack global": b"\x80\x04\x8c\x02os\x8c\x06system\x93" + touch + b"\x85R.",
-        "stack global by no string": b"\x80\x04" + bomb + b"h;\x8c\x06system\x93.",
+        "stack global without a string": b"\x80\x04" + bomb + b"h;\x8c\x06system\x93.",
         "dotted attribute": b"\x80\x04\x8c\x05numpy\x8c\x12ndarray.__reduce__\x93)R.",
         "inst": b"(" + touch + b"ios\nsystem\n.",
         "obj": b"(cos\nsystem\n" + touch + b"o.",

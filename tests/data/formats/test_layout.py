@@ -72,6 +72,6 @@ def test_what_float32_cannot_hold_is_infinite_and_a_tiny_flux_is_kept():
         (np.zeros((4, 20, 32, 32)), r"no axis of shape \(4, 20, 32, 32\) can be the channels"),
     ],
 )
-def test_arrays_that_are_no_images(array, reason):
+def test_arrays_that_are_not_images(array, reason):
     with pytest.raises(UnusableImage, match=reason):
         _images(array)

@@ -68,7 +68,7 @@ def test_an_archive_that_declares_less_than_its_array(tmp_path):
         _images(tmp_path / "a.npz")
 
 
-def test_records_are_no_images(tmp_path):
+def test_records_are_not_images(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((8, 8), dtype=[("flux", "f4")]))
     with pytest.raises(UnusableImage, match="not real numbers"):
         _images(tmp_path / "a.npy")

@@ -55,7 +55,7 @@ def test_a_subset_is_a_view_and_of_an_array_a_copy(path):
 
 
 @pytest.mark.parametrize("index", [37, -38, np.array([0, 37]), np.array([-38]), (0, 0), (slice(None), 0)])
-def test_what_is_no_image(path, index):
+def test_what_is_not_an_image(path, index):
     with pytest.raises(IndexError):
         PackedImages(path)[index]
 
@@ -79,7 +79,7 @@ def test_files_are_closed_with_the_images(path):
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_files_that_are_no_packed_images(tmp_path, path):
+def test_files_that_are_not_packed_images(tmp_path, path):
     np.save(tmp_path / "doubles.npy", _IMAGES.astype(np.float64))
     np.save(tmp_path / "flat.npy", _IMAGES[0])
     np.save(tmp_path / "fortran.npy", np.asfortranarray(_IMAGES))
@@ -93,7 +93,7 @@ def test_files_that_are_no_packed_images(tmp_path, path):
             PackedImages(tmp_path / f"{name}.npy")
 
 
-def test_a_file_cut_while_open_is_an_error_and_no_crash(path):
+def test_a_file_cut_while_open_is_an_error_not_a_crash(path):
     images = PackedImages(path)
     os.truncate(path, path.stat().st_size // 2)
     np.testing.assert_array_equal(images[0], _IMAGES[0])

@@ -140,7 +140,7 @@ def test_sizes_that_cannot_be_made(root, cache):
     np.save(root / "a.npy", _RNG.normal(size=(8, 9)))
     np.save(root / "b.npy", _RNG.normal(size=(9, 9)))
     with pytest.raises(
-        InputError, match=r"1 of \(1, 8, 9\) \(a.npy\), 1 of \(1, 9, 9\) .* or set sizes to crop or pad"
+        InputError, match=r"1 of \(1, 8, 9\) \(a.npy\), 1 of \(1, 9, 9\) .* or set sizes=crop or sizes=pad"
     ):
         load_images(root, cache=cache)
     with pytest.raises(InputError, match="such as a.npy: 8x9 pixels but size=9x9 to crop to; give a smaller size"):

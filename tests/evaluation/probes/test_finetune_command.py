@@ -53,7 +53,7 @@ def _error(capsys) -> str:
     return line[0]
 
 
-def test_fine_tuning_beside_training_from_scratch(run, data):
+def test_fine_tuning_next_to_training_from_scratch(run, data):
     arguments = f"{run} --data {data} --labels-per-class 8 --seeds 2 --epochs 6 --batch-size 8 --lr 2e-3 --scratch"
     assert finetune(arguments.split()) == 0
     aucs = _of(read_rows(run / "eval" / "finetune"), "auc")
@@ -140,11 +140,11 @@ def test_columns_of_a_table_are_measured_next_to_the_constant(data, tmp_path):
         ("runs/none", "", "neither a run"),
         ("RUN", "data.bin=2", "data.bin=2 cannot change"),
         ("RUN", "--data nowhere", "does not exist"),
-        ("RUN", "--labels-per-class 1000", "labels_per_class 1000 is not possible"),
+        ("RUN", "--labels-per-class 1000", "--labels-per-class=1000 is not possible"),
         ("swin_tiny", "data.center_crop=37", "37"),
         ("RUN", "--target width", "the nearest are width_px"),
         ("RUN", "--target same --labels 30", "same is 7 of all 48 images"),
-        ("RUN", "--target width_px --log-target same", "log_targets same is not among the target_columns"),
+        ("RUN", "--target width_px --log-target same", "--log-target=same is not one of --target-column"),
         ("RUN", "--target width_px --table none.csv", "none.csv cannot be read"),
     ],
 )

@@ -14,7 +14,7 @@ def test_invariant_outputs_and_images_that_differ_by_their_rotation_alone():
     assert relative_scatter(rotations) == 1
 
 
-def test_what_changes_at_45_degrees_alone_is_told_from_what_changes_at_90():
+def test_what_changes_at_45_degrees_alone_is_distinguished_from_what_changes_at_90():
     said = np.zeros((8, 2, 1))
     said[1::2] = 2.0  # the odd eighths: a standard deviation of 1
     said[:, 1] += 1.0

@@ -23,7 +23,7 @@ class _Kept(NamedTuple):
     outputs: Outputs
 
 
-class Best:
+class BestProbe:
     """Of the fitted probes of one target, the one of most images, among these that of the lowest validation loss.
 
     Where no loss tells them apart the first one counts: results on the images that judge must not choose.

@@ -1,4 +1,4 @@
-"""What `evaluate` and `finetune` both ask: which labelled images, how many labels, how often."""
+"""The arguments that several commands share, and the names by which errors speak of them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,82 @@ import argparse
 from pathlib import Path
 from typing import Any, get_args
 
-from ssl_lens.cli.console import path_argument
 from ssl_lens.data.folders.layouts import LayoutName
 from ssl_lens.errors import InputError
+
+IMAGES = "DIR"  # what help and errors call the folder of images that a command is given without a flag
+READING_KEYS = {
+    name: f"data.{name}" for name in ("mask_value", "max_masked", "sizes", "size", "in_channels", "center_crop", "bin")
+}  # what a network's recipe says of its images, and no flag
+
+
+def flags(*names: str) -> dict[str, str]:
+    """The flag of each argument, for `arguments_named`."""
+    return {name: f"--{name.replace('_', '-')}" for name in names}
+
+
+IMAGES_NAMES = READING_KEYS | flags("layout", "table", "batch_size") | {"data": IMAGES}  # of `add_images`
+SET_NAMES = (  # of `add_set`
+    READING_KEYS
+    | flags("data", "layout", "table", "split", "labels_per_class", "labels", "seeds", "save")
+    | {"target_columns": "--target-column", "log_targets": "--log-target"}
+)
+
+
+def text_argument(text: str) -> str:
+    """A path or address as it was given; refused are none at all, and bytes that could not be printed."""
+    if not text:  # such as a variable of the shell that is not set; `Path` would take the working folder
+        raise argparse.ArgumentTypeError("is empty; give a path")
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise argparse.ArgumentTypeError("is not UTF-8; rename it")
+    return text
+
+
+def path_argument(text: str) -> Path:
+    """The same, as a path."""
+    return Path(text_argument(text))
+
+
+def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds a recipe and changes to it, as `options.recipe` and `options.overrides`."""
+    parser.add_argument(
+        "recipe",
+        metavar="RECIPE",
+        type=text_argument,
+        help="name of a shipped recipe (`ssl-lens recipes` lists them) or a YAML file",
+    )
+    parser.add_argument(
+        "overrides", metavar="key=value", nargs="*", help="changes to it, such as data.path=DIR optim.epochs=10"
+    )
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is below 1")
+    return value
+
+
+def count_or_all(text: str) -> int | None:
+    """A number of labels, or None for the word `all`."""
+    return None if text == "all" else positive(text)
+
+
+def add_images(parser: argparse.ArgumentParser) -> None:
+    """Adds a set of images, and what says what is known of them."""
+    parser.add_argument(
+        "data", metavar=IMAGES, type=path_argument, help="folder of images, table (.csv, .parquet), pack or image file"
+    )
+    _add_layout(parser)
+    parser.add_argument("--table", metavar="FILE", type=path_argument, help="labels and numbers of the images in DIR")
+
+
+def add_batch_size(parser: argparse.ArgumentParser) -> None:
+    """Adds how many images are computed at once."""
+    parser.add_argument(
+        "--batch-size", metavar="N", type=positive, default=256, help="images computed at once (default %(default)s)"
+    )
 
 
 def add_set(parser: argparse.ArgumentParser) -> None:
@@ -20,18 +93,18 @@ def add_set(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="images in one folder per class, a table or a pack",
     )
-    parser.add_argument("--layout", choices=get_args(LayoutName), default="auto", help="what the folders mean")
+    _add_layout(parser)
     parser.add_argument(
         "--table",
         metavar="FILE",
-        type=Path,
+        type=path_argument,
         help="labels and numbers of the images, whose paths in --data are its first column; default: targets.csv or "
         "parameters.csv there",
     )
     parser.add_argument(
         "--split",
         metavar="FILE",
-        type=Path,
+        type=path_argument,
         help="names of the images to judge by, not train; default: those that the set holds out, else a fifth",
     )
     parser.add_argument(
@@ -98,14 +171,5 @@ def output_folder(options: argparse.Namespace, model: str, name: str, default: P
     return folder
 
 
-def positive(text: str) -> int:
-    """A whole number of at least 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is below 1")
-    return value
-
-
-def count_or_all(text: str) -> int | None:
-    """A number of labels, or None for the word `all`."""
-    return None if text == "all" else positive(text)
+def _add_layout(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--layout", choices=get_args(LayoutName), default="auto", help="what the folders mean")

@@ -1,4 +1,4 @@
-"""The supervised baselines, side by side: python benchmarks/supervised.py [NAME ...] --data DIR --out FOLDER
+"""The supervised baselines, side by side: python benchmarks/baselines.py [NAME ...] --data DIR --out FOLDER
 
 Trains networks from scratch on labelled images, judges them, and writes FOLDER/table.md. The images are those of the
 DeepLense binary set or of its shape, 150 px: their middle 128 px binned to 64, which two CPU cores can do; `--full` for

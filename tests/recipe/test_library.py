@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ssl_lens.errors import InputError
-from ssl_lens.recipe.shipped import recipe_names, recipe_path, summary
+from ssl_lens.recipe.library import recipe_names, recipe_path, summary
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
