@@ -24,7 +24,7 @@ pytestmark = [
 
 ON_GPU = "run.device=auto"
 STEPS = 6  # of a tiny run
-RESNET = ("model.name=resnet_micro", *(f"model.{key}=null" for key in ("patch_size", "window_size", "drop_path")))
+RESNET = ("model={name: resnet_micro}",)
 STEM = "model.stem={group: C4, fields: 2, depth: 1, kernel_size: 3}"
 
 

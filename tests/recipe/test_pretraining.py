@@ -26,7 +26,7 @@ from ssl_lens.recipe.recipe import Recipe
 from ssl_lens.representation.frozen import untrained_backbone
 from ssl_lens.views.multicrop import Views
 
-RESNET = ("model.name=resnet_micro", *(f"model.{key}=null" for key in ("patch_size", "window_size", "drop_path")))
+RESNET = ("model={name: resnet_micro}",)
 STEPS = 6  # of a tiny run: 2 epochs of 24 images in batches of 8
 
 
