@@ -1,4 +1,4 @@
-# make quickstart: install, simulate, pretrain, evaluate, export.   make test: install, run the suite.
+# make quickstart: install, simulate, pretrain, export, evaluate.   make test: install, run the suite.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -18,13 +18,13 @@ quickstart: $(VENV)/.all
 		--set subhalo_slope=-0.9
 	$(BIN)/ssl-lens pretrain quickstart data.path=$(LENSES) data.probe=$(LENSES) run.resume=auto
 	$(BIN)/ssl-lens export $(RUN) $(RUN)/backbone
-	$(BIN)/python eval/knn.py $(RUN) --data $(LENSES) --untrained --whiten 64
-	$(BIN)/python eval/linear_probe.py $(RUN) --data $(LENSES) --untrained
+	$(BIN)/ssl-lens evaluate $(RUN) --data $(LENSES) --probes knn linear --untrained
 	@echo
 	@echo "Made: $(LENSES)/ (images, parameters.csv) and $(RUN)/:"
-	@echo "  plots/views.png  plots/curves.png   what the network saw, how training went"
-	@echo "  eval/                               tables, ROC curves, confusion matrices"
-	@echo "  backbone/                           the frozen backbone: ssl_lens.load_backbone('$(RUN)/backbone')"
+	@echo "  plots/views.png plots/curves.png  what the network saw, how training went"
+	@echo "  checkpoints/ metrics.jsonl        the run; ssl-lens runs lists it"
+	@echo "  backbone/                         the frozen backbone: ssl_lens.load_backbone('$(RUN)/backbone')"
+	@echo "  eval/report.md                    trained next to untrained: tables, ROC curves, confusion matrices"
 
 test: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -44,7 +44,7 @@ def main() -> None:
     with Image.open(drawn) as picture:  # its first rows
         width, height = picture.size
         rows = 6
-        cut = picture.convert("RGB").crop((0, 0, width, round(height * (SHOWN_LENSES / rows + 0.01))))
+        cut = picture.convert("RGB").crop((0, 0, width, round(height * (SHOWN_LENSES / rows + 0.015))))
     save(cut, drawn)
     with tempfile.TemporaryDirectory() as folder:
         varied = ssl_lens.simulate(

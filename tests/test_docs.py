@@ -209,6 +209,15 @@ def test_keys_and_files_exist(name: str) -> None:
     assert [file for file in documents.files(DOCS[name]) if not (ROOT / file).is_file()] == []
 
 
+def test_the_map_names_folders_and_modules_that_exist_and_every_room() -> None:
+    named = re.findall(r"`([\w/]+(?:/|\.py))`", DOCS["architecture.md"])
+    assert [name for name in named if not ((ROOT / name).exists() or (ROOT / "ssl_lens" / name).exists())] == []
+    rooms = {f"{path.parent.name}/" for path in (ROOT / "ssl_lens").glob("*/__init__.py")}
+    assert rooms <= set(re.findall(r"^\| `(\w+/)` \|", DOCS["architecture.md"], flags=re.MULTILINE))
+    (top,) = re.findall(r"modules at the top: (.*?)\.", DOCS["architecture.md"])
+    assert [name for name in re.findall(r"`(\w+)`", top) if not (ROOT / "ssl_lens" / f"{name}.py").is_file()] == []
+
+
 def test_the_table_of_ranges_has_every_parameter_and_its_default() -> None:
     table = re.search(r"\*\*Ranges\*\*.*?\n\n(.*?)\n\n", DOCS["data.md"], flags=re.DOTALL).group(1)
     named = []

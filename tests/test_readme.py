@@ -69,4 +69,4 @@ def test_the_python_example_runs_and_gives_the_shapes_it_says(tmp_path: Path, mo
         AcceleratorState._reset_state(reset_partial_state=True)
         torch.set_num_threads(threads)
     shapes = [torch.Size(map(int, shape.split(","))) for shape in re.findall(r"\[(\d+(?:, \d+)+)\]", example)]
-    assert [names["out"].view.shape, names["out"].regions.shape] == shapes
+    assert [names["out"].features.shape, names["out"].view.shape, names["out"].regions.shape] == shapes
