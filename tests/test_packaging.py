@@ -17,6 +17,7 @@ from ssl_lens.extras import EXTRAS, WHOLE, what_to_install
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 FIXED = ("torch", "timm", "lightly", "e2cnn", "faiss-cpu", "numpy", "scikit-learn", "accelerate")
+BESIDE = ("CHANGELOG.md", "CITATION.cff", "constraints.txt")  # the package in a source distribution
 SHIPPED = ["py.typed", *(f"recipes/{file.relative_to(ROOT / 'recipes')}" for file in (ROOT / "recipes").rglob("*.*"))]
 
 
@@ -91,9 +92,9 @@ def test_constraints_pin_what_is_asked_for() -> None:
 def test_the_built_package_holds_its_recipes(tmp_path: Path, kind: str) -> None:
     """Built in a copy, where nothing was built before."""
     copy = tmp_path / "copy"
-    for folder in ("ssl_lens", "recipes"):
+    for folder in ("ssl_lens", "recipes", "tests"):
         shutil.copytree(ROOT / folder, copy / folder, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-    for file in ("pyproject.toml", "README.md", "LICENSE"):
+    for file in ("pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", *BESIDE):
         shutil.copy(ROOT / file, copy)
     code = f"from setuptools import build_meta; build_meta.build_{kind}('out')"
     subprocess.run([sys.executable, "-c", code], cwd=copy, check=True, capture_output=True)
@@ -109,4 +110,8 @@ def test_the_built_package_holds_its_recipes(tmp_path: Path, kind: str) -> None:
     modules = {f"ssl_lens/{file.relative_to(ROOT / 'ssl_lens')}" for file in (ROOT / "ssl_lens").rglob("*.py")}
     assert modules <= set(names)
     foreign = {name.split("/")[0] for name in names} - {"ssl_lens"}
-    assert kind == "sdist" or {name for name in foreign if not name.endswith(".dist-info")} == set()
+    if kind == "wheel":
+        assert {name for name in foreign if not name.endswith(".dist-info")} == set()
+    else:  # setuptools would take tests/test_*.py by itself, and leave out what they import
+        assert {"LICENSE", "README.md", *BESIDE} <= foreign
+        assert "tests" not in foreign
