@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field, InstanceOf, field_validator, model_valid
 
 from ssl_lens.backbones import catalog
 from ssl_lens.backbones.steerable.stem import StemOptions
+from ssl_lens.errors import InputError
 from ssl_lens.section import Section
 
 
@@ -38,7 +39,13 @@ class Model(Section):
             return values
         given = {key: value for key, value in values.items() if key not in cls.model_fields}
         name = values.get("name", cls.model_fields["name"].default)
-        chosen = catalog.chosen_options(name, given, others=cls.model_fields)
+        foreign = [key for key in given if catalog.is_name(name) and key not in catalog.option_names(name)]
+        try:
+            chosen = catalog.chosen_options(name, given, others=cls.model_fields)
+        except InputError as error:
+            if any(key in catalog.all_option_names() for key in foreign):  # left from another network's section
+                raise InputError(f"{error}; replace the whole section by model={{name: {name}}}") from None
+            raise
         return values | {key: getattr(chosen, key) for key in given}
 
     @model_validator(mode="after")
