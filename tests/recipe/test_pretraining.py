@@ -282,26 +282,26 @@ def test_the_third_step_in_a_row_stops_the_run(
     assert run("poisoned", "run.resume=auto").start == 4  # the good steps before are saved
 
 
+TORCHRUN = ("torch.distributed.run", "--nproc_per_node=2", "--master_port=29533")
+ACCELERATE = ("accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--main_process_port=29534")
+
+
+@pytest.mark.parametrize(
+    "launcher", [ACCELERATE, pytest.param(TORCHRUN, marks=pytest.mark.slow)], ids=["accelerate", "torchrun"]
+)
 def test_two_processes_equal_one(
-    run: Callable[..., Pretraining], tiny_recipe: Callable[..., Recipe], tmp_path: Path
+    run: Callable[..., Pretraining], tiny_recipe: Callable[..., Recipe], tmp_path: Path, launcher: tuple[str, ...]
 ) -> None:
-    """The same global batch over gloo: weights, teacher and centres to 1e-6."""
+    """Two ranks of one run, on a machine without GPUs too: weights, teacher and centres to 1e-6 over gloo."""
     alone = run("alone", "model.drop_path=0")
     tiny_recipe("both")
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc_per_node=2",
-        "--master_port=29533",
-        "pretrain.py",
-    ]
-    command += [str(tmp_path / "both.yaml"), "model.drop_path=0"]
+    command = [sys.executable, "-m", *launcher, "pretrain.py", str(tmp_path / "both.yaml"), "model.drop_path=0"]
     root = Path(__file__).parents[2]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
-    checkpoint = tmp_path / "both" / "checkpoints" / f"step_{STEPS:08d}"
-    both = load_file(checkpoint / "method.safetensors")
+    assert len((tmp_path / "both" / "metrics.jsonl").read_text().splitlines()) == STEPS
+    both = load_file(tmp_path / "both" / "checkpoints" / f"step_{STEPS:08d}" / "method.safetensors")
     assert largest_difference(without_key_bias(states(alone)), without_key_bias(both)) < 1e-6
 
 
