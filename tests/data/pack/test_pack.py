@@ -115,7 +115,7 @@ def test_a_pack_of_another_policy_is_refused(root, tmp_path):
     assert packed.images.shape == (4, 1, 6, 7)
     with pytest.raises(InputError, match="packed with mask_value=None, but mask_value=100 is needed; pack"):
         load_images(tmp_path / "plain", policy=PixelPolicy(mask_value=100))
-    with pytest.raises(InputError, match="packed to 8x8 px, needed are 6x7; pack"):
+    with pytest.raises(InputError, match="packed to 8x8 px, but size=6x7 is needed; pack"):
         load_images(tmp_path / "plain", policy=PixelPolicy(sizes="crop", size=(6, 7)))
 
 
