@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from ssl_lens.cli.arguments import add_recipe_arguments
@@ -31,5 +32,6 @@ def run(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("stopped at once; what was saved before is whole", file=sys.stderr)
         return 130
-    print(f"run written to {folder}")
+    if os.environ.get("RANK", "0") == "0":  # of the processes of a launcher, one speaks
+        print(f"run written to {folder}")
     return 0
