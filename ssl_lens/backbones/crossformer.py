@@ -85,7 +85,21 @@ class CrossScaleEmbedding(nn.Module):
         """[B, C, H, W] to a map [B, dim, H / stride, W / stride], rounded up: zeros complete the bottom and right."""
         height, width = x.shape[2:]
         x = F.pad(x, (0, -width % self.stride, 0, -height % self.stride))
-        return torch.cat([proj(x) for proj in self.projs], dim=1)
+        return torch.cat([_convolved(proj, x) for proj in self.projs], dim=1)
+
+
+def _convolved(conv: nn.Module, x: Tensor) -> Tensor:
+    """The convolution of x; on processors in float32 or wider, whatever is asked for.
+
+    oneDNN gives noise for bfloat16 convolutions of 32x32 px on two channels (torch 2.15 on Intel's AMX).
+    """
+    if x.device.type != "cpu":
+        return conv(x)
+    assert isinstance(conv, nn.Conv2d)
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    with torch.autocast("cpu", enabled=False):
+        wide = F.conv2d(x.to(dtype), conv.weight.to(dtype), conv.bias.to(dtype), conv.stride, conv.padding)
+    return wide.to(x.dtype)
 
 
 class PatchMerging(nn.Module):
