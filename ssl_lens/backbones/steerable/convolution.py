@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy import sparse
 from torch import Tensor, nn
 
 from ssl_lens.backbones.steerable.groups import Foldable, group_order
@@ -15,7 +17,10 @@ from ssl_lens.errors import InputError
 
 with warnings.catch_warnings():  # its sources hold invalid escape sequences, reported whenever they are compiled
     warnings.simplefilter("ignore")
+    import e2cnn.group.group
+    import e2cnn.group.representation
     import e2cnn.kernels.utils
+    import e2cnn.nn.field_type
     from e2cnn import gspaces
     from e2cnn import nn as e2nn
     from e2cnn.kernels import irreps_basis
@@ -33,6 +38,17 @@ class _NumPyOne:
         return np.array(value) if copy else np.asarray(value)
 
 
+class _SparseMatrices:
+    """`scipy.sparse` as e2cnn 0.2.3 knows it: `block_diag` gives matrices, from SciPy 1.18 on only if given some."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sparse, name)
+
+    @staticmethod
+    def block_diag(blocks: Sequence[Any], format: str | None = None) -> sparse.spmatrix:
+        return sparse.block_diag([sparse.coo_matrix(block) for block in blocks], format=format)
+
+
 def _hash_basis(self: irreps_basis.IrrepBasis) -> int:
     """Stands for the `__hash__` that call `ndarray.tostring`, which NumPy 2.3 removed."""
     return hash((self.in_irrep, self.out_irrep, self.mu.tobytes(), np.asarray(self.gamma).tobytes()))
@@ -40,6 +56,8 @@ def _hash_basis(self: irreps_basis.IrrepBasis) -> int:
 
 def _patch_e2cnn() -> None:
     e2cnn.kernels.utils.np = _NumPyOne()
+    for module in (e2cnn.group.group, e2cnn.group.representation, e2cnn.nn.field_type):
+        module.sparse = _SparseMatrices()
     for basis in (
         irreps_basis.R2FlipsSolution,
         irreps_basis.R2ContinuousRotationsSolution,

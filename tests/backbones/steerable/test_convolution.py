@@ -9,6 +9,7 @@ from e2cnn import gspaces
 from e2cnn import nn as e2nn
 from e2cnn.kernels.irreps_basis import R2FlipsContinuousRotationsSolution
 from e2cnn.nn import init
+from scipy import sparse
 
 from ssl_lens.backbones.steerable.convolution import SteerableConv2d, SteerableLayer
 from ssl_lens.backbones.steerable.groups import ORDERS
@@ -122,6 +123,23 @@ def test_e2cnn_is_patched_for_numpy_2():
     basis = R2FlipsContinuousRotationsSolution(space.fibergroup, "irrep_1,1", "irrep_1,1")
     again = R2FlipsContinuousRotationsSolution(space.fibergroup, "irrep_1,1", "irrep_1,1")
     assert hash(basis) == hash(again)
+
+
+def test_e2cnn_is_patched_for_scipy_1_18(monkeypatch):
+    """`block_diag` of arrays alone is deprecated there, since it will give an array that is not a matrix."""
+    block_diag, given = sparse.block_diag, []
+
+    def recorded(blocks, format):
+        given.append(all(isinstance(block, sparse.spmatrix) for block in blocks))
+        return block_diag(blocks, format=format)
+
+    monkeypatch.setattr(sparse, "block_diag", recorded)
+    space = gspaces.FlipRot2dOnR2(5)  # of no other test: e2cnn keeps what it has worked out
+    turn = space.regular_repr(space.fibergroup.elements[1])
+    assert turn.round(6).sum() == len(space.fibergroup.elements)  # a permutation
+    assert e2nn.FieldType(space, [space.regular_repr]).change_of_basis.shape == turn.shape
+    assert given
+    assert all(given)
 
 
 @pytest.mark.parametrize(
