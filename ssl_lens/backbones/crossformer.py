@@ -95,7 +95,8 @@ def _convolved(conv: nn.Module, x: Tensor) -> Tensor:
     """
     if x.device.type != "cpu":
         return conv(x)
-    assert isinstance(conv, nn.Conv2d) and conv.bias is not None
+    assert isinstance(conv, nn.Conv2d)
+    assert conv.bias is not None
     dtype = torch.promote_types(x.dtype, torch.float32)
     with torch.autocast("cpu", enabled=False):
         wide = F.conv2d(x.to(dtype), conv.weight.to(dtype), conv.bias.to(dtype), conv.stride, conv.padding)
