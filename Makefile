@@ -26,11 +26,12 @@ quickstart: $(VENV)/.all
 	@echo "  backbone/                         the frozen backbone: ssl_lens.load_backbone('$(RUN)/backbone')"
 	@echo "  eval/report.md                    trained next to untrained: tables, ROC curves, confusion matrices"
 
+# The suite runs in two processes of one thread each.
 test: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow
