@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import zipfile
 from collections.abc import Iterator
 from typing import IO, Literal
@@ -18,6 +19,7 @@ from ssl_lens.data.formats.sample import Sample, UnusableImage
 NPY_SUFFIXES = (".npy",)
 NPZ_SUFFIXES = (".npz",)
 _LONGEST_HEADER = 10_000  # NumPy's own limit
+_ONE_AT_A_TIME = threading.Lock()  # Python 3.11 counts the depth of its parser for all threads: a rare, wrong error
 
 
 def read_npy(file: IO[bytes], size: int) -> Iterator[Sample]:
@@ -62,8 +64,9 @@ def read_npz(file: IO[bytes], size: int) -> Iterator[Sample]:
 
 def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     version = np.lib.format.read_magic(file)
-    if version == (1, 0):
-        return np.lib.format.read_array_header_1_0(file, max_header_size=_LONGEST_HEADER)
-    if version == (2, 0):
-        return np.lib.format.read_array_header_2_0(file, max_header_size=_LONGEST_HEADER)
+    with _ONE_AT_A_TIME:
+        if version == (1, 0):
+            return np.lib.format.read_array_header_1_0(file, max_header_size=_LONGEST_HEADER)
+        if version == (2, 0):
+            return np.lib.format.read_array_header_2_0(file, max_header_size=_LONGEST_HEADER)
     raise UnusableImage(f".npy format {version[0]}.{version[1]} holds records, not real numbers")

@@ -1,5 +1,8 @@
 import io
+import threading
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -77,3 +80,22 @@ def test_records_are_not_images(tmp_path):
 def test_files_of_others(lens_data):
     for path in sorted((lens_data / "common_npy" / "vortex").iterdir()):
         np.testing.assert_array_equal(_images(path)[0], np.load(path).astype(np.float32))
+
+
+def test_headers_are_parsed_one_at_a_time(tmp_path, monkeypatch):
+    """Python 3.11's parser may fail where threads take turns within it, and a good image would be left out."""
+    np.save(tmp_path / "a.npy", _STACK)
+    parse, inside, most = np.lib.format.read_array_header_1_0, threading.Semaphore(0), []
+
+    def slow(*arguments, **settings):
+        inside.release()
+        most.append(inside._value)
+        time.sleep(0.01)
+        inside.acquire()
+        return parse(*arguments, **settings)
+
+    monkeypatch.setattr(np.lib.format, "read_array_header_1_0", slow)
+    with ThreadPoolExecutor(4) as pool:
+        read = list(pool.map(_images, [tmp_path / "a.npy"] * 8))
+    assert all(np.array_equal(images, _STACK) for images in read)
+    assert most == [1] * 8
