@@ -12,7 +12,7 @@ from torch import nn
 
 from ssl_lens.backbones.backbone import MapBackbone
 from ssl_lens.losses.center import Centering
-from ssl_lens.losses.region import match_regions
+from ssl_lens.losses.region import RegionLoss, match_regions
 from ssl_lens.losses.view import ViewLoss
 from ssl_lens.methods.dino import DINO, DINOOptions, freeze_last_layer, make_teacher, update_teacher
 from ssl_lens.methods.heads import ProjectionHead
@@ -86,6 +86,22 @@ def test_without_region_loss_it_is_dino(weight: float):
     assert method.student.region_head is None
     method.update_centers([target])
     assert method.view_loss.centering.center.abs().sum() > 0
+
+
+def test_both_losses_have_the_students_temperature_and_the_centres_their_momentum():
+    student, target = random_output([9, 9, 4], seed=0), random_output([9, 9], seed=1)
+    method = dino(student_temp=0.3, center_momentum=0.6)
+    view = ViewLoss(Centering(6), 0.3).double()(student.view_logits, target.view_logits, teacher_temp=0.05)
+    region = RegionLoss(Centering(6), 0.3).double()(
+        student.region_logits, student.regions, target.region_logits, target.regions, teacher_temp=0.05
+    )
+    losses = method.compare(student, target, 0.05)
+    assert losses["view_loss"].item() == pytest.approx(view.item(), rel=1e-14)
+    assert losses["region_loss"].item() == pytest.approx(region.item(), rel=1e-14)
+    method.update_centers([target])
+    torch.testing.assert_close(method.view_loss.centering.center, 0.4 * target.view_logits.mean(dim=(0, 1)))
+    rows = torch.cat(target.region_logits, dim=1).flatten(0, 1)
+    torch.testing.assert_close(method.region_loss.centering.center, 0.4 * rows.mean(dim=0))
 
 
 def test_without_view_loss_there_is_no_view_head():
