@@ -3,21 +3,11 @@ import json
 import numpy as np
 import pytest
 import torch
+from flat_names import Named
 from torch import nn
 
 from ssl_lens.methods.heads import ProjectionHead
 from ssl_lens.optim import adamw, clip_per_tensor, parameter_groups, set_hyperparameters
-
-
-class Named(nn.Module):
-    """Parameters by a flat name each, as torch itself forbids dots in them."""
-
-    def __init__(self, named: dict[str, nn.Parameter]) -> None:
-        super().__init__()
-        self.named = named
-
-    def named_parameters(self, *_, **__):
-        return iter(self.named.items())
 
 
 def small_module() -> nn.Module:

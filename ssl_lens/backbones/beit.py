@@ -12,7 +12,14 @@ from torch import Tensor, nn
 
 from ssl_lens.backbones.backbone import Features, MapBackbone
 from ssl_lens.backbones.layers.attention import attend
-from ssl_lens.backbones.layers.tokens import LayerNorm, check_patches, initialize_linear, stage_tokens, tokens_to_map
+from ssl_lens.backbones.layers.tokens import (
+    LayerNorm,
+    check_patches,
+    check_width,
+    initialize_linear,
+    stage_tokens,
+    tokens_to_map,
+)
 from ssl_lens.backbones.options import Count, Family, Options, Rate, Ratio
 from ssl_lens.errors import InputError
 
@@ -58,10 +65,7 @@ class BEiTOptions(Options):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_patches("BEiT", *self.size, self.patch_size)
-        if self.embed_dim % self.num_heads:
-            raise InputError(
-                f"embed_dim={self.embed_dim} is not a multiple of num_heads={self.num_heads}; change either"
-            )
+        check_width(self.embed_dim, self.num_heads)
 
     @property
     def size(self) -> tuple[int, int]:

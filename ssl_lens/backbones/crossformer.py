@@ -19,6 +19,7 @@ from ssl_lens.errors import InputError
 
 PATCH_KERNELS = (4, 8, 16, 32)  # px; the smallest is the stride too
 MERGE_KERNELS = (2, 4)  # tokens
+EXACT_KERNEL = 16  # px: the largest that processors convolve rightly in bfloat16
 POSITION_WIDTH = 16  # the authors' position MLP is that many times narrower than the tokens
 
 
@@ -89,13 +90,13 @@ class CrossScaleEmbedding(nn.Module):
 
 
 def _convolved(conv: nn.Module, x: Tensor) -> Tensor:
-    """The convolution of x; on processors in float32 or wider, whatever is asked for.
+    """The convolution of x; of large kernels on processors in float32 or wider, whatever is asked for.
 
-    oneDNN gives noise for bfloat16 convolutions of 32x32 px on two channels (torch 2.15 on Intel's AMX).
+    oneDNN gives noise for bfloat16 convolutions of 32x32 px on two channels (torch 2.15 on Intel's AMX), none of 16x16.
     """
-    if x.device.type != "cpu":
-        return conv(x)
     assert isinstance(conv, nn.Conv2d)
+    if x.device.type != "cpu" or conv.kernel_size[0] <= EXACT_KERNEL:
+        return conv(x)
     assert conv.bias is not None
     dtype = torch.promote_types(x.dtype, torch.float32)
     with torch.autocast("cpu", enabled=False):

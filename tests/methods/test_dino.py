@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from flat_names import Named
 from rows import output_from_rows
 from timm.layers import DropPath
 from torch import nn
@@ -368,14 +369,3 @@ def test_golden_freeze(golden):
     assert has_gradient() == data["has_grad_at_epoch_eq_freeze"].tolist()
     freeze_last_layer(module)
     assert has_gradient() == data["has_grad_at_epoch_before_freeze"].tolist()
-
-
-class Named(nn.Module):
-    """Parameters by a flat name each, as torch itself forbids dots in them."""
-
-    def __init__(self, named: dict[str, nn.Parameter]) -> None:
-        super().__init__()
-        self.named = named
-
-    def named_parameters(self, *_, **__):
-        return iter(self.named.items())

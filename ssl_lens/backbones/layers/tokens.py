@@ -23,6 +23,12 @@ def check_patches(network: str, height: int, width: int, patch_size: int) -> Non
         )
 
 
+def check_width(embed_dim: int, num_heads: int) -> None:
+    """Raises InputError unless the attention heads share the tokens' width evenly."""
+    if embed_dim % num_heads:
+        raise InputError(f"embed_dim={embed_dim} is not a multiple of num_heads={num_heads}; change either")
+
+
 def stage_tokens(outputs: list[Tensor]) -> list[Tensor]:
     """The outputs of those blocks that end a quarter of the depth; of every block if there are fewer than four."""
     count = min(STAGES, len(outputs))
