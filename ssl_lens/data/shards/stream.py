@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
-import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from ssl_lens.data.batches import Plan
 from ssl_lens.data.formats.sample import UnusableImage
 from ssl_lens.data.formats.tar_file import Entry
 from ssl_lens.data.quarantine import Unusable, add_to_quarantine, judge_stream, read_quarantine
+from ssl_lens.data.shards.readers import ReaderKilledError, Readers
 from ssl_lens.data.shards.shard_order import Part, Split
 from ssl_lens.data.shards.shard_set import ShardSet, image_name, read_entries
 from ssl_lens.errors import InputError
@@ -71,6 +68,7 @@ class Stream:
         self._shards, self._rank, self._device = shards, plan.rank, device
         self._named = {image.name for image in read_quarantine(shards.quarantine)} if shards.quarantine else set()
         self._loaded: Iterator[_MicroBatch | InputError] | None = None
+        self._readers: Readers[_MicroBatch | InputError] | None = None
         self._step = -1
         self._batches: list[tuple[Tensor, Tensor]] = []
 
@@ -89,32 +87,26 @@ class Stream:
 
     def close(self) -> None:
         """Ends the reading processes."""
-        self._loaded = None
+        if self._readers is not None:
+            self._readers.close()
+        self._loaded = self._readers = None
 
     def _start(self, step: int) -> Iterator[_MicroBatch | InputError]:
         self.close()
-        loader = DataLoader(
-            _MicroBatches(self._shards, self.split, self._rank, step * self.split.accumulate),
-            batch_size=None,
-            num_workers=self._shards.workers,
-            collate_fn=_as_it_is,  # arrays go through a pipe: the shared memory of containers is often too small
-            worker_init_fn=_leave_interrupts_to_the_run,
-            multiprocessing_context=_context() if self._shards.workers else None,
-            generator=torch.Generator(),  # its own, since the run's decides dropped paths
-        )
-        return iter(loader)
+        make = partial(_micro_batches_to_an_error, self._shards, self.split, self._rank, step * self.split.accumulate)
+        if not self._shards.workers:
+            return make(0)
+        self._readers = Readers(make, self._shards.workers)
+        return self._readers
 
     def _next(self, loaded: Iterator[_MicroBatch | InputError]) -> tuple[Tensor, Tensor]:
         try:
             batch = next(loaded)
-        except RuntimeError as error:
-            self.close()
-            if "exited unexpectedly" not in str(error):
-                raise
+        except ReaderKilledError:
             raise InputError(
                 "a reading process was ended from outside, perhaps for lack of memory; lower "
                 f"workers={self._shards.workers} or shuffle_buffer={self._shards.shuffle_buffer}"
-            ) from error
+            ) from None
         if isinstance(batch, InputError):
             self.close()
             raise batch
@@ -131,26 +123,17 @@ class Stream:
             add_to_quarantine(self._shards.quarantine, image)
 
 
-@dataclass(frozen=True)
-class _MicroBatches(IterableDataset):
-    """The micro-batches of a rank from the `first` of the run on, without end, for the workers of torch's loader.
+def _micro_batches_to_an_error(
+    shards: ShardSet, split: Split, rank: int, first: int, reader: int
+) -> Iterator[_MicroBatch | InputError]:
+    """What a reader sends: an error that the user has to see is the last item.
 
-    An error that the user has to see is the last item: raised, the loader would wrap it in a traceback.
+    The first reader is asked first, whichever micro-batch that is.
     """
-
-    shards: ShardSet
-    split: Split
-    rank: int
-    first: int
-
-    def __iter__(self) -> Iterator[_MicroBatch | InputError]:
-        info = get_worker_info()
-        # The loader asks its first worker first, whichever micro-batch that is.
-        worker = ((0 if info is None else info.id) + self.first) % self.split.workers
-        try:
-            yield from micro_batches(self.shards, self.split, self.rank, worker, self.first)
-        except InputError as error:
-            yield InputError(str(error))
+    try:
+        yield from micro_batches(shards, split, rank, (reader + first) % split.workers, first)
+    except InputError as error:
+        yield InputError(str(error))
 
 
 def micro_batches(shards: ShardSet, split: Split, rank: int, worker: int, first: int) -> Iterator[_MicroBatch]:
@@ -236,21 +219,3 @@ def _read(parts: list[Part], wanted: np.ndarray) -> Iterator[tuple[int, int, str
 
 def _is_wanted(wanted: np.ndarray, start: int, place: int) -> bool:
     return bool(wanted[place - start])
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
-
-
-def _leave_interrupts_to_the_run(worker: int) -> None:
-    """Ctrl-C reaches all processes; the run finishes its step, for which it needs its readers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _context() -> multiprocessing.context.BaseContext:
-    """Starts readers from a fresh process: a fork of this one would copy held locks and the GPU's state."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])  # once for all readers
-    return context

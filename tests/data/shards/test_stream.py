@@ -4,7 +4,8 @@ import dataclasses
 import logging
 import os
 import signal
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from ssl_lens.data import quarantine
 from ssl_lens.data.batches import Plan
 from ssl_lens.data.formats import tar_file
 from ssl_lens.data.pixels.policy import PixelPolicy
+from ssl_lens.data.shards.readers import Readers
 from ssl_lens.data.shards.shard_set import ShardSet, find_shards
 from ssl_lens.data.shards.stream import Stream
 from ssl_lens.errors import InputError
@@ -168,21 +170,40 @@ def test_a_shard_with_fewer_images_than_said_is_one_line(tmp_path, stream):
 
 
 def test_a_reader_that_is_killed_is_one_line(tmp_path, stream):
-    shards = find_shards(write_shards(tmp_path / "set", (200, 200)), policy=PixelPolicy())
-    one = stream(shards, workers=1)
-    seen(one, 0)
-    (reader,) = one._loaded._workers
-    os.kill(reader.pid, signal.SIGKILL)
+    """Killed in the middle of a message, as batches are larger than a pipe: the run does not wait for the rest."""
+    shards = find_shards(write_shards(tmp_path / "set", (40, 40), side=128), policy=PixelPolicy())
+    one = stream(shards, workers=2)
+    one.at(0)
+    for reader in one._readers.processes:
+        while _state(reader.pid) != "S":  # it waits for its pipe
+            time.sleep(0.01)
+    os.kill(one._readers.processes[1].pid, signal.SIGKILL)
     with pytest.raises(
-        InputError, match="a reading process was ended from outside.*; lower workers=1 or shuffle_buffer=4"
+        InputError, match="a reading process was ended from outside.*; lower workers=2 or shuffle_buffer=4"
     ):
-        [seen(one, step) for step in range(1, 200)]
+        [one.at(step) for step in range(1, 10)]
+
+
+def _state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def test_a_reader_that_fails_says_so():
+    readers = Readers(_fail_after_one, 1)
+    assert next(readers) == 0
+    with pytest.raises(RuntimeError, match="a reading process failed with exit status 1; its error is above"):
+        next(readers)
+
+
+def _fail_after_one(number: int) -> Iterator[int]:
+    yield number
+    raise ZeroDivisionError
 
 
 def test_ctrl_c_leaves_the_readers_alone_and_closing_ends_them(forty_eight, stream):
     one = stream(forty_eight, workers=1)
     seen(one, 0)
-    (reader,) = one._loaded._workers
+    (reader,) = one._readers.processes
     os.kill(reader.pid, signal.SIGINT)
     assert len({i for step in range(1, 8) for i in seen(one, step)}) == 48
     one.close()
