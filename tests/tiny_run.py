@@ -45,7 +45,7 @@ def write_run(root: Path, *overrides: str, channels: int = 1) -> Path:
     for parameter in method.backbone.parameters():  # as after training: not the weights that the seed gives
         parameter.data += 0.01 * torch.randn_like(parameter)
     optimizer = adamw(method.trained)
-    checkpoint.save(folder.checkpoints, method, optimizer, None, backbone=method.backbone, step=3, keep=2)
+    checkpoint.save(folder.checkpoints, method, optimizer, None, backbone=method.backbone, observed={}, step=3, keep=2)
     return root
 
 

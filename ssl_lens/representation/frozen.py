@@ -18,7 +18,7 @@ from ssl_lens.representation.inputs import AnyImages, as_batch, batches_of, devi
 from ssl_lens.representation.network_file import build_network, read_weights
 from ssl_lens.representation.pooling import pool_maps, pooled
 from ssl_lens.representation.pooling_names import DEFAULT_POOLING, Pooling
-from ssl_lens.runs.checkpoint import METHOD, backbone_weights, load_into, newest_good
+from ssl_lens.runs.checkpoint import METHOD, backbone_weights, load_into, newest_whole
 from ssl_lens.runs.folder import RunFolder
 
 CONFIG, WEIGHTS = "config.json", "backbone.safetensors"  # of an export
@@ -205,9 +205,7 @@ def _export_config(folder: Path) -> dict[str, Any]:
 
 def _network_of_run(path: Path) -> MapBackbone:
     start = _run_network(path)
-    checkpoint = newest_good(_run(path).checkpoints)
-    if checkpoint is None:
-        raise InputError(f"{path} holds no intact checkpoint yet; let pretraining finish an epoch")
+    checkpoint = newest_whole(_run(path).checkpoints)
     backbone = catalog.backbone_from_config(start["backbone"])
     load_into(backbone, backbone_weights(checkpoint), source=checkpoint / METHOD)
     return backbone

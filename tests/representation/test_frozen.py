@@ -265,7 +265,7 @@ def test_neither_run_nor_export(tmp_path):
 def test_a_run_without_checkpoint(tmp_path):
     run = write_run(tmp_path / "run")
     (run / "checkpoints" / "step_00000003" / "method.safetensors").write_bytes(b"cut off")
-    with pytest.raises(InputError, match="no intact checkpoint"):
+    with pytest.raises(InputError, match="no whole checkpoint"):
         load_backbone(run)
 
 
