@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 import re
@@ -10,6 +11,12 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+
+from ssl_lens import launcher
+
+_OF_THE_SYSTEM = (  # no room, and no right, to write or read: nothing that a traceback would explain
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG,
+)  # fmt: skip
 
 
 class InputError(ValueError):
@@ -43,9 +50,9 @@ def renamed(message: str, names: Mapping[str, str]) -> str:
 
 
 def one_line_errors(main: Callable[..., int | None]) -> Callable[..., int]:
-    """Wraps an entry point: an `InputError` becomes one line on stderr (of the first rank) and exit status 2.
+    """Wraps an entry point: an `InputError` becomes one line on stderr and exit status 2, as does a full disk.
 
-    `SSL_LENS_DEBUG=1` shows the traceback as well.
+    Of the processes of a launcher one says what several have to say. `SSL_LENS_DEBUG=1` shows the traceback as well.
     """
 
     @functools.wraps(main)
@@ -60,8 +67,17 @@ def one_line_errors(main: Callable[..., int | None]) -> Callable[..., int]:
         except InputError as error:
             if os.environ.get("SSL_LENS_DEBUG") == "1":
                 traceback.print_exc()
-            if os.environ.get("RANK", "0") == "0":
-                print(f"error: {error}", file=sys.stderr)
+            _print_once(f"error: {error}")
+            return 2
+        except OSError as error:
+            if error.errno not in _OF_THE_SYSTEM or os.environ.get("SSL_LENS_DEBUG") == "1":
+                raise
+            _print_once(f"error: {error.filename or 'a file'}: {error.strerror}; make room or give another place")
             return 2
 
     return wrapped
+
+
+def _print_once(line: str) -> None:
+    if launcher.speaks_first(line):
+        print(line if launcher.rank() == 0 else f"{line} (process {launcher.rank()})", file=sys.stderr)

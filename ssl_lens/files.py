@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 
 _PREFIX = ".making-"  # hidden, so that no search for images finds it
 _IN_USE = "in_use"
+_LEFTOVER = re.compile(r"\..+\.\d+")  # of `whole_file`: name and process
 
 
 @contextlib.contextmanager
@@ -30,6 +32,13 @@ def whole_file(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):  # the first error is the one to report
             temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes the hidden files that killed processes left of `whole_file`; for who alone writes in a folder."""
+    for path in folder.glob(".*"):
+        if _LEFTOVER.fullmatch(path.name) and path.is_file():
+            path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

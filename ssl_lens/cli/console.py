@@ -1,14 +1,15 @@
 """What the commands say while they run."""
 
 import logging
-import os
 import warnings
+
+from ssl_lens import launcher
 
 
 def show_progress() -> None:
     """Shows this package's messages of level INFO, of the first process alone, and everybody's warnings on stderr."""
     logging.basicConfig(format="%(message)s")
-    if os.environ.get("RANK", "0") == "0":
+    if launcher.rank() == 0:
         logging.getLogger("ssl_lens").setLevel(logging.INFO)
     logging.getLogger("onnxscript").setLevel(logging.ERROR)  # counts the folds it skips
     # What astropy warns of stands in the reason of an image left out. Its logger is left alone: named before astropy

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
+from ssl_lens import launcher
 from ssl_lens.cli.arguments import (
     SET_NAMES,
     add_set,
@@ -83,6 +83,6 @@ def run(options: argparse.Namespace) -> None:
         out=output_folder(options, options.model, name, DEFAULT_FOLDER),
         **given_set(options),
     )
-    if os.environ.get("RANK", "0") == "0":
+    if launcher.rank() == 0:
         print(found.summary())
         print("\n".join(str(path) for path in found.files))

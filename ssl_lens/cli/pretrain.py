@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 
+from ssl_lens import launcher
 from ssl_lens.cli.arguments import add_recipe_arguments
 
 
@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_recipe_arguments(parser)
     parser.epilog = (
         "Exit status: 0; 2 for input that cannot be used; 128 + signal when stopped. A stopped run goes on with the "
-        "same command and run.resume=auto."
+        "same command and run.resume=auto. The run's status.json says the same under launchers, which know only 1."
     )
 
 
@@ -27,11 +27,12 @@ def run(options: argparse.Namespace) -> int:
     try:
         folder = pretrain(load_recipe(options.recipe, options.overrides))
     except InterruptedRun as stop:
-        print(stop, file=sys.stderr)
+        if launcher.speaks_first(str(stop)):
+            print(stop, file=sys.stderr)
         return stop.exit_status
     except KeyboardInterrupt:
         print("stopped at once; what was saved before is whole", file=sys.stderr)
         return 130
-    if os.environ.get("RANK", "0") == "0":  # of the processes of a launcher, one speaks
+    if launcher.rank() == 0:
         print(f"run written to {folder}")
     return 0

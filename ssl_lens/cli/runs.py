@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -21,15 +20,18 @@ class RunState(NamedTuple):
     """What can be read of a run.
 
     Attributes:
+        state: running; or how it was left: finished, stopped, failed, or killed, when it could not say; unfinished if
+            nothing says.
         finished_steps: those that a resumed run would not do again.
         total_steps: None while no metrics say.
         loss, probe_knn: the last that were measured; None: not measured.
         age_s: seconds since something was last written.
-        note: what could not be read.
+        note: what could not be read, or why the run failed.
         resume: the command to go on with; None for a finished run.
     """
 
     folder: Path
+    state: str
     finished_steps: int
     total_steps: int | None
     loss: float | None
@@ -37,10 +39,6 @@ class RunState(NamedTuple):
     age_s: float
     note: str
     resume: str | None
-
-    @property
-    def state(self) -> str:
-        return "unfinished" if self.resume else "finished"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,10 +81,15 @@ def run_folders(root: Path, depth: int = DEEPEST) -> Iterator[Path]:
 def read_state(folder: Path) -> RunState:
     """Reads a run's recipe, metrics and checkpoints; a line that is not whole, or a damaged file, is passed over."""
     from ssl_lens.recipe.recipe import load_recipe
+    from ssl_lens.runs.checkpoint import newest_step
+    from ssl_lens.runs.folder import RunFolder, records
+    from ssl_lens.runs.lock import is_locked
+    from ssl_lens.runs.status import read_status
 
-    metrics = list(_records(folder / "metrics.jsonl"))
-    checkpoints = _checkpointed_steps(folder / "checkpoints")
-    done = max(checkpoints, default=0)
+    lies = RunFolder(folder)
+    metrics = [record for record in records(lies.metrics) if record.get("epoch")]
+    done = newest_step(lies.checkpoints) or 0
+    status = read_status(lies.status) or {}
     epochs, note, elsewhere = None, "", False
     try:
         recipe = load_recipe(folder / "recipe.yaml")
@@ -97,42 +100,33 @@ def read_state(folder: Path) -> RunState:
     if metrics and epochs is not None:
         last = metrics[-1]
         total = round((last["step"] + 1) / last["epoch"] * epochs)
+    if note == "" and status.get("state") == "failed":
+        note = f"failed: {status.get('reason')}"
+    state = _state(status, is_locked(lies.lock), total is not None and done >= total)
     resume = f"ssl-lens pretrain {folder / 'recipe.yaml'} run.resume=auto"
     resume += f" run.folder={folder}" if elsewhere else ""
     return RunState(
         folder,
+        state,
         done,
         total,
         _last(metrics, "loss"),
         _last(metrics, "probe_knn"),
         time.time() - _last_written(folder),
         note,
-        None if total is not None and done >= total else resume,
+        None if state in ("finished", "running") else resume,
     )
 
 
-def _records(file: Path) -> Iterator[dict[str, Any]]:
-    try:
-        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return
-    for line in lines:
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(record, dict) and record.get("epoch") and "step" in record:
-            yield record
-
-
-def _checkpointed_steps(folder: Path) -> list[int]:
-    steps = []
-    for state in folder.glob("step_*/state.json"):
-        try:
-            steps.append(int(json.loads(state.read_text(encoding="utf-8"))["step"]))
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-    return steps
+def _state(status: dict[str, Any], locked: bool, whole: bool) -> str:
+    if locked:
+        return "running"
+    if whole:
+        return "finished"
+    state = status.get("state")
+    if state == "running":
+        return "killed"
+    return state if state in ("stopped", "failed") else "unfinished"
 
 
 def _last(metrics: list[dict[str, Any]], key: str) -> float | None:

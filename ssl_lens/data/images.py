@@ -16,7 +16,7 @@ import numpy as np
 from ssl_lens.data.folders.discovery import describe_images, find_images
 from ssl_lens.data.folders.layouts import TRAIN, LayoutName, named_layout
 from ssl_lens.data.folders.tables import Table, read_table
-from ssl_lens.data.pack.pack import Pack, is_pack, open_pack
+from ssl_lens.data.pack.pack import Pack, is_pack, open_pack, pixels_hash
 from ssl_lens.data.pack.packed_images import Images, subset
 from ssl_lens.data.pack.packer import cache_folder, cached_pack, make_pack
 from ssl_lens.data.pixels.policy import PixelPolicy, check_channels
@@ -71,7 +71,7 @@ class ImageSet:
 
     def listing(self) -> dict[str, Any]:
         """What distinguishes these images from others, ready for JSON."""
-        return {"names": list(self.names)}
+        return {"names": list(self.names), "pixels": pixels_hash(self.images)}
 
     def sample(self) -> Images:
         """All images [N, C, H, W], on disk where they lie there."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from ssl_lens.methods.method import Panel
+from ssl_lens.runs.folder import records
 
 COMMON = (  # of every method
     Panel("feature std", ("feature_std",)),
@@ -19,13 +19,13 @@ COMMON = (  # of every method
 
 def plot_curves(metrics: Path, picture: Path, *, panels: Sequence[Panel]) -> None:
     """Draws a method's panels and those common to all, as far as `metrics` (JSON lines) holds what they show."""
-    records = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
-    measured = {key for record in records for key in record}
+    measurements = list(records(metrics))
+    measured = {key for record in measurements for key in record}
     drawn = [panel for panel in (*panels, *COMMON) if measured.intersection(panel.metrics)]
     figure = Figure(figsize=(4.2 * len(drawn), 3.4), layout="constrained")
     for axes, panel in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn, strict=True):
         for key in panel.metrics:
-            points = [(record["step"], record[key]) for record in records if key in record]
+            points = [(record["step"], record[key]) for record in measurements if key in record]
             if points:
                 axes.plot(*zip(*points, strict=True), label=key, marker="." if len(points) < 30 else "")
         if panel.level is not None:

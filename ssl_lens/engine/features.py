@@ -43,4 +43,5 @@ class FeatureWindow:
             self._features.pop(0)
 
     def all(self) -> Tensor:
-        return torch.cat(self._features)[-self.capacity :]
+        """[N, D], N at most `capacity`; [0, 0] before the first."""
+        return torch.cat(self._features)[-self.capacity :] if self._features else torch.zeros(0, 0)

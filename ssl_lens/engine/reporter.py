@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -65,14 +66,21 @@ class Reporter:
             disable=None if accelerator.is_main_process else True,  # None: only on a terminal
         )
         self._since = time.monotonic(), pace.start
-        if accelerator.is_main_process:
-            folder.rewind_metrics(pace.start)
+
+    def observed(self) -> dict[str, torch.Tensor]:
+        """What is remembered of the steps before; `remember` makes another reporter go on with it."""
+        return {"features": self.window.all()}
+
+    def remember(self, observed: Mapping[str, torch.Tensor]) -> None:
+        """Goes on where the reporter of a stopped run was."""
+        self.window.add(observed["features"])
 
     def after_step(self, step: Step) -> None:
         """A skipped step is not reported."""
         if step.skipped:
             return
-        self.bar.update(step.number + 1 - self.bar.n)
+        with contextlib.suppress(OSError):  # the terminal is gone; the run need not be
+            self.bar.update(step.number + 1 - self.bar.n)
         self.window.add(self.method.features())
         epoch_ends = (step.number + 1) % self.pace.steps_per_epoch == 0
         if not epoch_ends and (step.number + 1) % self.pace.log_steps:
@@ -85,7 +93,8 @@ class Reporter:
 
     def finish(self) -> None:
         """Draws the curves of what was measured."""
-        self.bar.close()
+        with contextlib.suppress(OSError):
+            self.bar.close()
         measured = self.folder.metrics.is_file() and self.folder.metrics.stat().st_size > 0
         if self.accelerator.is_main_process and measured:
             plot_curves(self.folder.metrics, self.folder.plots / "curves.png", panels=self.method.panels)
@@ -112,7 +121,8 @@ class Reporter:
         self.accelerator.log(metrics, step=step)
         shown = {"loss": f"{metrics['loss']:.3f}", "images/s": f"{metrics['images_per_s']:.0f}"}
         shown |= {name: f"{value:.3f}" for name, value in metrics.items() if name.startswith("probe_")}
-        self.bar.set_postfix(shown)
+        with contextlib.suppress(OSError):
+            self.bar.set_postfix(shown)
         if epoch_ends and self.bar.disable:
             epochs = math.ceil(self.pace.total_steps / self.pace.steps_per_epoch)
             values = ", ".join(f"{name} {value}" for name, value in shown.items())

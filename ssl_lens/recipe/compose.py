@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -19,23 +19,26 @@ from ssl_lens.backbones.catalog import backbone_config
 from ssl_lens.data.batches import Batches, Plan, fitting_batch_size
 from ssl_lens.data.pixels.preprocess import Preprocess, pixel_range
 from ssl_lens.data.source import ImageSource
-from ssl_lens.engine.checkpoints import Checkpoints
+from ssl_lens.engine.checkpoints import Checkpoints, checkpoint_to_continue
 from ssl_lens.engine.loop import Observer, train
 from ssl_lens.engine.probe import OnlineProbe
 from ssl_lens.engine.processes import join_processes
 from ssl_lens.engine.reporter import Pace, Probe, Reporter
 from ssl_lens.engine.schedule import Schedule
 from ssl_lens.engine.section import Optim
+from ssl_lens.engine.session import session
 from ssl_lens.engine.signals import InterruptedRun, StopSignals
 from ssl_lens.engine.skips import SkippedSteps
 from ssl_lens.errors import InputError, arguments_named, renamed
+from ssl_lens.launcher import first_rank_first
 from ssl_lens.methods.method import Method
 from ssl_lens.optim import adamw
 from ssl_lens.recipe import images as recipe_images
 from ssl_lens.recipe.network import build_method, check_sizes
-from ssl_lens.recipe.paths import PLACES
-from ssl_lens.recipe.recipe import Recipe, load_recipe, replace, resolve_auto
+from ssl_lens.recipe.recipe import Recipe, replace, resolve_auto
+from ssl_lens.recipe.resume import changes, recorded_threads, refuse_shorter, same_choices
 from ssl_lens.runs import checkpoint
+from ssl_lens.runs.environment import environment
 from ssl_lens.runs.folder import RunFolder
 from ssl_lens.runs.section import Run
 from ssl_lens.views.multicrop import MultiCrop, Views
@@ -45,7 +48,6 @@ logger = logging.getLogger(__name__)
 
 OPTIM_KEYS = {name: f"optim.{name}" for name in Optim.model_fields}
 RUN_KEYS = {name: f"run.{name}" for name in Run.model_fields}
-MAY_CHANGE_ON_RESUME = {"run"}  # sections that do not decide the numbers of a run
 SHOWN_IMAGES = 6  # in the picture of the views
 
 
@@ -87,12 +89,12 @@ class Pretraining:
     def run(self) -> Path:
         """Trains to the last step; returns the run's folder.
 
-        Raises: InterruptedRun after SIGINT or SIGTERM; InputError after the third step in a row that is not finite.
+        Raises: InterruptedRun after a signal; InputError after too many steps that are not finite, or for lack of room.
         """
-        if self.start == 0 and self.accelerator.is_main_process:
-            self._draw_views()
-        optim = self.recipe.optim
-        with self.stop:
+        with self.stop.noted():
+            if self.start == 0 and self.accelerator.is_main_process:
+                self._draw_views()
+            optim = self.recipe.optim
             done = train(
                 self.method,
                 self.optimizer,
@@ -106,7 +108,7 @@ class Pretraining:
                 observers=self.observers,
                 stop=self.stop,
             )
-        self._close()
+            self._close()
         if done < self.schedule.total_steps:
             raise InterruptedRun(
                 f"stopped after step {done}; the same command with run.resume=auto goes on from {self.folder.root}",
@@ -129,17 +131,19 @@ class Pretraining:
         save_views(views, self.folder.plots / "views.png", images)
 
 
+@arguments_named(RUN_KEYS)
 def pretrain(recipe: Recipe) -> Path:
     """Runs a recipe; returns the run's folder.
 
     Raises: InputError for whatever in the recipe or the data cannot work, before the first step; as `Pretraining.run`.
     """
-    return compose(recipe).run()
+    with StopSignals() as stop, session(RunFolder(recipe.run.folder), recipe.run.resume):
+        return compose(recipe, stop).run()
 
 
 @arguments_named(RUN_KEYS)
-def compose(recipe: Recipe) -> Pretraining:
-    """Everything that a recipe names, built once.
+def compose(recipe: Recipe, stop: StopSignals | None = None) -> Pretraining:
+    """Everything that a recipe names, built once; a run in its folder is continued.
 
     Raises: InputError for whatever in the recipe or the data cannot work.
     """
@@ -148,15 +152,15 @@ def compose(recipe: Recipe) -> Pretraining:
             f"run.wandb_project={recipe.run.wandb_project} needs wandb; pip install 'ssl_lens[wandb]' or set it to null"
         )
     folder = RunFolder(recipe.run.folder)
-    folder.refuse_existing(resume=recipe.run.resume == "auto")
     accelerator = join_processes(
         cpu=recipe.run.device == "cpu",
         precision=recipe.optim.precision,
-        cpu_threads=recipe.run.cpu_threads,
+        cpu_threads=recipe.run.cpu_threads or recorded_threads(folder),
+        rank_timeout_s=recipe.run.rank_timeout_s,
         trackers=["tensorboard", "wandb"] if recipe.run.wandb_project else ["tensorboard"],
         tracker_folder=folder.root / "tensorboard",
     )
-    with accelerator.main_process_first():  # the others find the cache filled
+    with first_rank_first("images"):  # the others find the cache filled
         images = recipe_images.image_source(recipe, quarantine=folder.quarantine)
         labelled = recipe_images.labelled_set(recipe, (images.shape[1], images.shape[2]))
         raw = images.sample()
@@ -165,29 +169,44 @@ def compose(recipe: Recipe) -> Pretraining:
     del raw  # of shards, a copy
     recipe, choices = _batch_that_fits(recipe, len(images), accelerator.num_processes)
     batches = _batches(recipe, images, accelerator)
-    recipe, resolved = resolve_auto(recipe, n_images=len(images), in_channels=images.shape[0])
-    newest = checkpoint.newest_good(folder.checkpoints)
+    recipe, resolved = resolve_auto(
+        same_choices(folder, recipe), n_images=len(images), in_channels=images.shape[0]
+    )  # fmt: skip
+    newest = checkpoint_to_continue(folder, accelerator)
     method, trunk = build_method(recipe, resuming=newest is not None)
     choices += resolved + _check_sizes(recipe, trunk, preprocess, images)
     network = {"seed": recipe.seed, "backbone": backbone_config(trunk)}
     method, optimizer = _on_device(method, accelerator)
     schedule = schedule_of(recipe, method, batches.steps_per_epoch)
-    listing = {"shape": list(images.shape)} | images.listing()
+    restored = checkpoint.Restored(0, {})
+    if newest is not None:
+        restored = checkpoint.load(newest, method, optimizer, accelerator.scaler)
     if accelerator.is_main_process:
-        _refuse_another_run(folder, recipe, listing)
+        listing = {"shape": list(images.shape)} | images.listing()
+        folder.refuse_other_images(listing)
+        surroundings = environment(accelerator.num_processes)
+        refuse_shorter(schedule, restored.step, recipe.optim.epochs)
+        if newest is not None:
+            logger.info("resuming after step %d of %d from %s", restored.step, schedule.total_steps, newest)
+            schedule_at = partial(schedule_of, method=method, steps_per_epoch=batches.steps_per_epoch)
+            choices += changes(folder, recipe, restored.step, schedule_at, surroundings["arithmetic"])
         folder.write_head(
-            recipe.to_yaml(), backbone=network, preprocess=preprocess.config(), images=listing
-        )  # fmt: skip
+            recipe.to_yaml(), backbone=network, preprocess=preprocess.config(), images=listing, environment=surroundings
+        )
+        folder.rewind(restored.step)
         for choice in choices:
             logger.info(choice)
-    start = 0 if newest is None else _resume(newest, method, optimizer, accelerator, schedule)
     probe = None
     if labelled is not None:
         probe = OnlineProbe(labelled, preprocess, seed=recipe.seed).measure
     pretraining = Pretraining(
-        recipe, folder, accelerator, images.names, batches, preprocess, multicrop, method, optimizer, schedule, start,
-        StopSignals(), _reporter(recipe, folder, accelerator, method, schedule, start, probe),
+        recipe, folder, accelerator, images.names, batches, preprocess, multicrop, method, optimizer, schedule,
+        restored.step, stop or StopSignals(),
+        _reporter(recipe, folder, accelerator, method, schedule, restored.step, probe),
     )  # fmt: skip
+    if restored.observed:
+        pretraining.reporter.remember(restored.observed)
+    accelerator.wait_for_everyone()  # the files of steps to come are cut before anybody reads them
     pretraining.observers = _observers(pretraining)
     return pretraining
 
@@ -269,6 +288,7 @@ def _observers(run: Pretraining) -> list[Observer]:
         run.optimizer,
         run.folder,
         run.accelerator,
+        observed=run.reporter.observed,
         every=run.schedule.steps_per_epoch * run.recipe.run.checkpoint_epochs,
         keep=run.recipe.run.keep_checkpoints,
         total_steps=run.schedule.total_steps,
@@ -283,36 +303,3 @@ def _observers(run: Pretraining) -> list[Observer]:
         names=run.names,
     )
     return [run.reporter, skipped, checkpoints]
-
-
-def _resume(newest: Path, method: Method, optimizer: Optimizer, accelerator: Accelerator, schedule: Schedule) -> int:
-    """Loads the newest checkpoint; returns the step to start with."""
-    step = checkpoint.load(newest, method, optimizer, accelerator.scaler)
-    logger.info("resuming after step %d of %d from %s", step, schedule.total_steps, newest)
-    return step
-
-
-def _refuse_another_run(folder: RunFolder, recipe: Recipe, images: dict[str, Any]) -> None:
-    """Raises InputError naming the first key in which the recipe of the run on disk differs, or the images.
-
-    A folder may have been moved: places may differ, as the images themselves are compared, and weights are loaded from
-    the run's own checkpoints.
-    """
-    if folder.recipe.is_file():
-        before, after = (one.model_dump(mode="json") for one in (load_recipe(folder.recipe), recipe))
-        for section in before.keys() - MAY_CHANGE_ON_RESUME:
-            _refuse_difference(folder.root, section, before[section], after[section])
-    folder.refuse_other_images(images)
-
-
-def _refuse_difference(root: Path, key: str, before: Any, after: Any) -> None:
-    if before == after or key in PLACES:
-        return
-    if isinstance(before, dict) and isinstance(after, dict):
-        for name in before | after:
-            _refuse_difference(root, f"{key}.{name}", before.get(name), after.get(name))
-        return
-    raise InputError(
-        f"{root} was run with {key}={before!r}, the recipe now says {after!r}; "
-        f"set {key} back to resume, or run.folder to a new folder"
-    )

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
-import os
-import platform
-import sys
-from importlib.metadata import PackageNotFoundError, version
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ssl_lens.errors import InputError
+from ssl_lens.files import whole_file
 
-REPORTED_PACKAGES = ("ssl_lens", "torch", "timm", "lightly", "e2cnn", "accelerate", "numpy", "lenstronomy")
+logger = logging.getLogger(__name__)
+
+_RESTARTED = "before_restart_"  # folders of what a run began anew had before
 
 
 class RunFolder:
@@ -22,7 +23,8 @@ class RunFolder:
 
     recipe.yaml (resolved) · backbone.json · preprocess.json · environment.json ·
     images.json (shape, names or shards) · metrics.jsonl · tensorboard/ · plots/ · checkpoints/ ·
-    quarantine.tsv (unreadable images) · skipped_steps.jsonl (not finite)
+    quarantine.tsv (unreadable images) · skipped_steps.jsonl (not finite) · status.json · .lock ·
+    before_restart_1/ (of a run begun anew)
     """
 
     def __init__(self, root: Path | str) -> None:
@@ -37,84 +39,132 @@ class RunFolder:
         self.checkpoints = self.root / "checkpoints"
         self.quarantine = self.root / "quarantine.tsv"
         self.skipped_steps = self.root / "skipped_steps.jsonl"
+        self.status = self.root / "status.json"
+        self.lock = self.root / ".lock"
 
-    def refuse_existing(self, *, resume: bool) -> None:
-        """Raises InputError if the folder holds something and `resume` was not asked for.
+    def refuse_existing(self) -> None:
+        """Raises InputError if the folder holds a run, or something else.
 
-        A quarantine file alone is what a start leaves that was refused for its images.
+        A start that was refused, for its images say, leaves a lock, a status and a quarantine file.
         """
         if self.root.exists() and not self.root.is_dir():
             raise InputError(f"folder={self.root} is a file; give another, folder=NEW")
-        if not resume and self.root.is_dir() and set(self.root.iterdir()) - {self.quarantine}:
+        if self.root.is_dir() and set(self.root.iterdir()) - {self.quarantine, self.status, self.lock}:
             raise InputError(
-                f"folder={self.root} exists already; set resume=auto to continue it, or give a new one, folder=NEW"
+                f"folder={self.root} exists already; set resume=auto to continue it, resume=restart to begin anew, or "
+                "give a new one, folder=NEW"
             )
+
+    def put_aside(self) -> Path | None:
+        """Moves all that a run left into a folder of its own within its folder, which it returns; None: nothing there.
+
+        Raises: OSError if it cannot.
+        """
+        there = [path for path in self.root.iterdir() if path != self.lock and not path.name.startswith(_RESTARTED)]
+        if not there:
+            return None
+        before = next(
+            path for i in itertools.count(1) if not (path := self.root / f"{_RESTARTED}{i}").exists()
+        )  # fmt: skip
+        before.mkdir()
+        for path in there:
+            path.rename(before / path.name)
+        return before
 
     def refuse_other_images(self, images: dict[str, Any]) -> None:
         """Raises InputError if the run was made on other images than these (see `write_head`)."""
-        if self.images.is_file() and (before := json.loads(self.images.read_text(encoding="utf-8"))) != images:
-            raise InputError(
-                f"folder={self.root} holds a run on {_described(before)}, now given are {_described(images)}, "
-                "not the same; restore them, or give a new folder=NEW"
-            )
+        before = read_json(self.images) if self.images.exists() else images
+        if before == images:
+            return
+        given = f"folder={self.root} holds a run on {_described(before)}, now given are"
+        if isinstance(before, dict) and {**before, "pixels": None} == {**images, "pixels": None}:
+            raise InputError(f"{given} the same names with other pixels; restore the files, or give a new folder=NEW")
+        raise InputError(f"{given} {_described(images)}, not the same; restore them, or give a new folder=NEW")
 
     def write_head(
-        self, recipe: str, *, backbone: dict[str, Any], preprocess: dict[str, Any], images: dict[str, Any]
+        self,
+        recipe: str,
+        *,
+        backbone: dict[str, Any],
+        preprocess: dict[str, Any],
+        images: dict[str, Any],
+        environment: dict[str, Any],
     ) -> None:
-        """Writes what describes the run.
+        """Writes what describes the run: each file whole, and only where it differs.
 
         Args:
             recipe: resolved, as YAML.
             backbone: its `seed`, and the configuration of the `backbone` that it gives weights to.
-            images: `shape` [C, H, W] of the raw images, and their `names` or, of streamed ones, the number in each of
-                the `shards`.
+            images: `shape` [C, H, W] of the raw images, and their `names` and the hash of their `pixels`; or, of
+                streamed ones, the number in each of the `shards`.
+            environment: see `runs.environment`.
+
+        Raises: OSError if it cannot.
         """
         self.plots.mkdir(parents=True, exist_ok=True)
-        self.images.write_text(json.dumps(images, indent=0) + "\n", encoding="utf-8")
-        self.recipe.write_text(recipe, encoding="utf-8")
         for file, content in (
-            (self.backbone, backbone),
-            (self.preprocess, preprocess),
-            (self.environment, environment()),
+            (self.images, json.dumps(images, indent=0) + "\n"),
+            (self.backbone, json.dumps(backbone, indent=2) + "\n"),
+            (self.preprocess, json.dumps(preprocess, indent=2) + "\n"),
+            (self.environment, json.dumps(environment, indent=2) + "\n"),
+            (self.recipe, recipe),
         ):
-            file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+            if not file.is_file() or file.read_bytes() != content.encode():
+                with whole_file(file) as temporary:
+                    temporary.write_text(content, encoding="utf-8")
 
-    def rewind_metrics(self, step: int) -> None:
-        """Drops metrics of steps at or after `step`, which a resumed run writes again."""
-        if not self.metrics.is_file():
-            return
-        lines = self.metrics.read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] < step]
-        self.metrics.write_text("".join(kept), encoding="utf-8")
+    def rewind(self, step: int) -> None:
+        """Drops what was measured and skipped at or after `step`, which a resumed run writes again, and torn lines.
+
+        Raises: OSError if it cannot.
+        """
+        for file in (self.metrics, self.skipped_steps):
+            if not file.is_file():
+                continue
+            before = file.read_bytes()
+            kept = "".join(json.dumps(record) + "\n" for record in records(file) if record["step"] < step).encode()
+            if kept != before:
+                with whole_file(file) as temporary:
+                    temporary.write_bytes(kept)
 
     def append(self, file: Path, record: dict[str, Any]) -> None:
-        """Adds one JSON line to `file`."""
+        """Adds one JSON line to `file`.
+
+        Raises: OSError if it cannot.
+        """
         with file.open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(record) + "\n")
 
 
-def _described(images: dict[str, Any]) -> str:
-    if "names" in images:
-        return f"{len(images['names'])} images of shape {images['shape']}"
-    counts = images["shards"].values()
-    return f"{sum(counts)} images of shape {images['shape']} in {len(counts)} shards"
+def records(file: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a file of JSON records that have a `step`; torn lines are passed over."""
+    if not file.is_file():
+        return
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            with contextlib.suppress(ValueError, RecursionError):
+                record = json.loads(line)
+                if isinstance(record, dict) and isinstance(record.get("step"), int):
+                    yield record
 
 
-def environment() -> dict[str, Any]:
-    """What ran where: versions, processors, command."""
-    return {
-        "command": sys.argv,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpu_count": os.cpu_count(),
-        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
-        "packages": {name: _installed(name) for name in REPORTED_PACKAGES},
-    }
+def read_json(file: Path) -> Any:
+    """What a JSON file of a run holds.
 
-
-def _installed(package: str) -> str | None:
-    """The version of a package; None for one of an extra that is not installed."""
+    Raises: InputError if it is damaged.
+    """
     try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"{file} is damaged ({error}); restore it, or set resume=restart to begin the run anew"
+        ) from None
+
+
+def _described(images: dict[str, Any]) -> str:
+    if not isinstance(images, dict) or not isinstance(images.get("names", []), list):
+        return "something else"
+    if "names" in images:
+        return f"{len(images['names'])} images of shape {images.get('shape')}"
+    counts = images.get("shards", {}).values()
+    return f"{sum(counts)} images of shape {images.get('shape')} in {len(counts)} shards"

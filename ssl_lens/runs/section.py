@@ -8,12 +8,18 @@ from ssl_lens.section import Auto, Count, Section
 
 
 class Run(Section):
-    """Where the run lives and what it writes; cpu_threads: of each process, null for an even share of the cores."""
+    """Where the run lives and what it writes.
+
+    resume: never; auto, to continue what is in the folder; restart, to move that aside and begin anew. cpu_threads: of
+    each process, null for an even share of the cores, or what a resumed run had. rank_timeout_s: how long processes
+    wait for one that does not answer.
+    """
 
     folder: Auto | str = "auto"
-    resume: Literal["never", "auto"] = "never"
+    resume: Literal["never", "auto", "restart"] = "never"
     device: Auto | Literal["cpu"] = "auto"
     cpu_threads: Count | None = None
+    rank_timeout_s: Count = 1800
     checkpoint_epochs: Count = 1
     keep_checkpoints: Count = 2
     log_steps: Count = 10

@@ -9,6 +9,7 @@ from tiny_run import write_run
 
 from ssl_lens.cli import main as cli
 from ssl_lens.cli.runs import read_state, run_folders
+from ssl_lens.runs.lock import locked
 
 
 @pytest.fixture
@@ -37,30 +38,49 @@ def test_shows_step_loss_probe_and_how_to_resume(
 
 
 def test_a_run_whose_last_step_is_saved_is_finished(run_folder: Path) -> None:
-    state = run_folder / "checkpoints" / "step_00000003" / "state.json"
-    state.write_text(json.dumps({"step": 40}))
+    saved = run_folder / "checkpoints" / "step_00000003"
+    saved = saved.rename(saved.with_name("step_00000040"))
     assert read_state(run_folder).state == "finished"
     assert read_state(run_folder).resume is None
-    state.write_text(json.dumps({"step": 39}))
+    saved.rename(saved.with_name("step_00000039"))
     assert read_state(run_folder).state == "unfinished"
+
+
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [
+        ({"state": "stopped"}, "stopped"),
+        ({"state": "running"}, "killed"),
+        ({"state": "failed", "reason": "No space left on device"}, "failed"),
+        ({"state": "enchanted"}, "unfinished"),
+        ([], "unfinished"),
+    ],
+)
+def test_how_a_run_was_left(run_folder: Path, capsys: pytest.CaptureFixture[str], status: object, state: str) -> None:
+    (run_folder / "status.json").write_text(json.dumps(status))
+    assert read_state(run_folder).state == state
+    with locked(run_folder / ".lock"):
+        assert read_state(run_folder).state == "running"
+    cli.main(["runs", str(run_folder)])
+    assert ("failed: No space left on device" in capsys.readouterr().out) == (state == "failed")
 
 
 def test_a_line_that_is_cut_off_is_passed_over(run_folder: Path) -> None:
     with (run_folder / "metrics.jsonl").open("a") as file:
         file.write('{"step": 5, "epoch": 3.0, "lo')
-    assert read_state(run_folder)[1:5] == (3, 40, 2.0, 0.75)
+    assert read_state(run_folder)[2:6] == (3, 40, 2.0, 0.75)
 
 
 def test_a_run_that_has_only_begun(run_folder: Path) -> None:
     (run_folder / "metrics.jsonl").unlink()
-    assert read_state(run_folder)[1:5] == (3, None, None, None)
+    assert read_state(run_folder)[2:6] == (3, None, None, None)
     assert read_state(run_folder).state == "unfinished"
 
 
 def test_a_damaged_checkpoint_and_a_recipe_of_another_version(
     run_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (run_folder / "checkpoints" / "step_00000003" / "state.json").write_text("{")
+    (run_folder / "checkpoints" / "step_00000003").rename(run_folder / "checkpoints" / "damaged_step_00000003")
     (run_folder / "recipe.yaml").write_text("optimizer: {epochs: 3}")
     assert cli.main(["runs", str(run_folder)]) == 0
     _, row, note, _ = capsys.readouterr().out.splitlines()

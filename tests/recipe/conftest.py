@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from accelerate.state import AcceleratorState
 
-from ssl_lens.recipe.compose import Pretraining, compose
+from ssl_lens.recipe import compose as composing
+from ssl_lens.recipe.compose import Pretraining
 from ssl_lens.recipe.recipe import Recipe, load_recipe
 
 TINY = """
@@ -63,12 +64,15 @@ def tiny_recipe(tmp_path: Path, image_folder: Path) -> Callable[..., Recipe]:
 
 
 @pytest.fixture
-def run(tiny_recipe: Callable[..., Recipe]) -> Callable[..., Pretraining]:
+def run(tiny_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pretraining]:
     """`run(name, *overrides)`: the same recipe, trained to its end."""
 
+    composed: list[Pretraining] = []
+    compose = composing.compose
+    monkeypatch.setattr(composing, "compose", lambda *given: (composed.append(compose(*given)), composed[-1])[1])
+
     def train(name: str, *overrides: str) -> Pretraining:
-        pretraining = compose(tiny_recipe(name, *overrides))
-        pretraining.run()
-        return pretraining
+        composing.pretrain(tiny_recipe(name, *overrides))
+        return composed[-1]
 
     return train

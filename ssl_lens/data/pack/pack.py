@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from ssl_lens.data.folders.tables import Table, read_table, write_table
-from ssl_lens.data.pack.packed_images import PackedImages
+from ssl_lens.data.pack.packed_images import Images, PackedImages
 from ssl_lens.data.pixels.policy import PixelPolicy
 from ssl_lens.data.quarantine import Unusable
 from ssl_lens.errors import InputError
@@ -109,6 +109,16 @@ def describe_pack(
 def image_hash(image: np.ndarray) -> bytes:
     """SHA-256 of an image's pixels."""
     return hashlib.sha256(np.ascontiguousarray(image).data).digest()
+
+
+def pixels_hash(images: Images) -> str:
+    """SHA-256 of the hashes of all images in their order; of a pack, those in its files, so that no pixel is read."""
+    if isinstance(images, PackedImages):
+        lines = (images.path.parent / HASHES).read_text(encoding="utf-8", errors="replace").splitlines()
+        digests = [lines[place].partition("  ")[0] for place in images.places()]
+    else:
+        digests = [image_hash(image).hex() for image in images]
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
 def damages(folder: Path) -> Iterator[str]:

@@ -76,6 +76,10 @@ class PackedImages:
         """The images at `index` [M] in that order; no pixel is read."""
         return PackedImages(self.path, np.asarray(index) if self._index is None else self._index[index])
 
+    def places(self) -> np.ndarray:
+        """Where each image lies in the file, [N], counted from its first."""
+        return np.arange(len(self)) if self._index is None else self._index
+
     def _read(self, index: np.ndarray) -> np.ndarray:
         if len(index) and not (-len(self) <= index.min() and index.max() < len(self)):
             raise IndexError(f"image {index.min()} or {index.max()} of {len(self)}")

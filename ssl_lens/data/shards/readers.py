@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import queue
@@ -44,6 +45,7 @@ class Readers(Generic[Item]):
             sending.close()  # so that the reader's is the only one
             self.processes.append(process)
             self._pipes.append(receiving)
+        atexit.register(self.close)  # before multiprocessing waits for the readers
 
     def __iter__(self) -> Readers[Item]:
         return self
@@ -64,12 +66,15 @@ class Readers(Generic[Item]):
 
     def close(self) -> None:
         """Ends the readers, each when it next sends."""
+        atexit.unregister(self.close)
         for pipe in self._pipes:
             pipe.close()
 
 
 def _send_items(pipe: Connection, make: Callable[[int], Iterator[Any]], number: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the run still needs its readers
+    # What asks a run to stop may reach all of its processes; it needs its readers until it has.
+    for asks_to_stop in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(asks_to_stop, signal.SIG_IGN)
     items: queue.Queue[Any] = queue.Queue(_AHEAD)
     sender = threading.Thread(target=_send, args=(pipe, items))
     sender.start()
