@@ -1,0 +1,107 @@
+"""Stopped at any step, or killed at any time, a run goes on as if it had not been."""
+
+import contextlib
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from ssl_lens.recipe import compose
+from ssl_lens.runs import checkpoint
+
+STEPS = 42  # 14 epochs of 3
+
+
+@pytest.mark.parametrize("points", [(7,), pytest.param(range(1, STEPS), marks=pytest.mark.reliability)])
+def test_stopped_after_any_step_it_goes_on_bit_exactly(runs, points):
+    """Weights, momenta and every line of metrics; one after the other in one run, and each in a run of its own."""
+    assert runs.finish("whole") == 0
+    for point in points:
+        assert runs.finish("stopped", before=_StopsAfter(point)) == 128 + signal.SIGTERM
+        assert (runs.status("stopped")["state"], runs.status("stopped")["step"]) == ("stopped", point)
+        assert runs.finish("stopped") == 0
+        assert runs.outcome("stopped") == runs.outcome("whole")
+        assert runs.leftovers("stopped") == []
+        runs.folder("stopped").rename(runs.folder(f"stopped_{point}"))
+
+
+class _StopsAfter:
+    """Sends the run SIGTERM, which it sees in the step that it is in."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def __call__(self) -> None:
+        views_at = compose.Pretraining.views_at
+
+        def at(run, step):
+            if step == self.step - 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return views_at(run, step)
+
+        compose.Pretraining.views_at = at
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(60, marks=pytest.mark.reliability)])
+def test_killed_at_any_time_it_loses_nothing(runs, kills):
+    """kill -9 in start-up, training and saving; every start goes on, and the end is that of a run left alone."""
+    began = time.monotonic()
+    assert runs.finish("whole") == 0
+    longest, rng = time.monotonic() - began, random.Random(0)
+    killed, rounds = 0, 0
+    while killed < kills:
+        name = f"killed_{rounds}"
+        for _ in range(5):
+            process = runs.start(name)
+            process.join(rng.uniform(0, longest))
+            killed += process.exitcode is None
+            process.kill()
+            process.join()
+        assert runs.finish(name) == 0, runs.said(name)
+        assert runs.outcome(name) == runs.outcome("whole")
+        assert runs.leftovers(name) == []
+        assert len(list((runs.folder(name) / "checkpoints").iterdir())) == 2
+        rounds += 1
+
+
+@pytest.mark.parametrize("write", ["whole", "in place"])
+def test_killed_while_it_saves_the_checkpoint_before_is_the_newest(runs, write):
+    """The control, which writes in place, leaves a half as the newest."""
+    process = runs.start("a", before=_DiesInTheThirdSave(write))
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    found = checkpoint.find_checkpoints(runs.folder("a") / "checkpoints")
+    assert [path.name for path in found.whole] == ["step_00000006", "step_00000003"]
+    assert [path.name for path in found.damaged] == ([] if write == "whole" else ["step_00000009"])
+    if write == "whole":
+        assert runs.finish("a") == runs.finish("b") == 0
+        assert runs.outcome("a") == runs.outcome("b")
+        assert runs.leftovers("a") == []
+
+
+class _DiesInTheThirdSave:
+    def __init__(self, write: str) -> None:
+        self.write = write
+
+    def __call__(self) -> None:
+        saves, save_file = [], checkpoint.save_file
+
+        def dying(tensors, path):
+            saves.append(path)
+            if len(saves) == 5:  # two files in each
+                Path(path).write_bytes(b"half")
+                os.kill(os.getpid(), signal.SIGKILL)
+            save_file(tensors, path)
+
+        checkpoint.save_file = dying
+        if self.write == "in place":
+            checkpoint.whole_folder, checkpoint.shutil.rmtree = _in_place, lambda *folder, **how: None
+
+
+@contextlib.contextmanager
+def _in_place(path):
+    path.mkdir(parents=True)
+    yield path
