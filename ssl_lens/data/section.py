@@ -10,6 +10,7 @@ from ssl_lens.data.folders.layouts import LayoutName, Sizes
 from ssl_lens.data.formats.planes import plane_names
 from ssl_lens.section import Auto, Count, Section
 
+
 class Data(Section):
     """Which images, and how raw pixels become the network's input.
 

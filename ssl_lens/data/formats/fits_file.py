@@ -23,6 +23,8 @@ _MOST_UNPACKED = 512 << 20  # bytes of a .fits.gz, which is held in memory
 # What HDUCLAS2 (ESO) or EXTTYPE (LSST, HSC) say of a unit.
 _FLUX_CLASSES, _OTHER_CLASSES = ("DATA", "IMAGE"), ("ERROR", "QUALITY", "MASK", "VARIANCE")
 
+_SQUARED = re.compile(r"(?:1 ?/ ?)?(?:[A-Za-z]+|\(.+\)) ?(?:\*\*|\^)? ?\(?[+-]?2\)?")  # nJy**2, adu2, (MJy/sr)^-2
+
 
 def read_fits(file: BinaryIO, size: int, choice: PlaneChoice) -> Iterator[Sample]:
     """Reads the image units of a FITS file, of those the planes that are chosen or known to be flux: see `planes`."""
@@ -68,9 +70,7 @@ def _kind(unit: fits.ImageHDU, name: str) -> Kind:
         return kind
     if any(of in _FLUX_CLASSES for of in classes):
         return "flux"
-    brightness = str(unit.header.get("BUNIT", "")).strip()
-    is_squared = re.search(r"[A-Za-z)](?:\*\*|\^)?\(?[+-]?2\)?$", brightness) and not re.search("[/ .*]", brightness)
-    return "other" if is_squared else "unknown"
+    return "other" if _SQUARED.fullmatch(str(unit.header.get("BUNIT", "")).strip()) else "unknown"
 
 
 def _channel_names(unit: fits.ImageHDU) -> tuple[str, ...]:
