@@ -36,7 +36,7 @@ CHANGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "seed": ("1", ()),
     "data.path": ("{others}", ()),
     "data.layout": ("model_i", ()),
-    "data.files": ("[0-3].npy", ()),
+    "data.files": ("'[0-3].npy'", ()),
     "data.planes": ("1", ("data.path={colour}",)),
     "data.noise": ("noise", ("data.path={noisy}",)),
     "data.exclude": ("{names}", ()),

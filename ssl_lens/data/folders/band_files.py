@@ -28,18 +28,20 @@ def joined_by_name(names: Sequence[str]) -> tuple[Objects, list[str]]:
     """Finds where the names of files say which band they hold, by there being the same file in other bands.
 
     A band may be a folder, around or inside those of classes, or stand anywhere in the file's name as a word of its
-    own. Single letters, which may mean something else, count only if at least half of the objects have all bands.
+    own. Single letters, which may mean something else, count only if at least half of the objects have all bands, and
+    none is also there without a letter, as `J1.fits` next to its mirror images `J1_h.fits` and `J1_v.fits`.
 
     Args:
         names: files, relative to the set's folder, with `/`.
     Returns:
         The files of each object by band, the object being the file's path without the band; and all other files.
     """
+    plain = {f"{PurePosixPath(name).parent}/{stem_of(name)}".removeprefix("./") for name in names}
     found: dict[Place, list[tuple[str, BandFile]]] = defaultdict(list)
     for name in names:
         for place, key, band in _readings(name):
             found[place].append((key, BandFile(name, band)))
-    candidates = [objects for readings in found.values() if (objects := _objects(readings)) is not None]
+    candidates = [objects for readings in found.values() if (objects := _objects(readings, plain)) is not None]
     if not candidates:
         return {}, list(names)
     best = max(candidates, key=lambda objects: sum(map(len, objects.values())))
@@ -70,8 +72,12 @@ def _without(stem: str, band: Band) -> str:
     return f"{before}{separator}{after}"
 
 
-def _objects(readings: Sequence[tuple[str, BandFile]]) -> Objects | None:
-    """The bands of each object; None if they are not bands of the same objects."""
+def _objects(readings: Sequence[tuple[str, BandFile]], plain: set[str]) -> Objects | None:
+    """The bands of each object; None if they are not bands of the same objects.
+
+    Args:
+        plain: the files' names as they are, without suffix.
+    """
     objects: Objects = defaultdict(dict)
     for key, file in readings:
         if not key or file.band.key in objects[key]:
@@ -81,6 +87,6 @@ def _objects(readings: Sequence[tuple[str, BandFile]]) -> Objects | None:
     if len(bands) < 2 or max(map(len, objects.values())) < 2:
         return None
     complete = sum(len(files) == len(bands) for files in objects.values())
-    if any(band.is_letter for band in bands.values()) and 2 * complete < len(objects):
+    if any(band.is_letter for band in bands.values()) and (2 * complete < len(objects) or plain & objects.keys()):
         return None
     return dict(objects)

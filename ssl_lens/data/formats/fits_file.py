@@ -20,6 +20,7 @@ from ssl_lens.data.formats.sample import Sample, UnusableImage
 
 SUFFIXES = tuple(stem + pack for stem in (".fits", ".fit", ".fts") for pack in ("", ".gz", ".fz"))
 _MOST_UNPACKED = 512 << 20  # bytes of a .fits.gz, which is held in memory
+_NO_NAMES = ("PRIMARY", "COMPRESSED_IMAGE")  # what astropy and cfitsio call a unit that has no name
 # What HDUCLAS2 (ESO) or EXTTYPE (LSST, HSC) say of a unit.
 _FLUX_CLASSES, _OTHER_CLASSES = ("DATA", "IMAGE"), ("ERROR", "QUALITY", "MASK", "VARIANCE")
 
@@ -51,7 +52,7 @@ def _pixels(unit: fits.ImageHDU) -> Pixels:
 
 
 def _plane(number: int, unit: fits.ImageHDU) -> Plane:
-    name = "" if unit.name == "PRIMARY" else unit.name
+    name = "" if unit.name in _NO_NAMES else unit.name
     return Plane(name, number, _without_degenerate(unit.shape), _kind(unit, name), _channel_names(unit))
 
 

@@ -50,6 +50,7 @@ def test_the_ways_in_which_files_are_told_apart_by_their_band(pattern, bands, fo
         ["J1_F814W.fits", "J2_F606W.fits"],  # each in its own band
         ["J1_g.fits", "J2_g.fits"],
         ["g/1.npy", "g/2.npy", "g/3.npy", "r/3.npy", "r/4.npy", "r/5.npy"],  # letters that share one name in five
+        ["J1.npy", "J1_h.npy", "J1_v.npy"],  # mirror images
         ["gri_1.npy", "gri_2.npy"],
         ["img_1.npy", "img_2.npy"],
     ],

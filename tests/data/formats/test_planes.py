@@ -199,6 +199,15 @@ def test_compressed_images_beside_tables(tmp_path, suffix):
     assert sample.left_out == ("MASK",)
 
 
+def test_compressed_units_without_names_are_unnamed(tmp_path):
+    units = [fits.CompImageHDU((_CUBE[i] * 100).astype(np.int16)) for i in range(2)]
+    fits.HDUList([fits.PrimaryHDU(), *units]).writeto(tmp_path / "a.fits.fz")
+    with pytest.raises(UnusableImage, match=r"2 planes in the file \(1, 2\)"):
+        _read(tmp_path / "a.fits.fz")
+    fits.HDUList([fits.PrimaryHDU(), units[1]]).writeto(tmp_path / "b.fits.fz")
+    np.testing.assert_array_equal(_read(tmp_path / "b.fits.fz", "VIS").image, (_CUBE[1:2] * 100).astype(np.int16))
+
+
 def test_names_between_commas():
     assert plane_names("VIS, NIR_Y,3") == ("VIS", "NIR_Y", 3)
 
