@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from ssl_lens.data.folders.layouts import LayoutName, Sizes
-from ssl_lens.data.formats.planes import plane_names
+from ssl_lens.data.formats.planes import are_names, plane_names
 from ssl_lens.section import Auto, Count, Section
 
 
@@ -48,6 +48,6 @@ class Data(Section):
     def _one_or_several(cls, value: Any) -> Any:
         """One plane, or several between commas, are a list too."""
         given = plane_names(value) if isinstance(value, str) else value if isinstance(value, list | tuple) else (value,)
-        if not all((type(one) is int and one >= 0) or (isinstance(one, str) and one) for one in given):
+        if not are_names(given):
             raise ValueError(f"{value!r} is not a list of planes; write names or numbers from 0, such as [VIS, NIR_Y]")
         return tuple(given)

@@ -13,8 +13,9 @@ import numpy as np
 
 from ssl_lens.data.folders.band_files import BandFile, joined_by_name
 from ssl_lens.data.folders.roles import Roles, roles_of, stem_of
+from ssl_lens.data.formats.plane_images import flag_by_noise
 from ssl_lens.data.formats.plane_names import band_of
-from ssl_lens.data.formats.planes import EVERYTHING, PlaneChoice, flag_by_noise
+from ssl_lens.data.formats.planes import EVERYTHING, PlaneChoice
 from ssl_lens.data.formats.reader import read_images
 from ssl_lens.data.formats.sample import Sample, UnusableImage
 from ssl_lens.data.quarantine import Unusable

@@ -14,8 +14,9 @@ from astropy.io import fits
 
 from ssl_lens.data.formats.layout import MOST_CHANNELS, Pixels
 from ssl_lens.data.formats.limits import check_complete, check_expansion, most_bytes
+from ssl_lens.data.formats.plane_images import read_planes
 from ssl_lens.data.formats.plane_names import Kind, kind_of
-from ssl_lens.data.formats.planes import Plane, PlaneChoice, read_planes
+from ssl_lens.data.formats.planes import Plane, PlaneChoice
 from ssl_lens.data.formats.sample import Sample, UnusableImage
 
 SUFFIXES = tuple(stem + pack for stem in (".fits", ".fit", ".fts") for pack in ("", ".gz", ".fz"))

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ssl_lens.data.formats.layout import Pixels, count_of
+from ssl_lens.data.formats.plane_images import read_planes
 from ssl_lens.data.formats.plane_names import is_label, kind_of
-from ssl_lens.data.formats.planes import Chosen, Plane, PlaneChoice, choose, read_planes
+from ssl_lens.data.formats.planes import Chosen, Plane, PlaneChoice, choose
 from ssl_lens.data.formats.sample import Sample, UnusableImage
 
 _LONGEST_LABEL = 200  # characters

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ssl_lens.data.formats import fits_file, hdf5_file, numpy_file, picture_file, tar_file, tiff_file
-from ssl_lens.data.formats.planes import EVERYTHING, PlaneChoice, channels_by
+from ssl_lens.data.formats.plane_images import channels_by
+from ssl_lens.data.formats.planes import EVERYTHING, PlaneChoice
 from ssl_lens.data.formats.sample import Sample, UnusableImage
 from ssl_lens.data.quarantine import Unusable
 from ssl_lens.errors import InputError

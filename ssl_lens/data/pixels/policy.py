@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ssl_lens.data.folders.layouts import Sizes
-from ssl_lens.data.formats.planes import Names, PlaneChoice
+from ssl_lens.data.formats.planes import Names, PlaneChoice, are_names
 from ssl_lens.data.formats.sample import UnusableImage
 from ssl_lens.errors import InputError
 
@@ -42,6 +42,11 @@ class PixelPolicy:
             raise InputError(f"sizes={self.sizes!r} is unknown; set it to refuse, crop or pad")
         if not 0 <= self.max_masked < 1:
             raise InputError(f"max_masked={self.max_masked} is not a fraction; set it to 0 or more and below 1")
+        for name in ("planes", "noise"):
+            if not are_names(names := getattr(self, name)):
+                raise InputError(
+                    f"{name}={list(names)} is not a list of names and numbers from 0; give such as VIS or 1"
+                )
         if self.size is not None and (self.sizes == "refuse" or min(self.size) < 1):
             raise InputError(
                 f"size={self.size[0]}x{self.size[1]} with sizes={self.sizes!r}; "

@@ -71,6 +71,12 @@ def test_a_plane_of_another_size_is_kept_out(tmp_path):
     assert sample.left_out == ("THUMB",)
 
 
+def test_bands_of_another_size_than_the_first_are_kept_out(tmp_path):
+    sample = _read(_units(tmp_path, "g", "r", VIS=(40, 40)))
+    np.testing.assert_array_equal(sample.image, _CUBE[:2])
+    assert sample.left_out == ("VIS",)
+
+
 @pytest.mark.parametrize(
     ("keyword", "value"),
     [
@@ -185,6 +191,11 @@ def test_noise_that_does_not_fit(tmp_path, noise, message):
     np.save(tmp_path / "a.npy", _CUBE[0])
     with pytest.raises(UnusableImage, match="of a file that has no named planes; leave it out"):
         _read(tmp_path / "a.npy", noise=noise)
+
+
+def test_an_image_is_not_its_own_noise(tmp_path):
+    with pytest.raises(UnusableImage, match="noise=SCI is the image itself; name the plane of its noise"):
+        _read(_units(tmp_path, "SCI"), noise=("SCI",))
 
 
 @pytest.mark.parametrize("suffix", [".fits.fz", ".fit", ".fts", ".fit.fz"])
