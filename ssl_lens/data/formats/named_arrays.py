@@ -28,8 +28,15 @@ class Array(NamedTuple):
     pixels: Callable[[], Pixels]
 
 
+class _Answers(NamedTuple):
+    """What a file says of its images: classes as text, or numbers, by the name of the array."""
+
+    name: str
+    values: list[str] | list[float]
+
+
 def read_arrays(arrays: Mapping[str, Array], choice: PlaneChoice, *, what: str) -> Iterator[Sample]:
-    """The images of a file of named arrays, with their classes where the file holds them.
+    """The images of a file of named arrays, with their classes or numbers where the file holds them.
 
     Args:
         what: the format's word for an array.
@@ -38,10 +45,15 @@ def read_arrays(arrays: Mapping[str, Array], choice: PlaneChoice, *, what: str) 
     names = _planes(arrays)
     planes = [Plane(name, i, arrays[name].shape or (), kind_of(name)) for i, name in enumerate(names)]
     chosen = choose(planes, choice, what=what, ordered=False)
-    labels = _labels(arrays, names, chosen)
+    answers = _answers(arrays, names, chosen)
     samples = read_planes(planes, lambda i: arrays[names[i]].pixels(), choice, what=what, ordered=False)
     for i, sample in enumerate(samples):
-        yield sample if labels is None else sample._replace(label=labels[i])
+        if answers is None:
+            yield sample
+        elif isinstance(answer := answers.values[i], str):
+            yield sample._replace(label=answer)
+        else:
+            yield sample._replace(targets={**sample.targets, answers.name: answer})
 
 
 def _planes(arrays: Mapping[str, Array]) -> list[str]:
@@ -51,23 +63,32 @@ def _planes(arrays: Mapping[str, Array]) -> list[str]:
     return images or wide or list(arrays)
 
 
-def _labels(arrays: Mapping[str, Array], names: list[str], chosen: Chosen) -> list[str] | None:
-    """The class of each image, from the only array that can be the labels; None if there is none, or several."""
+def _answers(arrays: Mapping[str, Array], names: list[str], chosen: Chosen) -> _Answers | None:
+    """What is said of each image, by the only array that can say it; None if there is none, or several."""
     shape = arrays[names[chosen.planes[0]]].shape
     if shape is None:
         return None
     count = count_of(shape)
     images = {names[i] for i in chosen.planes}
     found = [
-        labels
+        _Answers(_number_name(name), values)
         for name, array in arrays.items()
-        if is_label(name) and name not in images and (labels := _classes(array, count)) is not None
+        if is_label(name) and name not in images and (values := _values(array, count)) is not None
     ]
     return found[0] if len(found) == 1 else None
 
 
-def _classes(array: Array, count: int) -> list[str] | None:
-    """An array [N], [N, 1], one number for one image, or one-hot [N, K], as the class of each of N images."""
+def _number_name(array: str) -> str:
+    """What numbers of an array are called; `label` and `class` are columns of classes in a table."""
+    name = array.rpartition("/")[2]
+    return f"{name}_number" if name.lower() in ("label", "class") else name
+
+
+def _values(array: Array, count: int) -> list[str] | list[float] | None:
+    """An array [N], [N, 1], one value for one image, or one-hot [N, K], as classes of N images; fractions are numbers.
+
+    Whole numbers of a floating type are classes in a stack; of one image, other files may hold fractions.
+    """
     shape = array.shape
     if shape is None or (shape and shape[0] != count) or (not shape and count != 1) or len(shape) > 2:
         return None
@@ -76,6 +97,8 @@ def _classes(array: Array, count: int) -> list[str] | None:
         if values.dtype.kind not in "biuf" or not np.array_equal(np.sort(values, axis=1)[:, -2:], [[0, 1]] * count):
             return None
         values = values.argmax(axis=1)
+    if values.dtype.kind == "f" and (count == 1 or not (values == np.round(values)).all()):
+        return [float(value) if np.isfinite(value) else np.nan for value in values.ravel()]
     return [_class(value) for value in values.ravel().tolist()] if values.dtype.kind in "biufSUO" else None
 
 

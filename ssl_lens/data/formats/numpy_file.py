@@ -12,6 +12,7 @@ from typing import IO, Literal
 
 import numpy as np
 
+from ssl_lens.data.formats.inert_pickle import PickledArray, read_pickle
 from ssl_lens.data.formats.layout import Pixels, samples_of
 from ssl_lens.data.formats.limits import check_complete, check_expansion
 from ssl_lens.data.formats.named_arrays import Array, read_arrays
@@ -81,7 +82,12 @@ def read_npz(file: IO[bytes], size: int, choice: PlaneChoice) -> Iterator[Sample
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, opened: ExitStack) -> Pixels:
     check_expansion(info.file_size, info.compress_size, f"array {info.filename}")
     member = opened.enter_context(archive.open(info))
-    return _pixels(member, info.file_size, *_header(member))
+    shape, fortran_order, dtype = _header(member)
+    if dtype.hasobject:  # such as labels
+        objects = read_pickle(member.read())
+        values = objects.values if isinstance(objects, PickledArray) and isinstance(objects.values, list) else []
+        return Pixels(shape, dtype, lambda i: np.array(values, dtype).reshape(shape))
+    return _pixels(member, info.file_size, shape, fortran_order, dtype)
 
 
 def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:

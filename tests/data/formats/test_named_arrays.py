@@ -62,9 +62,29 @@ def test_one_image_has_one_label(write):
     assert sample.label == "3"
 
 
+def test_fractions_are_numbers(write):
+    radii = np.linspace(0.5, 2, 20)
+    radii[3] = np.inf
+    samples = list(read_images(write(images=_STACK, target=radii)))
+    assert [sample.targets["target"] for sample in samples][::5] == radii[::5].tolist()
+    assert np.isnan(samples[3].targets["target"])
+    assert samples[0].label is None
+
+
+@pytest.mark.parametrize(("name", "expected"), [("y", "y"), ("label", "label_number")])
+def test_a_floating_number_of_one_image_is_no_class(write, name, expected):
+    (sample,) = read_images(write(image=_ONE, **{name: np.float32(1)}))
+    assert (sample.label, dict(sample.targets)) == (None, {expected: 1.0})
+
+
+def test_labels_that_are_python_objects(tmp_path):
+    np.savez(tmp_path / "a.npz", images=_STACK, labels=np.array(["lens", "none"] * 10, dtype=object))
+    assert [sample.label for sample in read_images(tmp_path / "a.npz")] == ["lens", "none"] * 10
+
+
 def test_a_label_that_is_none(write):
-    with pytest.raises(UnusableImage, match="label '0.5' in the file is not a whole number"):
-        list(read_images(write(images=_STACK, labels=_HALVES + 0.5)))
+    with pytest.raises(UnusableImage, match=r"label .* in the file is not a whole number or 1 to 200 characters"):
+        list(read_images(write(images=_STACK, labels=np.array([b"a\nb"] * 20))))
 
 
 def test_bands_as_arrays_are_channels_in_the_order_of_their_wavelengths(write):
