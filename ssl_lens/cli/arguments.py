@@ -20,9 +20,13 @@ def flags(*names: str) -> dict[str, str]:
     return {name: f"--{name.replace('_', '-')}" for name in names}
 
 
-IMAGES_NAMES = READING_KEYS | flags("layout", "table", "batch_size") | {"data": IMAGES}  # of `add_images`
+READING_FLAGS = flags("files", "planes", "noise")  # of `add_files`
+IMAGES_NAMES = (
+    READING_KEYS | READING_FLAGS | flags("layout", "table", "batch_size") | {"data": IMAGES}
+)  # of `add_images`
 SET_NAMES = (  # of `add_set`
     READING_KEYS
+    | READING_FLAGS
     | flags("data", "layout", "table", "split", "labels_per_class", "labels", "seeds", "save")
     | {"target_columns": "--target-column", "log_targets": "--log-target"}
 )
@@ -73,7 +77,7 @@ def add_images(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "data", metavar=IMAGES, type=path_argument, help="folder of images, table (.csv, .parquet), pack or image file"
     )
-    _add_layout(parser)
+    add_files(parser, "those of the run")
     parser.add_argument("--table", metavar="FILE", type=path_argument, help="labels and numbers of the images in DIR")
 
 
@@ -93,7 +97,7 @@ def add_set(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="images in one folder per class, a table or a pack",
     )
-    _add_layout(parser)
+    add_files(parser, "those of the run")
     parser.add_argument(
         "--table",
         metavar="FILE",
@@ -146,7 +150,19 @@ def given_set(options: argparse.Namespace) -> dict[str, Any]:
     """The arguments of `add_set` as keywords of `evaluate` and `finetune`; what was not given is not there."""
     keywords: dict[str, Any] = {
         name: getattr(options, name)
-        for name in ("data", "layout", "table", "split", "target_columns", "log_targets", "seeds", "save")
+        for name in (
+            "data",
+            "layout",
+            "table",
+            "files",
+            "planes",
+            "noise",
+            "split",
+            "target_columns",
+            "log_targets",
+            "seeds",
+            "save",
+        )
     }
     keywords |= {
         name: getattr(options, name) for name in ("labels", "labels_per_class") if getattr(options, name) is not None
@@ -171,5 +187,36 @@ def output_folder(options: argparse.Namespace, model: str, name: str, default: P
     return folder
 
 
-def _add_layout(parser: argparse.ArgumentParser) -> None:
+def planes_argument(text: str) -> tuple[str | int, ...]:
+    """Names and numbers of planes between commas; `none` for none."""
+    from ssl_lens.data.formats.planes import plane_names
+
+    planes = () if text == "none" else plane_names(text)
+    if "" in planes:
+        raise argparse.ArgumentTypeError(f"{text!r} has an empty name; give names or numbers between commas")
+    return planes
+
+
+def add_files(parser: argparse.ArgumentParser, default: str) -> None:
+    """Adds which files of a folder are read, which planes of them, and what the folders mean.
+
+    Args:
+        default: what is read unless planes are named.
+    """
     parser.add_argument("--layout", choices=get_args(LayoutName), default="auto", help="what the folders mean")
+    parser.add_argument(
+        "--files", metavar="PATTERN", type=text_argument, help="only files of these names, such as '*data.fits'"
+    )
+    parser.add_argument(
+        "--planes",
+        metavar="NAMES",
+        type=planes_argument,
+        help="planes of files, or bands, that are the channels, by name or number, such as VIS,NIR_Y or 1,2 "
+        f"(default: {default}; none: those known to be flux)",
+    )
+    parser.add_argument(
+        "--noise",
+        metavar="NAMES",
+        type=planes_argument,
+        help=f"noise, variance or weight: pixels where it is not a positive number are filled (default: {default})",
+    )

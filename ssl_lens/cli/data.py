@@ -7,14 +7,16 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from ssl_lens.cli.arguments import IMAGES, flags, path_argument, text_argument
-from ssl_lens.data.folders.layouts import LayoutName, Sizes
+from ssl_lens.cli.arguments import IMAGES, add_files, flags, path_argument, text_argument
+from ssl_lens.data.folders.layouts import Sizes
 from ssl_lens.errors import InputError, arguments_named, renamed
 
 if TYPE_CHECKING:  # imported when a command runs, so that its help comes at once
     from ssl_lens.data.pixels.policy import PixelPolicy
 
-NAMES = flags("layout", "table", "mask_value", "max_masked", "sizes", "size") | {"path": IMAGES}
+NAMES = flags("layout", "table", "files", "planes", "noise", "mask_value", "max_masked", "sizes", "size") | {
+    "path": IMAGES
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,7 +57,7 @@ def _add_set(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "path", metavar=IMAGES, type=text_argument, help="folder of images, table (.csv, .parquet) or pack"
     )
-    parser.add_argument("--layout", choices=get_args(LayoutName), default="auto", help="what the folders mean")
+    add_files(parser, "those known to be flux")
     parser.add_argument("--table", metavar="FILE", type=path_argument, help="labels and numbers of the images in DIR")
     parser.add_argument("--mask-value", metavar="X", type=float, help="pixels of this value are filled, as NaN is")
     parser.add_argument(
@@ -69,7 +71,9 @@ def _policy(options: argparse.Namespace) -> PixelPolicy:
     from ssl_lens.data.pixels.policy import PixelPolicy
 
     size = None if options.size is None else (options.size, options.size)
-    return PixelPolicy(options.mask_value, options.max_masked, options.sizes, size)
+    return PixelPolicy(
+        options.mask_value, options.max_masked, options.sizes, size, options.planes or (), options.noise or ()
+    )
 
 
 def _path(options: argparse.Namespace) -> Path:
@@ -84,7 +88,14 @@ def _pack(options: argparse.Namespace) -> None:
     from ssl_lens.data.images import pack_images
 
     path = _path(options)
-    images = pack_images(path, options.out, policy=_policy(options), layout=options.layout, table=options.table)
+    images = pack_images(
+        path,
+        options.out,
+        policy=_policy(options),
+        layout=options.layout,
+        table=options.table,
+        files=options.files,
+    )
     print(f"{options.out}: {len(images)} images, {images.images.nbytes / 1e6:.1f} MB")
 
 
@@ -103,6 +114,7 @@ def _check(options: argparse.Namespace) -> int:
         policy=_policy(options),
         layout=options.layout,
         table=options.table,
+        files=options.files,
         held_out=held_out,
         against=options.against,
     )

@@ -49,5 +49,8 @@ def run(options: argparse.Namespace) -> None:
         batch_size=options.batch_size,
         layout=options.layout,
         table=options.table,
+        files=options.files,
+        planes=options.planes,
+        noise=options.noise,
     )
     print(f"{result.path}: {result.images} images, vectors of {result.dimension} numbers")

@@ -35,5 +35,8 @@ def run(options: argparse.Namespace) -> None:
         batch_size=options.batch_size,
         layout=options.layout,
         table=options.table,
+        files=options.files,
+        planes=options.planes,
+        noise=options.noise,
     )
     print(f"{result.path}: {len(result.names)} images")

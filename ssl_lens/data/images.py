@@ -16,6 +16,7 @@ import numpy as np
 from ssl_lens.data.folders.discovery import describe_images, find_images
 from ssl_lens.data.folders.layouts import TRAIN, LayoutName, named_layout
 from ssl_lens.data.folders.tables import Table, read_table
+from ssl_lens.data.formats.planes import left_out_line
 from ssl_lens.data.pack.pack import Pack, is_pack, open_pack, pixels_hash
 from ssl_lens.data.pack.packed_images import Images, subset
 from ssl_lens.data.pack.packer import cache_folder, cached_pack, make_pack
@@ -117,13 +118,14 @@ def load_images(
     policy: PixelPolicy = DEFAULT_POLICY,
     layout: LayoutName = "auto",
     table: Path | None = None,
+    files: str | None = None,
 ) -> ImageSet:
     """Loads every image in a folder, a table or a pack; files are packed into the cache the first time.
 
     Hidden files and those without an image's suffix are ignored, and counted in the log. A file may hold many images;
-    sibling folders `Band1`, `Band2`, ... hold one band each of the same objects. Flagged pixels are filled with the
-    median of the good ones of their channel, and counted in the log. Classes and parts are those of the table, else of
-    the files (archives), else of the folders (`layouts.labels_and_parts`).
+    files may hold one band each of the same objects, or belong to another as its noise or PSF (`bands.find_sources`).
+    Flagged pixels are filled with the median of the good ones of their channel, and counted in the log. Classes and
+    parts are those of the table, else of the files, else of the folders (`layouts.labels_and_parts`).
 
     Args:
         path: folder of images, in folders of any depth; a table of images, as `tables.read_table` takes it; or what
@@ -134,6 +136,7 @@ def load_images(
         policy: which pixels are flagged, and what becomes of images of unequal size.
         layout: what the folders mean.
         table: of labels and numbers; by default targets.csv or parameters.csv (or .parquet) in the folder.
+        files: pattern of the files of a folder to take, such as *data.fits; None for all.
     Raises:
         InputError: nothing there, images of several shapes, another number of channels, or more than 1 % of the images
             damaged, constant or with too many flagged pixels; a table that cannot be used, a layout that is not theirs,
@@ -141,17 +144,20 @@ def load_images(
     """
     path = Path(path)
     if is_pack(path):
+        check_no_pattern(path, files)
         pack = open_pack(path)
         check_policy(path, pack, policy)
         known = pack.table if table is None else describe_images(pack.table, read_table(table), layout)
     else:
-        found = find_images(path, policy, layout, table)
+        found = find_images(path, policy, layout, table, files)
         pack = cached_pack(found, cache_folder() if cache is None else cache)
         known = describe_images(pack.table, found.table, layout)
     return _image_set(path, pack, known, layout, in_channels, quarantine)
 
 
-def pack_images(path: Path, out: Path, *, policy: PixelPolicy, layout: LayoutName, table: Path | None) -> ImageSet:
+def pack_images(
+    path: Path, out: Path, *, policy: PixelPolicy, layout: LayoutName, table: Path | None, files: str | None = None
+) -> ImageSet:
     """Makes a pack of what `load_images` would load, with its labels and numbers inside; `out` is whole or absent.
 
     Raises: InputError as `load_images`, or if `out` exists or cannot be written.
@@ -160,7 +166,7 @@ def pack_images(path: Path, out: Path, *, policy: PixelPolicy, layout: LayoutNam
         raise InputError(f"{out} exists already; give a new folder")
     if is_pack(path):
         raise InputError(f"{path} is a pack already; use it as it is")
-    found = find_images(path, policy, layout, table)
+    found = find_images(path, policy, layout, table, files)
     quarantine = out.with_name(f"{out.name}.quarantine.tsv")
     try:
         quarantine.unlink(missing_ok=True)  # of an attempt before
@@ -188,6 +194,8 @@ def _image_set(
         logger.warning(judge_unusable(pack.unusable, seen, f"in {path}", quarantine))
     if pack.flagged[0]:
         logger.info("%s: %d flagged pixels of %d images filled with their channel's median", path, *pack.flagged)
+    if pack.left_out:
+        logger.info("%s: %s", path, left_out_line(pack.left_out))
     if pack.images is None:
         raise InputError(f"none of the images that {path} lists is in its files; correct the names")
     shape = pack.images.shape[1:]
@@ -210,13 +218,25 @@ def _image_set(
     )
 
 
+def check_no_pattern(path: Path, files: str | None) -> None:
+    """Raises InputError if files of a pack are to be chosen."""
+    if files is not None:
+        raise InputError(f"files={files} chooses files of a folder, but {path} is a pack; pack the files that you want")
+
+
 def check_policy(path: Path, pack: Pack, policy: PixelPolicy) -> None:
-    """Raises InputError if a pack was made by another mask value, or to another size, than is asked for."""
+    """Raises InputError if a pack was made by another mask value, of other planes, or to another size, than is asked
+    for."""
     if policy.mask_value not in (None, pack.policy.mask_value):
         raise InputError(
             f"{path} was packed with mask_value={pack.policy.mask_value}, but mask_value={policy.mask_value:g} is "
             "needed; pack the images again with this value"
         )
+    for name in ("planes", "noise"):
+        asked, packed = (",".join(map(str, getattr(one, name))) for one in (policy, pack.policy))
+        if asked and asked.lower() != packed.lower():
+            how = f"with {name}={packed}" if packed else f"without {name}"
+            raise InputError(f"{path} was packed {how}, but {name}={asked} is needed; pack the images again so")
     if pack.images is not None and policy.size not in (None, pack.images.shape[2:]):
         height, width = policy.size
         raise InputError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,10 +12,13 @@ import numpy as np
 
 from ssl_lens.data.folders.layouts import LayoutName
 from ssl_lens.data.formats import reader
+from ssl_lens.data.formats.planes import left_out_line
 from ssl_lens.data.formats.sample import Sample
 from ssl_lens.data.images import DEFAULT_POLICY, ImageSet, load_images
 from ssl_lens.data.pixels.policy import PixelPolicy, apply_policy, check_channels, common_size
 from ssl_lens.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 
 def read_images(
@@ -24,6 +28,7 @@ def read_images(
     policy: PixelPolicy = DEFAULT_POLICY,
     layout: LayoutName = "auto",
     table: Path | str | None = None,
+    files: str | None = None,
 ) -> ImageSet:
     """The images of a folder, a table or a pack, as `load_images` gives them; or of image files, in memory.
 
@@ -33,7 +38,7 @@ def read_images(
         path: one path; or several image files.
         in_channels: channels that the images must have; any number if None.
         policy: which pixels are flagged, and what becomes of images of unequal size.
-        layout: what the folders mean; table: of labels and numbers; both for folders alone.
+        layout: what the folders mean; table: of labels and numbers; files: pattern of the files; for folders alone.
 
     Raises: InputError if there is no image, one is damaged, constant or has too many flagged pixels, or the images
         differ in shape; and as `load_images`.
@@ -41,21 +46,25 @@ def read_images(
     if isinstance(path, str | Path):
         if not (reader.is_image(Path(path).name) and Path(path).is_file()):
             table = None if table is None else Path(table)
-            return load_images(Path(path), in_channels=in_channels, policy=policy, layout=layout, table=table)
+            return load_images(
+                Path(path), in_channels=in_channels, policy=policy, layout=layout, table=table, files=files
+            )
         path = [path]
     if not path:
         raise InputError("no image files are given; give one or more")
-    named = [(name, sample) for file in path for name, sample in _samples(Path(file))]
+    named = [(name, sample) for file in path for name, sample in _samples(Path(file), policy)]
+    if left_out := Counter(plane for _, sample in named for plane in sample.left_out):
+        logger.info("%s: %s", path[0], left_out_line(left_out))
     where = f"{path[0]}" if len(path) == 1 else f"{path[0]} and {len(path) - 1} others"
     images = _alike(where, [name for name, _ in named], [sample.image for _, sample in named], policy)
     check_channels(where, images.shape[1], in_channels)
     return ImageSet(images=images, names=tuple(name for name, _ in named), labels=None, classes=(), policy=policy)
 
 
-def _samples(file: Path) -> Iterator[tuple[str, Sample]]:
+def _samples(file: Path, policy: PixelPolicy) -> Iterator[tuple[str, Sample]]:
     """The images of a file with their names: the file's path, and the place in it where there are several."""
     try:
-        samples = list(reader.read_images(file))
+        samples = list(reader.read_images(file, policy.choice))
     except InputError as error:
         raise InputError(f"{file} cannot be read: {error}; give another file") from None
     for i, sample in enumerate(samples):

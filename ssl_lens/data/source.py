@@ -70,6 +70,7 @@ def open_source(
     in_channels: int | None = None,
     policy: PixelPolicy = DEFAULT_POLICY,
     layout: LayoutName = "auto",
+    files: str | None = None,
     exclude: Path | None = None,
     workers: int = 2,
     shuffle_buffer: int = 1000,
@@ -81,7 +82,7 @@ def open_source(
         path: folder of images, table or pack, as `load_images` takes it; or shards to be streamed: a tar, a URL, or a
             pattern such as `shards/{000..099}.tar`.
         in_channels: channels that the images must have; any number if None.
-        layout: what the folders mean; not for shards.
+        layout: what the folders mean, files: pattern of the files to take; not for shards.
         exclude: file of the names of images to leave out; not for shards.
         workers, shuffle_buffer: processes that read shards, and images among which each draws the next one.
         quarantine: tab-separated file to list unusable images in (name, reason).
@@ -94,6 +95,8 @@ def open_source(
                 f"exclude={exclude} cannot leave images out of shards, which are streamed; write shards without them, "
                 "or give a folder that holds the shards, which is packed"
             )
+        if files is not None:
+            raise InputError(f"files={files} chooses files of a folder; shards are streamed whole, leave it out")
         return find_shards(
             path,
             policy=policy,
@@ -102,7 +105,9 @@ def open_source(
             shuffle_buffer=shuffle_buffer,
             quarantine=quarantine,
         )
-    images = load_images(Path(path), in_channels=in_channels, quarantine=quarantine, policy=policy, layout=layout)
+    images = load_images(
+        Path(path), in_channels=in_channels, quarantine=quarantine, policy=policy, layout=layout, files=files
+    )
     return _without(_to_train_on(images), exclude)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_lens.data.folders.layouts import LayoutName
+from ssl_lens.data.formats.planes import Names
 from ssl_lens.data.images import ImageSet, load_images
 from ssl_lens.data.pixels.policy import PixelPolicy
 from ssl_lens.errors import arguments_named
@@ -75,6 +76,9 @@ def evaluate(
     split: Path | None = None,
     layout: LayoutName = "auto",
     table: Path | None = None,
+    files: str | None = None,
+    planes: Names | None = None,
+    noise: Names | None = None,
     pooling: Pooling | None = None,
     out: Path | None = None,
     save: Path | None = None,
@@ -95,7 +99,9 @@ def evaluate(
         anomaly: classes that are anomalies, of which a detector sees none.
         untrained: also the same networks with fresh weights; pixels: also the preprocessed pixels themselves.
         split: file that names the images to judge by.
-        layout, table: what the folders mean, and a table of labels and numbers, as for `load_images`.
+        layout, table, files: what the folders mean, a table of labels and numbers, and which files are read, as for
+            `load_images`.
+        planes, noise: which planes of the files are read, in the place of those that a backbone was trained on.
         pooling: of the features; None: what a backbone says, stage_rings for a run.
         out: folder for the files; None: nothing is written.
         save: folder for the first target with its probe (linear, ridge or finetune), for `ssl-lens predict`.
@@ -110,7 +116,7 @@ def evaluate(
     found = subjects(models, untrained=untrained, pixels=pixels, pooling=pooling)
     settings = {"targets": [subject.name for subject in found], "pooling": pooling}
     return _run(
-        _Plan(found, data, layout, table, question, tasks, chosen, seeds, settings, out, save),
+        _Plan(found, data, layout, table, files, planes, noise, question, tasks, chosen, seeds, settings, out, save),
     )
 
 
@@ -129,6 +135,9 @@ def finetune(
     split: Path | None = None,
     layout: LayoutName = "auto",
     table: Path | None = None,
+    files: str | None = None,
+    planes: Names | None = None,
+    noise: Names | None = None,
     out: Path | None = None,
     save: Path | None = None,
 ) -> Results:
@@ -141,7 +150,8 @@ def finetune(
         target_columns: numbers to learn; none: the classes.
         scratch: of a run or export, also train the same network from random weights.
         save: folder for the network trained on most images, of several seeds that with the lowest validation loss.
-        data, labels_per_class, labels, seeds, log_targets, split, layout, table, out: as for `evaluate`.
+        data, labels_per_class, labels, seeds, log_targets, split, layout, table, files, planes, noise, out: as for
+            `evaluate`.
 
     Raises: InputError if something given cannot be used.
     """
@@ -152,7 +162,22 @@ def finetune(
     kept = {"targets": [subject.name for subject in found], "overrides": list(overrides)}
     kept |= dataclasses.asdict(settings)
     return _run(
-        _Plan(found, data, layout, table, question, tasks, [Finetune(settings)], seeds, kept, out, save),
+        _Plan(
+            found,
+            data,
+            layout,
+            table,
+            files,
+            planes,
+            noise,
+            question,
+            tasks,
+            [Finetune(settings)],
+            seeds,
+            kept,
+            out,
+            save,
+        ),
     )
 
 
@@ -162,6 +187,9 @@ class _Plan:
     data: str | Path | ImageSet
     layout: LayoutName
     table: Path | None
+    files: str | None
+    planes: Names | None
+    noise: Names | None
     question: Question
     tasks: Sequence[str]
     probes: list[Probe] | None
@@ -221,7 +249,12 @@ def _reader(plan: _Plan, networks: Sequence[NetworkProbe]) -> Read:
                 stack.enter_context(probe.first_process_first())
             with arguments_named(DATA):
                 return load_images(
-                    Path(plan.data), in_channels=in_channels, policy=policy, layout=plan.layout, table=plan.table
+                    Path(plan.data),
+                    in_channels=in_channels,
+                    policy=policy.with_planes(plan.planes, plan.noise),
+                    layout=plan.layout,
+                    table=plan.table,
+                    files=plan.files,
                 )
 
     return read
@@ -243,4 +276,7 @@ def _settings(plan: _Plan) -> dict[str, Any]:
         "seeds": plan.seeds,
         "layout": plan.layout,
         "table": None if plan.table is None else str(plan.table),
+        "files": plan.files,
+        "planes": plan.planes,
+        "noise": plan.noise,
     }

@@ -47,6 +47,7 @@ def image_source(recipe: Recipe, *, quarantine: Path | None = None) -> ImageSour
         in_channels=None if data.in_channels == "auto" else data.in_channels,
         policy=pixel_policy(recipe),
         layout=data.layout,
+        files=data.files if data.path else None,
         exclude=Path(data.exclude) if data.exclude and data.path else None,  # names of somebody's images, not of ours
         workers=data.workers,
         shuffle_buffer=data.shuffle_buffer,
@@ -84,6 +85,7 @@ def labelled_set(recipe: Recipe, size: tuple[int, int]) -> ImageSet | None:
     Raises: InputError if the folder has no class folders.
     """
     from ssl_lens.data.images import load_images
+    from ssl_lens.data.pack.pack import is_pack
     from ssl_lens.data.splits import own_division, read_names
 
     if recipe.data.probe is None:
@@ -91,7 +93,9 @@ def labelled_set(recipe: Recipe, size: tuple[int, int]) -> ImageSet | None:
     policy = pixel_policy(recipe)
     if policy.sizes != "refuse":
         policy = dataclasses.replace(policy, size=size)
-    images = load_images(Path(recipe.data.probe), policy=policy, layout=recipe.data.layout)
+    probe, files = Path(recipe.data.probe), recipe.data.files
+    files = files if probe.is_dir() and not is_pack(probe) else None  # what it is of: a folder like that of `data.path`
+    images = load_images(probe, policy=policy, layout=recipe.data.layout, files=files)
     if images.labels is None:
         raise InputError(f"data.probe={recipe.data.probe} has no labels; give a folder with one folder per class")
     division = own_division(images, None)  # who chooses by the probe has seen its images
@@ -106,7 +110,7 @@ def pixel_policy(recipe: Recipe) -> PixelPolicy:
     """How the image files of a recipe are read."""
     data = recipe.data
     size = None if data.size is None else (data.size, data.size)
-    return PixelPolicy(data.mask_value, data.max_masked, data.sizes, size)
+    return PixelPolicy(data.mask_value, data.max_masked, data.sizes, size, data.planes, data.noise)
 
 
 @arguments_named(DATA_KEYS)

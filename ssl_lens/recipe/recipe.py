@@ -71,8 +71,8 @@ class Recipe(Section, Generic[Method]):
 def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
     """Reads a recipe, by path or by the name of a shipped one, and applies `key=value` overrides.
 
-    `key` is dotted, `value` YAML. Relative paths in the file start at its folder, those of overrides at the working
-    folder; the recipe holds absolute ones.
+    `key` is dotted, `value` YAML, or text that starts with `*`. Relative paths in the file start at its folder, those
+    of overrides at the working folder; the recipe holds absolute ones.
     `run.folder: auto` becomes `runs/<name of the recipe's file>`.
 
     Raises: InputError, one line that names the key, its value, what is allowed and the nearest valid key.
@@ -144,7 +144,8 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
     section = key.rpartition(".")[0]
     if section != "method" and key not in VALID_KEYS and key not in Recipe.model_fields:  # methods: once one is known
         raise InputError(f"unknown key {key}={value}; {_nearest(key)}")
-    _set(tree, key, _parse_yaml(value, source=f"override {override}"))
+    is_pattern = value.startswith("*")  # to YAML an alias, which one value alone cannot have: `data.files=*data.fits`
+    _set(tree, key, value if is_pattern else _parse_yaml(value, source=f"override {override}"))
 
 
 def _set(tree: dict[str, Any], key: str, value: Any) -> None:

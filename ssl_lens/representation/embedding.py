@@ -16,6 +16,7 @@ import torch
 from tqdm import tqdm
 
 from ssl_lens.data.folders.layouts import LayoutName
+from ssl_lens.data.formats.planes import Names
 from ssl_lens.data.images import ImageSet
 from ssl_lens.errors import InputError
 from ssl_lens.files import whole_file
@@ -50,6 +51,9 @@ def embed(
     batch_size: int = BATCH_SIZE,
     layout: LayoutName = "auto",
     table: Path | str | None = None,
+    files: str | None = None,
+    planes: Names | None = None,
+    noise: Names | None = None,
 ) -> Embedding:
     """Writes the features of all images of a set, one row per image, in the set's order.
 
@@ -64,14 +68,15 @@ def embed(
         which: the `features` that are measured, or the backbone's own `view`.
         pooling: what the features are; None for what `load_backbone` gives.
         batch_size: images computed at once.
-        layout, table: what is known of the images, as in `read_images`.
+        layout, table, files: what is known of the images, and which files are read, as in `read_images`.
+        planes, noise: which planes of the files are read, in the place of those that the backbone was trained on.
 
     Raises: InputError if one of these cannot be used, or `out` cannot be written.
     """
     out = Path(out)
     write = _writer(out, Path(data))
     frozen = _frozen(target, which, pooling)
-    images = images_of(data, frozen.preprocess, layout=layout, table=table)
+    images = images_of(data, frozen.preprocess, layout=layout, table=table, files=files, planes=planes, noise=noise)
     folder = out.with_name(f"{out.name}.parts")
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -18,6 +18,7 @@ from ssl_lens.errors import InputError, arguments_named
 
 if TYPE_CHECKING:  # an export alone needs no readers
     from ssl_lens.data.folders.layouts import LayoutName
+    from ssl_lens.data.formats.planes import Names
     from ssl_lens.data.images import ImageSet
 
 BATCH_SIZE = 256
@@ -62,16 +63,26 @@ def batches_of(
 
 @arguments_named({"path": "data"})
 def images_of(
-    data: Path | str, preprocess: Preprocess, *, layout: LayoutName = "auto", table: Path | str | None = None
+    data: Path | str,
+    preprocess: Preprocess,
+    *,
+    layout: LayoutName = "auto",
+    table: Path | str | None = None,
+    files: str | None = None,
+    planes: Names | None = None,
+    noise: Names | None = None,
 ) -> ImageSet:
     """The images of a folder, a table, a pack or a file, as a network with this preprocessing needs them.
+
+    Args:
+        planes, noise: which planes of the files are read; None for those that the preprocessing was fitted to.
 
     Raises: InputError as `read_images`, whose `path` is called `data`.
     """
     from ssl_lens.data.reading import read_images
 
-    channels, policy = preprocess.in_channels, preprocess.policy
-    return read_images(data, in_channels=channels, policy=policy, layout=layout, table=table)
+    channels, policy = preprocess.in_channels, preprocess.policy.with_planes(planes, noise)
+    return read_images(data, in_channels=channels, policy=policy, layout=layout, table=table, files=files)
 
 
 def raw_batches(images: Images, batch_size: int, *, progress: str | None = None) -> Iterator[Tensor]:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ssl_lens.data.folders.layouts import LayoutName
+from ssl_lens.data.formats.planes import Names
 from ssl_lens.errors import InputError
 from ssl_lens.files import whole_file
 from ssl_lens.representation.inputs import BATCH_SIZE, best_device, images_of
@@ -39,6 +40,9 @@ def predict(
     batch_size: int = BATCH_SIZE,
     layout: LayoutName = "auto",
     table: Path | str | None = None,
+    files: str | None = None,
+    planes: Names | None = None,
+    noise: Names | None = None,
 ) -> Predictions:
     """Applies a fine-tuned network or a probe to all images of a set and writes a CSV table, one row per image.
 
@@ -51,7 +55,8 @@ def predict(
         data: folder of images, table or pack, as `data.reading.read_images` takes it.
         out: the table, `NAME.csv`.
         batch_size: images computed at once.
-        layout, table: as in `read_images`.
+        layout, table, files: as in `read_images`.
+        planes, noise: which planes of the files are read, in the place of those that the network was trained on.
 
     Raises: InputError if one of these cannot be used, or `out` cannot be written.
     """
@@ -60,7 +65,7 @@ def predict(
         raise InputError(f"{out} cannot be written; give a name that ends in .csv")
     predictor = target if isinstance(target, SavedPredictor) else load_predictor(target).to(best_device())
     preprocess = predictor.preprocess
-    images = images_of(data, preprocess, layout=layout, table=table)
+    images = images_of(data, preprocess, layout=layout, table=table, files=files, planes=planes, noise=noise)
     values = predictor.predict(images.images, batch_size=batch_size, progress="predict")
     result = Predictions(out, images.names, predictor.outputs, values)
     try:

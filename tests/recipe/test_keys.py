@@ -36,6 +36,9 @@ CHANGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "seed": ("1", ()),
     "data.path": ("{others}", ()),
     "data.layout": ("model_i", ()),
+    "data.files": ("'[0-3].npy'", ()),
+    "data.planes": ("1", ("data.path={colour}",)),
+    "data.noise": ("noise", ("data.path={noisy}",)),
     "data.exclude": ("{names}", ()),
     "data.probe": ("{images}", ()),
     "data.in_channels": ("3", ()),
@@ -143,11 +146,15 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path | str]:
             image[..., 3, 3] = 0.5  # a flagged pixel, where that is a flag
             image[-1] *= 5  # the second band, or a bright row
             np.save(root / name / "ab"[i % 2] / f"{i}.npy", image)
+    (root / "noisy").mkdir()
+    for i in range(8):
+        noise = np.where(np.arange(400).reshape(20, 20) == 7 * i, 0.0, 0.1)  # one pixel that was not measured
+        np.savez(root / "noisy" / f"{i}.npz", image=rng.gamma(2.0, 1.0, (20, 20)), noise=noise)
     (root / "names.txt").write_text("a/0.npy\nb/1.npy\n")
     files = sorted((root / "images").rglob("*.npy"))
     write_tar(root / "shards" / "0.tar", [member(f"{i}.npy", file.read_bytes()) for i, file in enumerate(files)])
     write_run(root / "pretrained")
-    places = {name: root / name for name in shapes}
+    places = {name: root / name for name in (*shapes, "noisy")}
     return places | {"names": root / "names.txt", "shards": f"{root}/shards/0.tar", "weights": root / "pretrained"}
 
 

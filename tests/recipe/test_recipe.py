@@ -51,6 +51,31 @@ def test_yaml_written_is_read_back_equal(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("override", "planes"),
+    [
+        ("VIS", ("VIS",)),
+        ("VIS,NIR_Y", ("VIS", "NIR_Y")),
+        ("[2, VIS]", (2, "VIS")),
+        ("1", (1,)),
+        ("1,3", (1, 3)),
+        ("[]", ()),
+    ],
+)
+def test_planes_are_a_list_or_names_between_commas(file: Path, override: str, planes: tuple[str | int, ...]) -> None:
+    recipe = load_recipe(file, [f"data.planes={override}", "data.files=*data.fits"])
+    assert recipe.data.planes == planes
+    assert recipe.data.files == "*data.fits"
+    (file.parent / "saved.yaml").write_text(recipe.to_yaml())
+    assert load_recipe(file.parent / "saved.yaml").data == recipe.data
+
+
+@pytest.mark.parametrize("value", ["''", "VIS,,Y", "-1", "1.5", "true", "null", "[[1]]", "{a: 1}"])
+def test_what_is_not_a_list_of_planes(file: Path, value: str) -> None:
+    with pytest.raises(InputError, match=r"data\.planes: .* is not a list of planes; write names or numbers from 0"):
+        load_recipe(file, [f"data.planes={value}"])
+
+
+@pytest.mark.parametrize(
     ("override", "message"),
     [
         ("optim.epoch=20", "unknown key optim.epoch=20; the nearest valid key is optim.epochs"),

@@ -18,7 +18,7 @@ from ssl_lens.data.folders.layouts import TRAIN, LayoutName
 from ssl_lens.data.folders.tables import GrowingTable, Table, read_table
 from ssl_lens.data.formats.reader import file_of
 from ssl_lens.data.formats.sample import Sample
-from ssl_lens.data.images import check_policy, check_shape
+from ssl_lens.data.images import check_no_pattern, check_policy, check_shape
 from ssl_lens.data.pack.pack import Pack, damages, is_pack, open_pack
 from ssl_lens.data.pack.reader import Usable, read_all
 from ssl_lens.data.pixels.policy import PixelPolicy, common_size
@@ -48,6 +48,7 @@ class Report:
         unusable: images that training would leave out.
         shapes, stored: how many images have which shape [C, H, W] and which type in the file.
         flagged: pixels that are filled, and images that have any.
+        left_out: planes of the files that are not in the images, and of how many.
         suspects: values that may be flags, and in how many images: of several pixels, and far above all others.
         bands: statistics of each.
         classes: how many images of a class are in which part of the set.
@@ -65,6 +66,7 @@ class Report:
     shapes: Mapping[tuple[int, ...], int]
     stored: Mapping[str, int]
     flagged: tuple[int, int]
+    left_out: Mapping[str, int]
     suspects: Mapping[float, int]
     bands: tuple[Band, ...]
     classes: Mapping[str, Mapping[str, int]]
@@ -92,6 +94,7 @@ class _Tally:
     examples: dict[tuple[int, ...], str] = field(default_factory=dict)
     stored: Counter[str] = field(default_factory=Counter)
     flagged: list[int] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
     suspects: Counter[float] = field(default_factory=Counter)
     moments: list[np.ndarray] = field(default_factory=list)  # of each image [C, 4]: lowest, highest, mean, variance
     keys: list[bytes] = field(default_factory=list)
@@ -104,6 +107,7 @@ class _Tally:
         self.examples.setdefault(image.shape, read.name)
         self.stored[read.sample.stored.name] += 1
         self.flagged.append(read.flagged)
+        self.left_out.update(read.sample.left_out)
         self.moments.append(np.stack([pixels.min(1), pixels.max(1), pixels.mean(1), pixels.var(1)], axis=1))
         self.suspects.update(_suspects(image))
         self.keys.append(orientation_free_key(image))
@@ -121,19 +125,20 @@ def check_images(
     policy: PixelPolicy,
     layout: LayoutName,
     table: Path | None,
+    files: str | None = None,
     held_out: frozenset[str] = frozenset(),
     against: Path | None = None,
 ) -> Report:
     """Reads every image of a set once, as training would, and reports; memory grows by some 200 bytes an image.
 
     Args:
-        path, policy, layout, table: as of `load_images`.
+        path, policy, layout, table, files: as of `load_images`.
         held_out: names of images that are for tests, in addition to those that the set itself holds out.
         against: another set, whose images should not be in this one.
 
     Raises: InputError if there is nothing to read.
     """
-    source = _open(path, policy, layout, table)
+    source = _open(path, policy, layout, table, files)
     tally, problems, shown = _Tally(), [], _Shown(source)
     try:
         for read in _images(source):
@@ -162,6 +167,7 @@ def check_images(
         shapes=dict(tally.shapes),
         stored=dict(tally.stored),
         flagged=(sum(tally.flagged), sum(count > 0 for count in tally.flagged)),
+        left_out=dict(source.left_out if isinstance(source, Pack) else tally.left_out),
         suspects=dict(tally.suspects),
         bands=tuple(_band(moments[:, band]) for band in range(moments.shape[1])),
         classes=_class_table(labels, parts),
@@ -235,8 +241,13 @@ class _Shown:
         return {label: self._kept[label] for label in sorted(self._kept)}
 
 
-def _open(path: Path, policy: PixelPolicy, layout: LayoutName, table: Path | None) -> Found | Pack:
-    return open_pack(path) if is_pack(path) else find_images(path, policy, layout, table)
+def _open(
+    path: Path, policy: PixelPolicy, layout: LayoutName, table: Path | None, files: str | None = None
+) -> Found | Pack:
+    if is_pack(path):
+        check_no_pattern(path, files)
+        return open_pack(path)
+    return find_images(path, policy, layout, table, files)
 
 
 def _images(source: Found | Pack) -> Iterator[Usable | Unusable]:

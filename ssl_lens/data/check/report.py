@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from ssl_lens.data.check.check import NO_CLASS, SHOWN_PER_CLASS, Report
 from ssl_lens.data.folders.layouts import TRAIN
+from ssl_lens.data.formats.planes import left_out_line
 from ssl_lens.errors import InputError
 from ssl_lens.files import whole_file
 
@@ -25,6 +26,8 @@ def lines(report: Report) -> Iterator[str]:
     yield from (f"  unusable: {name}: {reason}" for name, reason in report.unusable[:_LISTED])
     yield "shapes [C, H, W]: " + ", ".join(f"{shape} ({count})" for shape, count in report.shapes.items())
     yield "types in the files: " + ", ".join(f"{kind} ({count})" for kind, count in report.stored.items())
+    if report.left_out:
+        yield left_out_line(report.left_out)
     yield f"flagged pixels: {report.flagged[0]} in {report.flagged[1]} images"
     for value, count in report.suspects.items():
         yield f"  {count} images have several pixels of exactly {value:g}, far above others: mask_value={value:g}?"
@@ -87,6 +90,7 @@ def _write_json(report: Report, path: Path) -> None:
         "unusable": report.unusable,
         "shapes": [{"shape": shape, "images": count} for shape, count in report.shapes.items()],
         "stored": report.stored,
+        "planes_left_out": report.left_out,
         "flagged_pixels": report.flagged[0],
         "flagged_images": report.flagged[1],
         "bands": [band._asdict() for band in report.bands],

@@ -8,12 +8,13 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ssl_lens.data.folders.bands import Source, find_sources
 from ssl_lens.data.folders.layouts import TRAIN, LayoutName, labels_and_parts, named_layout
 from ssl_lens.data.folders.tables import SUFFIXES as TABLE_SUFFIXES
 from ssl_lens.data.folders.tables import Table, look_up, own_table, read_table
+from ssl_lens.data.formats.planes import PlaneChoice
 from ssl_lens.data.formats.reader import SUFFIXES, file_of, is_image
 from ssl_lens.data.pixels.policy import PixelPolicy
 from ssl_lens.errors import InputError
@@ -52,11 +53,14 @@ class Found:
         return self.listed is None or image in self.listed or file in self.listed
 
 
-def find_images(path: Path, policy: PixelPolicy, layout: LayoutName, table: Path | None) -> Found:
+def find_images(
+    path: Path, policy: PixelPolicy, layout: LayoutName, table: Path | None, files: str | None = None
+) -> Found:
     """Looks up what a folder of images, or a table of them, is made of.
 
     Args:
         table: of labels and numbers; None for that in the folder, or for `path` if it is a table.
+        files: pattern of the files to take, of their names or the ends of their paths; None for all.
 
     Raises: InputError if there is nothing, the table or the name of the layout cannot be used, or a file has a name
         that cannot be a line of a text file.
@@ -65,12 +69,14 @@ def find_images(path: Path, policy: PixelPolicy, layout: LayoutName, table: Path
     if known is not None and policy.sizes == "refuse":
         policy = dataclasses.replace(policy, sizes=known.sizes)
     if path.suffix in TABLE_SUFFIXES and not os.path.isdir(path):
+        if files is not None:
+            raise InputError(f"files={files} chooses files of a folder, but {path} is a table, whose lines are the set")
         listed = read_table(path)
         _check_names(listed.names)
-        sources = _listed_sources(path.parent, listed)
+        sources = _listed_sources(path.parent, listed, policy.choice)
         more = listed if table is None else read_table(table)
         return Found(path, path.parent, sources, frozenset(listed.names), policy, layout, more)
-    sources = tuple(find_sources(_image_files(path)))
+    sources = tuple(find_sources(_matching(path, _image_files(path), files), policy.choice))
     table = table or own_table(path)
     known_of = None if table is None else read_table(table)
     if known_of is not None:
@@ -106,12 +112,27 @@ def _part(part: str | None) -> str | None:
     return TRAIN if part == "training" else part
 
 
-def _listed_sources(root: Path, table: Table) -> tuple[Source, ...]:
+def _listed_sources(root: Path, table: Table, choice: PlaneChoice) -> tuple[Source, ...]:
     files = sorted({name if os.path.isfile(root / name) else file_of(name) for name in table.names})
     if all(os.path.isfile(root / file) for file in files):
-        return tuple(Source(file, (file,)) for file in files)
-    in_bands = {source.name: source for source in find_sources(_image_files(root)) if source.bands}
-    return tuple(in_bands.get(file, Source(file, (file,))) for file in files)
+        return tuple(Source(file, (file,), choice=choice) for file in files)
+    known = {source.name: source for source in find_sources(_image_files(root), choice)}
+    return tuple(known.get(file, Source(file, (file,), choice=choice)) for file in files)
+
+
+def _matching(root: Path, names: list[str], pattern: str | None) -> list[str]:
+    """The names that match a pattern of files: `*data.fits`, `VIS/*.fits`."""
+    if pattern is None:
+        return names
+    if not pattern.strip("/. "):
+        raise InputError(f"files={pattern!r} is not a pattern; give one such as '*data.fits'")
+    matching = [name for name in names if PurePosixPath(name).match(pattern)]
+    if not matching:
+        raise InputError(
+            f"files={pattern} matches none of the {len(names)} images in {root}, such as {names[0]}; give another "
+            "pattern, such as '*data.fits'"
+        )
+    return matching
 
 
 def _image_files(root: Path) -> list[str]:

@@ -1,63 +1,88 @@
-"""FITS, plain and gzipped, through astropy; scaled integers and big-endian numbers become native float32."""
+"""FITS, plain, gzipped and tile-compressed, through astropy; whatever is stored becomes native float32."""
 
 from __future__ import annotations
 
 import gzip
 import io
 import math
+import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
 import numpy as np
 from astropy.io import fits
 
-from ssl_lens.data.formats.layout import Pixels, samples_of
+from ssl_lens.data.formats.layout import MOST_CHANNELS, Pixels
 from ssl_lens.data.formats.limits import check_complete, check_expansion, most_bytes
+from ssl_lens.data.formats.plane_images import read_planes
+from ssl_lens.data.formats.plane_names import Kind, kind_of
+from ssl_lens.data.formats.planes import Plane, PlaneChoice
 from ssl_lens.data.formats.sample import Sample, UnusableImage
 
-SUFFIXES = (".fits", ".fits.gz")
+SUFFIXES = tuple(stem + pack for stem in (".fits", ".fit", ".fts") for pack in ("", ".gz", ".fz"))
 _MOST_UNPACKED = 512 << 20  # bytes of a .fits.gz, which is held in memory
-# Extensions of a science image that are not flux (HST, JWST, Euclid, Rubin, DESI).
-_NO_FLUX = ("ERR", "DQ", "WHT", "CTX", "VAR", "IVAR", "RMS", "MASK", "FLAG", "WEIGHT", "PSF", "SAMP", "TIME")
+_NO_NAMES = ("PRIMARY", "COMPRESSED_IMAGE")  # what astropy and cfitsio call a unit that has no name
+# What HDUCLAS2 (ESO) or EXTTYPE (LSST, HSC) say of a unit.
+_FLUX_CLASSES, _OTHER_CLASSES = ("DATA", "IMAGE"), ("ERROR", "QUALITY", "MASK", "VARIANCE")
+
+_SQUARED = re.compile(r"(?:1 ?/ ?)?(?:[A-Za-z]+|\(.+\)) ?(?:\*\*|\^)? ?\(?[+-]?2\)?")  # nJy**2, adu2, (MJy/sr)^-2
 
 
-def read_fits(file: BinaryIO, size: int) -> Iterator[Sample]:
-    """Reads the image units of a FITS file.
-
-    The first unit with an image decides; later units of its shape belong to it unless their name says that they are
-    not flux (ERR, DQ, WHT, ...). Together they are one array [units, ...]: up to 16 planes, of a cube or of units, are
-    the channels of one image, more are images (the rule of `layout`).
-    """
+def read_fits(file: BinaryIO, size: int, choice: PlaneChoice) -> Iterator[Sample]:
+    """Reads the image units of a FITS file, of those the planes that are chosen or known to be flux: see `planes`."""
     if file.read(2) == b"\x1f\x8b":
         file = _unpacked(file, size)
         size = file.getbuffer().nbytes
     file.seek(0)
     with fits.open(file, memmap=False) as units:
-        images = []
-        for unit in units:  # each is checked before astropy looks for the next one behind it
+        images, planes = [], []
+        for number, unit in enumerate(units):  # each is checked before astropy looks for the next one behind it
             if unit.is_image and len(unit.shape) >= 2:
                 _check_size(unit, size)
                 images.append(unit)
+                planes.append(_plane(number, unit))
         if not images:
             raise UnusableImage(f"none of the {len(units)} FITS header-data units holds an image")
-        same = [unit for unit in images[1:] if unit.shape == images[0].shape and not _is_no_flux(unit.name)]
-        yield from samples_of(_pixels([images[0], *same]))
+        yield from read_planes(planes, lambda i: _pixels(images[i]), choice, what="plane", ordered=True)
 
 
-def _pixels(units: list[fits.ImageHDU]) -> Pixels:
-    shape = units[0].shape
-    stored = fits.BITPIX2DTYPE[units[0].header["BITPIX"]]
-    if len(units) == 1:  # a cube is read plane by plane
-        return Pixels(shape, np.dtype(stored), lambda i: units[0].data if i is None else units[0].section[i])
-    return Pixels(
-        (len(units), *shape),
-        np.dtype(stored),
-        lambda i: np.stack([unit.data for unit in units]) if i is None else units[i].section[...],
-    )
+def _pixels(unit: fits.ImageHDU) -> Pixels:
+    """A cube is read plane by plane."""
+    stored = np.dtype(fits.BITPIX2DTYPE[unit.header["BITPIX"]])
+    return Pixels(unit.shape, stored, lambda i: unit.section[...] if i is None else unit.section[i])
 
 
-def _is_no_flux(name: str) -> bool:
-    return name.upper().rstrip("0123456789_").endswith(_NO_FLUX)
+def _plane(number: int, unit: fits.ImageHDU) -> Plane:
+    name = "" if unit.name in _NO_NAMES else unit.name
+    return Plane(name, number, _without_degenerate(unit.shape), _kind(unit, name), _channel_names(unit))
+
+
+def _without_degenerate(shape: tuple[int, ...]) -> tuple[int, ...]:
+    while len(shape) > 2 and shape[0] == 1:
+        shape = shape[1:]
+    return shape
+
+
+def _kind(unit: fits.ImageHDU, name: str) -> Kind:
+    """By its name, else its class, else its unit: a squared or an inverse one is that of a variance or a weight."""
+    classes = [str(unit.header.get(key, "")).strip().upper() for key in ("HDUCLAS2", "EXTTYPE")]
+    if any(of in _OTHER_CLASSES for of in classes):
+        return "other"
+    if (kind := kind_of(name)) != "unknown":
+        return kind
+    if any(of in _FLUX_CLASSES for of in classes):
+        return "flux"
+    return "other" if _SQUARED.fullmatch(str(unit.header.get("BUNIT", "")).strip()) else "unknown"
+
+
+def _channel_names(unit: fits.ImageHDU) -> tuple[str, ...]:
+    """Of a cube whose header names its bands: BANDS = 'grz', or BAND0, BAND1, ... (Legacy Surveys)."""
+    count = unit.shape[0] if len(unit.shape) == 3 else 0
+    bands = str(unit.header.get("BANDS", "")).strip()
+    if count and len(bands) == count:
+        return tuple(bands)
+    names = tuple(str(unit.header.get(f"BAND{i}", "")).strip() for i in range(min(count, MOST_CHANNELS)))
+    return names if all(names) and len(set(names)) == count else ()
 
 
 def _check_size(unit: fits.ImageHDU, size: int) -> None:

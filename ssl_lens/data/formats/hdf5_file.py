@@ -1,35 +1,40 @@
-"""HDF5 through h5py: one dataset of the file itself; nothing is followed out of it."""
+"""HDF5 through h5py: datasets of the file itself; nothing is followed out of it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from typing import BinaryIO
 
 import h5py
 
-from ssl_lens.data.formats.array_names import the_image_array
-from ssl_lens.data.formats.layout import Pixels, samples_of
+from ssl_lens.data.formats.layout import Pixels
 from ssl_lens.data.formats.limits import check_expansion
+from ssl_lens.data.formats.named_arrays import Array, read_arrays
+from ssl_lens.data.formats.planes import PlaneChoice
 from ssl_lens.data.formats.sample import Sample, UnusableImage
 
 SUFFIXES = (".h5", ".hdf5")
 _CHUNK_CACHE = 16 << 20  # bytes: a chunk that holds many images is unpacked once
 
 
-def read_hdf5(file: BinaryIO, size: int) -> Iterator[Sample]:
-    """Reads the dataset of an HDF5 file: its only one, or the one named image, images or data, one image at a time.
+def read_hdf5(file: BinaryIO, size: int, choice: PlaneChoice) -> Iterator[Sample]:
+    """Reads the image dataset of an HDF5 file, one image at a time, with the labels next to it: see `planes`.
 
     External and soft links, virtual datasets, datasets stored in other files, and declared shapes far beyond the
     stored bytes are refused before anything is read.
     """
     with h5py.File(file, "r", rdcc_nbytes=_CHUNK_CACHE) as root:
-        datasets = _datasets(root)
-        name = the_image_array(list(datasets), "dataset")
-        dataset = datasets[name]
-        _check(dataset, name)
-        shape = dataset.shape
-        yield from samples_of(Pixels(shape, dataset.dtype, lambda i: dataset[()] if i is None else dataset[i]))
+        arrays = {
+            name: Array(dataset.shape, partial(_pixels, dataset, name)) for name, dataset in _datasets(root).items()
+        }
+        yield from read_arrays(arrays, choice, what="dataset")
+
+
+def _pixels(dataset: h5py.Dataset, name: str) -> Pixels:
+    _check(dataset, name)
+    return Pixels(dataset.shape, dataset.dtype, lambda i: dataset[()] if i is None else dataset[i])
 
 
 def _datasets(root: h5py.File) -> dict[str, h5py.Dataset]:

@@ -44,11 +44,19 @@ def samples_of(pixels: Pixels) -> Iterator[Sample]:
     """
     if pixels.dtype.kind not in "biuf":
         raise UnusableImage(f"pixels are of type {pixels.dtype}, not real numbers")
-    if not _is_stack(pixels.shape):
+    if not is_stack(pixels.shape):
         yield Sample(image_of(pixels.read(None)), pixels.dtype)
         return
     for i in range(pixels.shape[0]):
         yield Sample(image_of(pixels.read(i)), pixels.dtype)
+
+
+def count_of(shape: tuple[int, ...]) -> int:
+    """How many images `samples_of` gives for an array of this shape.
+
+    Raises: UnusableImage for a shape that is not an image.
+    """
+    return shape[0] if is_stack(shape) else 1
 
 
 def image_of(array: np.ndarray) -> np.ndarray:
@@ -66,7 +74,7 @@ def image_of(array: np.ndarray) -> np.ndarray:
         return np.array(array, dtype=np.float32, order="C")
 
 
-def _is_stack(shape: tuple[int, ...]) -> bool:
+def is_stack(shape: tuple[int, ...]) -> bool:
     """Whether an array is many images; raises UnusableImage if it is neither one nor many."""
     one = shape
     while len(one) > 3 and one[0] == 1:

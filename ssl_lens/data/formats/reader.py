@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from ssl_lens.data.formats import fits_file, hdf5_file, numpy_file, picture_file, tar_file, tiff_file
+from ssl_lens.data.formats.plane_images import channels_by
+from ssl_lens.data.formats.planes import EVERYTHING, PlaneChoice
 from ssl_lens.data.formats.sample import Sample, UnusableImage
 from ssl_lens.data.quarantine import Unusable
 from ssl_lens.errors import InputError
@@ -16,13 +19,17 @@ from ssl_lens.errors import InputError
 # A reader takes the file, open at its start, and its size in bytes; it yields samples and may raise anything.
 _READERS = (
     (numpy_file.NPY_SUFFIXES, numpy_file.read_npy),
-    (numpy_file.NPZ_SUFFIXES, numpy_file.read_npz),
     (picture_file.SUFFIXES, picture_file.read_picture),
     (tiff_file.SUFFIXES, tiff_file.read_tiff),
+)
+_PLANE_READERS = (  # of formats whose planes have names: they take the choice as well
+    (numpy_file.NPZ_SUFFIXES, numpy_file.read_npz),
     (fits_file.SUFFIXES, fits_file.read_fits),
     (hdf5_file.SUFFIXES, hdf5_file.read_hdf5),
 )
-MEMBER_SUFFIXES = tuple(suffix for suffixes, _ in _READERS for suffix in suffixes)  # of images within a tar
+MEMBER_SUFFIXES = tuple(  # of images within a tar
+    suffix for suffixes, _ in (*_READERS, *_PLANE_READERS) for suffix in suffixes
+)
 SUFFIXES = (*MEMBER_SUFFIXES, *tar_file.SUFFIXES)
 
 _WITHIN = re.compile(f"(.+?(?:{'|'.join(map(re.escape, SUFFIXES))}))#", re.IGNORECASE)
@@ -40,16 +47,18 @@ def file_of(image: str) -> str:
     return image if within is None else within.group(1)
 
 
-def read_images(path: Path) -> Iterator[Sample | Unusable]:
+def read_images(path: Path, choice: PlaneChoice = EVERYTHING) -> Iterator[Sample | Unusable]:
     """Reads the images of one file, one at a time: memory stays at a few images, however many the file holds.
 
     Only a tar file gives `Unusable`.
 
     Args:
         path: file with one of `SUFFIXES`.
+        choice: of the planes of the file, or of the channels where they have no names.
     Raises:
-        UnusableImage: damaged or unreadable file, no numeric image in it, a shape that is not an image, or far more
-            declared than stored; also after some images, where the damage lies behind them.
+        UnusableImage: damaged or unreadable file, no numeric image in it, a shape that is not an image, planes of which
+            nothing says which are the image, or far more declared than stored; also after some images, where the
+            damage lies behind them.
     """
     if not os.path.isfile(path) and os.path.exists(path):
         raise UnusableImage("not a regular file")  # a pipe would be waited for
@@ -58,25 +67,34 @@ def read_images(path: Path) -> Iterator[Sample | Unusable]:
     except OSError as error:
         raise UnusableImage(error.strerror or type(error).__name__) from error
     with file:  # opened here, because the libraries leave damaged files open
-        yield from images_in(file, path.name)
+        yield from images_in(file, path.name, choice)
 
 
-def images_in(file: BinaryIO, name: str) -> Iterator[Sample | Unusable]:
+def images_in(file: BinaryIO, name: str, choice: PlaneChoice = EVERYTHING) -> Iterator[Sample | Unusable]:
     """As `read_images`, from an open file that can seek, such as bytes of an archive; `name` says which format."""
-    for suffixes, read in (*_READERS, (tar_file.SUFFIXES, _read_tar)):
-        if name.lower().endswith(suffixes):
-            try:
-                size = file.seek(0, os.SEEK_END)
-                file.seek(0)
-                yield from read(file, size)
-            except InputError:
-                raise
-            except Exception as error:  # damaged files make the libraries raise far more than OSError and ValueError
-                reason = " ".join(str(error)[:_LONGEST_REASON].split()) or type(error).__name__
-                raise UnusableImage(reason) from error
+    try:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        yield from _read(file, name, size, choice)
+    except InputError:
+        raise
+    except Exception as error:  # damaged files make the libraries raise far more than OSError and ValueError
+        reason = " ".join(str(error)[:_LONGEST_REASON].split()) or type(error).__name__
+        raise UnusableImage(reason) from error
+
+
+def _read(file: BinaryIO, name: str, size: int, choice: PlaneChoice) -> Iterator[Sample | Unusable]:
+    lower = name.lower()
+    if lower.endswith(tar_file.SUFFIXES):
+        decode = partial(images_in, choice=choice)
+        yield from tar_file.read_tar(file, size, suffixes=MEMBER_SUFFIXES, decode=decode)
+        return
+    for suffixes, read_with_choice in _PLANE_READERS:
+        if lower.endswith(suffixes):
+            yield from read_with_choice(file, size, choice)
+            return
+    for suffixes, read in _READERS:
+        if lower.endswith(suffixes):
+            yield from (channels_by(choice, sample) for sample in read(file, size))
             return
     raise UnusableImage(f"file type of {name} is unknown; known are {' '.join(SUFFIXES)}")
-
-
-def _read_tar(file: BinaryIO, size: int) -> Iterator[Sample | Unusable]:
-    return tar_file.read_tar(file, size, suffixes=MEMBER_SUFFIXES, decode=images_in)

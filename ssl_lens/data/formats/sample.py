@@ -24,6 +24,7 @@ class Sample(NamedTuple):
         targets: numbers that the file holds next to the image, by name with unit, such as `axion_mass_ev`.
         name: of the image within an archive; None where its place in the file is all there is.
         label: its class, where the file says so.
+        left_out: names of the planes of its file that are not in it.
     """
 
     image: np.ndarray
@@ -31,3 +32,4 @@ class Sample(NamedTuple):
     targets: Mapping[str, float] = MappingProxyType({})
     name: str | None = None
     label: str | None = None
+    left_out: tuple[str, ...] = ()

@@ -3,7 +3,7 @@
 images.npy      float32 [N, C, H, W], little-endian, C order: `numpy.load(path, mmap_mode="r")` opens it
 images.csv      name, label, part and numbers of each image, in the array's order
 images.sha256   hash and name of each image: of its pixels as they lie in the array
-manifest.json   shape, source, pixel policy, images left out and why, hashes of the two files above
+manifest.json   shape, source, pixel policy, planes and images left out and why, hashes of the two files above
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from ssl_lens.data.quarantine import Unusable
 from ssl_lens.errors import InputError
 
 IMAGES, TABLE, HASHES, MANIFEST = "images.npy", "images.csv", "images.sha256", "manifest.json"
-FORMAT = "ssl_lens pack 3"
+FORMAT = "ssl_lens pack 4"
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Pack:
         unusable: images left out.
         flagged: pixels filled, and images that had any.
         policy: by which the images were packed.
+        left_out: planes of the files that are not in the images, and in how many images they are not.
     """
 
     images: PackedImages | None
@@ -44,6 +45,7 @@ class Pack:
     unusable: tuple[Unusable, ...]
     flagged: tuple[int, int]
     policy: PixelPolicy
+    left_out: Mapping[str, int]
 
 
 def is_pack(folder: Path) -> bool:
@@ -62,11 +64,12 @@ def open_pack(folder: Path) -> Pack:
         unusable = tuple(Unusable(str(name), str(reason)) for name, reason in manifest["quarantined"])
         flagged = (int(manifest["flagged_pixels"]), int(manifest["flagged_images"]))
         policy, count, shape = PixelPolicy.from_record(manifest["policy"]), manifest["images"], tuple(manifest["shape"])
+        left_out = {str(plane): int(images) for plane, images in manifest["planes_left_out"].items()}
         if count == 0:
-            return Pack(None, Table((), (), (), {}), unusable, flagged, policy)
+            return Pack(None, Table((), (), (), {}), unusable, flagged, policy, left_out)
         other = [name for name in (TABLE, HASHES) if _file_hash(folder / name) != manifest["sha256"][name]]
         first = _first_hash(folder)
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         reason = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else f"{MANIFEST}: {error!r}"
         raise InputError(f"{folder} is not a whole pack ({reason}); pack the images again") from None
     images = PackedImages(folder / IMAGES)
@@ -74,7 +77,7 @@ def open_pack(folder: Path) -> Pack:
         raise InputError(
             f"{folder}: {', '.join(other) or IMAGES} is not as it was packed, or of another pack; pack the images again"
         )
-    return Pack(images, read_table(folder / TABLE), unusable, flagged, policy)
+    return Pack(images, read_table(folder / TABLE), unusable, flagged, policy, left_out)
 
 
 def describe_pack(
@@ -87,6 +90,7 @@ def describe_pack(
     unusable: Sequence[Unusable],
     flagged: tuple[int, int],
     policy: PixelPolicy,
+    left_out: Mapping[str, int],
 ) -> None:
     """Writes next to `images.npy` all that makes it a pack; `hashes` are those of the images' bytes."""
     write_table(table, folder / TABLE)
@@ -100,6 +104,7 @@ def describe_pack(
         "policy": asdict(policy),
         "flagged_pixels": flagged[0],
         "flagged_images": flagged[1],
+        "planes_left_out": dict(left_out),
         "quarantined": [list(image) for image in unusable],
         "sha256": {name: _file_hash(folder / name) for name in (TABLE, HASHES)},
     }

@@ -23,7 +23,7 @@ from ssl_lens.data.quarantine import Unusable
 from ssl_lens.errors import InputError
 from ssl_lens.files import whole_folder
 
-_READING_VERSION = 3  # to be raised when reading or `pixels` change, so that old packs are not reused
+_READING_VERSION = 4  # to be raised when reading or `pixels` change, so that old packs are not reused
 
 
 class _Written(NamedTuple):
@@ -34,6 +34,7 @@ class _Written(NamedTuple):
     shape: tuple[int, ...]
     unusable: list[Unusable]
     flagged: tuple[int, int]
+    left_out: Counter[str]
 
 
 def cache_folder() -> Path:
@@ -86,6 +87,7 @@ def make_pack(found: Found, folder: Path, complete: Callable[[Table], Table] = l
         unusable=written.unusable,
         flagged=written.flagged,
         policy=found.policy,
+        left_out=written.left_out,
     )
 
 
@@ -96,7 +98,7 @@ def _fingerprint(found: Found) -> str:
         digest.update(f"\0\0\0{name}".encode())
     for source in found.sources:
         digest.update(f"\0\0{source.name}".encode())
-        for file in source.files:
+        for file in (*source.files, *source.noise):
             if file is None:
                 digest.update(b"\0")
                 continue
@@ -113,6 +115,7 @@ def _write_images(found: Found, path: Path) -> _Written:
     examples: dict[tuple[int, ...], str] = {}
     interned: dict[tuple[int, ...], tuple[int, ...]] = {}
     flagged_pixels = flagged_images = 0
+    left_out: Counter[str] = Counter()
     # Front to back and not through a memory map: a full disk then is an error instead of a bus error.
     with path.open("wb") as file:
         for read in read_all(found):
@@ -130,13 +133,14 @@ def _write_images(found: Found, path: Path) -> _Written:
             shapes.append(interned.setdefault(image.shape, image.shape))  # one object per shape, not per image
             flagged_pixels += read.flagged
             flagged_images += read.flagged > 0
+            left_out.update(read.sample.left_out)
         if len(examples) == 1:
             _write_header(file, len(known.names), shapes[0])
     shape = shapes[0] if shapes else ()
     if len(examples) > 1:
         shape = (shape[0], *common_size(found.path, Counter(shapes), examples, found.policy))
         hashes = _make_one_size(path, shapes, shape)
-    return _Written(known.table(), hashes, shape, unusable, (flagged_pixels, flagged_images))
+    return _Written(known.table(), hashes, shape, unusable, (flagged_pixels, flagged_images), left_out)
 
 
 def _make_one_size(path: Path, shapes: list[tuple[int, ...]], shape: tuple[int, ...]) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""What is done to the pixels of an image before it is packed: flagged ones filled, the size made that of the set."""
+"""Which planes of files are pixels of an image, and what is done to them before it is packed."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from ssl_lens.data.folders.layouts import Sizes
+from ssl_lens.data.formats.planes import Names, PlaneChoice, are_names
 from ssl_lens.data.formats.sample import UnusableImage
 from ssl_lens.errors import InputError
 
 
 @dataclass(frozen=True)
 class PixelPolicy:
-    """How flagged pixels and unequal sizes are treated.
+    """Which planes are read, and how flagged pixels and unequal sizes are treated.
 
     Attributes:
         mask_value: pixels of exactly this value (as float32) are flagged, as are NaN and infinite ones; None for none.
@@ -25,18 +26,27 @@ class PixelPolicy:
         sizes: what to do with images of unequal height or width: "refuse", "crop" all to the smallest height and
             width of the set, or "pad" all to the largest; around the centre.
         size: (height, width) in pixels to crop or pad to, instead of the smallest or largest.
+        planes, noise: which planes of files, or which bands of folders, are the channels and their noise, as in
+            `PlaneChoice`.
     """
 
     mask_value: float | None = None
     max_masked: float = 0.1
     sizes: Sizes = "refuse"
     size: tuple[int, int] | None = None
+    planes: Names = ()
+    noise: Names = ()
 
     def __post_init__(self) -> None:
         if self.sizes not in ("refuse", "crop", "pad"):
             raise InputError(f"sizes={self.sizes!r} is unknown; set it to refuse, crop or pad")
         if not 0 <= self.max_masked < 1:
             raise InputError(f"max_masked={self.max_masked} is not a fraction; set it to 0 or more and below 1")
+        for name in ("planes", "noise"):
+            if not are_names(names := getattr(self, name)):
+                raise InputError(
+                    f"{name}={list(names)} is not a list of names and numbers from 0; give such as VIS or 1"
+                )
         if self.size is not None and (self.sizes == "refuse" or min(self.size) < 1):
             raise InputError(
                 f"size={self.size[0]}x{self.size[1]} with sizes={self.sizes!r}; "
@@ -47,7 +57,19 @@ class PixelPolicy:
     def from_record(cls, record: Mapping[str, Any]) -> PixelPolicy:
         """The policy whose `dataclasses.asdict` was kept as JSON."""
         size = record["size"]
-        return cls(record["mask_value"], record["max_masked"], record["sizes"], None if size is None else tuple(size))
+        planes, noise = tuple(record["planes"]), tuple(record["noise"])
+        size = None if size is None else tuple(size)
+        return cls(record["mask_value"], record["max_masked"], record["sizes"], size, planes, noise)
+
+    @property
+    def choice(self) -> PlaneChoice:
+        """Of the planes of a file."""
+        return PlaneChoice(self.planes, self.noise)
+
+    def with_planes(self, planes: Names | None, noise: Names | None) -> PixelPolicy:
+        """The same for other planes and noise; None: for the same."""
+        planes, noise = self.planes if planes is None else planes, self.noise if noise is None else noise
+        return dataclasses.replace(self, planes=planes, noise=noise)
 
     def key(self) -> str:
         """What distinguishes packs of different policies."""

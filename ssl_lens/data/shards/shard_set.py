@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ssl_lens.data.formats import tar_file
+from ssl_lens.data.formats.planes import left_out_line
 from ssl_lens.data.formats.reader import MEMBER_SUFFIXES, images_in
-from ssl_lens.data.formats.sample import UnusableImage
+from ssl_lens.data.formats.sample import Sample, UnusableImage
 from ssl_lens.data.formats.tar_file import Entry
 from ssl_lens.data.pixels.policy import PixelPolicy, apply_policy, check_channels
 from ssl_lens.data.pixels.preprocess import evenly_spaced
@@ -181,8 +184,11 @@ def read_entries(shard: Shard, start: int, stop: int, wanted: Callable[[int], bo
 
 
 def _decode(entry: Entry, policy: PixelPolicy) -> np.ndarray:
-    image, _ = apply_policy(tar_file.image_of(entry, images_in).image, policy)
-    return image
+    return apply_policy(_sample(entry, policy).image, policy)[0]
+
+
+def _sample(entry: Entry, policy: PixelPolicy) -> Sample:
+    return tar_file.image_of(entry, partial(images_in, choice=policy.choice))
 
 
 def _first_shape(shards: Sequence[Shard], policy: PixelPolicy) -> tuple[int, int, int]:
@@ -190,7 +196,11 @@ def _first_shape(shards: Sequence[Shard], policy: PixelPolicy) -> tuple[int, int
     unusable = []
     for name, entry in _spread(shards, _TRIED_FOR_SHAPE):
         try:
-            return _decode(entry, policy).shape
+            sample = _sample(entry, policy)
+            shape = apply_policy(sample.image, policy)[0].shape
+            if sample.left_out:
+                logger.info("%s: %s", name, left_out_line(Counter(sample.left_out)))
+            return shape
         except UnusableImage as error:
             unusable.append(Unusable(name, str(error)))
     raise InputError(f"none of {len(unusable)} images tried is usable, such as {unusable[0]}; give other shards")

@@ -43,10 +43,10 @@ def test_degenerate_axes_are_dropped(tmp_path):
 
 
 @pytest.mark.parametrize(("planes", "shapes"), [(16, [(16, 40, 40)]), (17, [(1, 40, 40)] * 17)])
-def test_cubes_and_units_follow_the_rule_of_planes(tmp_path, planes, shapes):
+def test_cubes_and_units_of_bands_follow_the_rule_of_planes(tmp_path, planes, shapes):
     cube = np.random.default_rng(1).normal(size=(planes, 40, 40)).astype(np.float32)
     fits.PrimaryHDU(cube).writeto(tmp_path / "cube.fits")
-    units = [fits.PrimaryHDU(), *(fits.ImageHDU(plane) for plane in cube)]
+    units = [fits.PrimaryHDU(), *(fits.ImageHDU(plane, name=f"BAND{i}") for i, plane in enumerate(cube))]
     fits.HDUList(units).writeto(tmp_path / "units.fits")
     for name in ("cube.fits", "units.fits"):
         read = _images(tmp_path / name)
@@ -54,9 +54,10 @@ def test_cubes_and_units_follow_the_rule_of_planes(tmp_path, planes, shapes):
         np.testing.assert_array_equal(np.concatenate(read), cube)
 
 
-def test_units_of_several_channels_are_images(tmp_path):
-    fits.HDUList([fits.PrimaryHDU(_IMAGE), fits.ImageHDU(_IMAGE + 1)]).writeto(tmp_path / "a.fits")
-    np.testing.assert_array_equal(np.stack(_images(tmp_path / "a.fits")), np.stack([_IMAGE, _IMAGE + 1]))
+def test_more_than_sixteen_units_of_several_channels_are_images(tmp_path):
+    cubes = [_IMAGE + i for i in range(17)]
+    fits.HDUList([fits.PrimaryHDU(), *map(fits.ImageHDU, cubes)]).writeto(tmp_path / "a.fits")
+    np.testing.assert_array_equal(np.stack(_images(tmp_path / "a.fits")), np.stack(cubes))
 
 
 def test_units_that_are_not_flux_are_left_out(tmp_path):

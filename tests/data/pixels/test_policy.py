@@ -94,6 +94,8 @@ def test_what_is_usable():
         ({"sizes": "stretch"}, "sizes='stretch' is unknown; set it to refuse, crop or pad"),
         ({"max_masked": 1.0}, "max_masked=1.0 is not a fraction"),
         ({"size": (64, 64)}, "size=64x64 with sizes='refuse'; give"),
+        ({"planes": ("VIS", -1)}, r"planes=\['VIS', -1\] is not a list of names and numbers from 0"),
+        ({"noise": ("",)}, r"noise=\[''\] is not a list"),
         ({"size": (9, 0), "sizes": "pad"}, "size=9x0 with sizes='pad'; give 1 or more"),
     ],
 )
@@ -105,4 +107,5 @@ def test_impossible_policies(arguments, reason):
 def test_policies_have_keys_of_their_own():
     policies = [PixelPolicy(), PixelPolicy(100), PixelPolicy(None, 0.2), PixelPolicy(sizes="crop")]
     policies += [PixelPolicy(sizes="pad"), PixelPolicy(sizes="crop", size=(64, 48))]
-    assert len({policy.key() for policy in policies}) == 6
+    policies += [PixelPolicy(planes=("VIS",)), PixelPolicy(planes=(1,)), PixelPolicy(noise=("VIS",))]
+    assert len({policy.key() for policy in policies}) == 9

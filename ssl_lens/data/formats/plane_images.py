@@ -1,0 +1,117 @@
+"""The images that the planes of a file make: joined to channels, flagged by their noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from ssl_lens.data.formats.layout import Pixels, is_stack, samples_of
+from ssl_lens.data.formats.planes import Plane, PlaneChoice, choose, listed
+from ssl_lens.data.formats.sample import Sample, UnusableImage
+
+
+def read_planes(
+    planes: Sequence[Plane], pixels_of: Callable[[int], Pixels], choice: PlaneChoice, *, what: str, ordered: bool
+) -> Iterator[Sample]:
+    """The images of the chosen planes of a file.
+
+    Args:
+        pixels_of: the pixels of the i-th plane.
+        what, ordered: as for `choose`.
+    Raises: UnusableImage as `choose`, or planes that do not fit each other.
+    """
+    chosen = choose(planes, choice, what=what, ordered=ordered)
+    flux = [pixels_of(i) for i in chosen.planes]
+    samples = samples_of(_stacked(flux)) if chosen.are_images else _joined([samples_of(pixels) for pixels in flux])
+    if chosen.noise:
+        samples = _flagged(samples, [pixels_of(i) for i in chosen.noise])
+    for sample in samples:
+        if chosen.channels is not None:
+            sample = with_channels(sample, chosen.channels)
+        yield sample._replace(left_out=chosen.left_out)
+
+
+def with_channels(sample: Sample, channels: Sequence[int]) -> Sample:
+    """A sample with these of its channels, in this order.
+
+    Raises: UnusableImage if it has not so many.
+    """
+    if max(channels) >= len(sample.image):
+        raise UnusableImage(
+            f"planes={listed(channels)} of an image of {len(sample.image)} channels, counted from 0; give others"
+        )
+    return sample._replace(image=np.ascontiguousarray(sample.image[list(channels)]))
+
+
+def channels_by(choice: PlaneChoice, sample: Sample) -> Sample:
+    """The sample of a format whose channels have no names, with the channels that are asked for.
+
+    Names leave nothing to choose where there are as many channels; else they are refused, as is noise.
+    """
+    planes = choice.planes
+    if choice.noise:
+        raise UnusableImage(f"noise={listed(choice.noise)} of a file that has no named planes; leave it out")
+    if not planes:
+        return sample
+    numbers = [plane for plane in planes if isinstance(plane, int)]
+    if len(numbers) == len(planes):
+        return with_channels(sample, numbers)
+    if len(planes) != len(sample.image):
+        raise UnusableImage(
+            f"planes={listed(planes)} of an image of {len(sample.image)} channels without names; choose by number, "
+            "counted from 0"
+        )
+    return sample
+
+
+def _stacked(planes: Sequence[Pixels]) -> Pixels:
+    """Planes of one shape as one array [planes, ...]."""
+
+    def read(i: int | None) -> np.ndarray:
+        return np.stack([plane.read(None) for plane in planes]) if i is None else planes[i].read(None)
+
+    return Pixels((len(planes), *planes[0].shape), planes[0].dtype, read)
+
+
+def _joined(planes: Sequence[Iterator[Sample]]) -> Iterator[Sample]:
+    """The images of several planes, one after the other, with the channels of all."""
+    if len(planes) == 1:
+        yield from planes[0]
+        return
+    try:
+        for parts in zip(*planes, strict=True):
+            yield parts[0]._replace(image=np.concatenate(_alike([part.image for part in parts])))
+    except ValueError as error:
+        if isinstance(error, UnusableImage):
+            raise
+        raise UnusableImage("the planes hold unequal numbers of images") from None
+
+
+def _alike(images: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+    sizes = sorted({image.shape[1:] for image in images})
+    if len(sizes) > 1:
+        raise UnusableImage(f"the planes of one image have {' and '.join('x'.join(map(str, s)) for s in sizes)} pixels")
+    return images
+
+
+def _flagged(samples: Iterator[Sample], noise: Sequence[Pixels]) -> Iterator[Sample]:
+    """The samples, with NaN where their noise is not a positive number."""
+    maps: Iterator[Sample] = _joined([samples_of(pixels) for pixels in noise])
+    common = None if is_stack(noise[0].shape) else next(maps)
+    for sample in samples:
+        noise_map = common if common is not None else next(maps, None)
+        if noise_map is None:
+            raise UnusableImage("the noise has fewer maps than there are images")
+        yield flag_by_noise(sample, noise_map.image)
+
+
+def flag_by_noise(sample: Sample, noise: np.ndarray) -> Sample:
+    """A sample with NaN where its noise, variance or weight [1 or C, H, W] is not a positive number.
+
+    Raises: UnusableImage if the noise is of another shape.
+    """
+    if noise.shape[1:] != sample.image.shape[1:] or len(noise) not in (1, len(sample.image)):
+        raise UnusableImage(f"the noise is of shape {noise.shape} but the image of {sample.image.shape}")
+    good = np.isfinite(noise) & (noise > 0)
+    return sample._replace(image=np.where(good, sample.image, np.float32(np.nan)))
