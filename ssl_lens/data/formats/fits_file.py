@@ -11,6 +11,7 @@ from typing import BinaryIO
 import numpy as np
 from astropy.io import fits
 
+from ssl_lens.data.formats.fits_structure import check_units
 from ssl_lens.data.formats.layout import Pixels, samples_of
 from ssl_lens.data.formats.limits import check_complete, check_expansion, most_bytes
 from ssl_lens.data.formats.sample import Sample, UnusableImage
@@ -31,6 +32,7 @@ def read_fits(file: BinaryIO, size: int) -> Iterator[Sample]:
     if file.read(2) == b"\x1f\x8b":
         file = _unpacked(file, size)
         size = file.getbuffer().nbytes
+    count = check_units(file, size)
     file.seek(0)
     with fits.open(file, memmap=False) as units:
         images = []
@@ -38,6 +40,8 @@ def read_fits(file: BinaryIO, size: int) -> Iterator[Sample]:
             if unit.is_image and len(unit.shape) >= 2:
                 _check_size(unit, size)
                 images.append(unit)
+        if len(units) != count:  # astropy only warns, and goes on with those before
+            raise UnusableImage(f"FITS unit {len(units)} of {count} has a header that cannot be read: damaged")
         if not images:
             raise UnusableImage(f"none of the {len(units)} FITS header-data units holds an image")
         same = [unit for unit in images[1:] if unit.shape == images[0].shape and not _is_no_flux(unit.name)]

@@ -14,6 +14,7 @@ from ssl_lens.data.formats.layout import Pixels, samples_of
 from ssl_lens.data.formats.limits import check_expansion
 from ssl_lens.data.formats.picture_file import picture_array
 from ssl_lens.data.formats.sample import Sample, UnusableImage
+from ssl_lens.data.formats.tiff_structure import check_directories, check_parts
 
 SUFFIXES = (".tif", ".tiff")
 _WITHOUT_IMAGECODECS = (
@@ -32,6 +33,8 @@ def read_tiff(file: BinaryIO, size: int) -> Iterator[Sample]:
     channels of one image, more are images, and pages of colour are images (the rule of `layout`). Other pages, such
     as thumbnails and masks, are left out. Extra samples that are transparency are dropped.
     """
+    check_directories(file, size)
+    file.seek(0)
     with tifffile.TiffFile(file) as tiff:
         first = tiff.pages.first
         found = (page for page in tiff.pages if isinstance(page, tifffile.TiffPage))
@@ -39,24 +42,19 @@ def read_tiff(file: BinaryIO, size: int) -> Iterator[Sample]:
         if first.dtype is None:
             raise UnusableImage("TIFF pixels are of an unknown type")
         check_expansion(math.prod(first.shape) * first.dtype.itemsize * len(pages), size, "TIFF")
-        if first.is_tiled:  # a tile is unpacked whole, and may be larger than its page
-            tile = first.tilelength * first.tilewidth * first.tiledepth * first.samplesperpixel
-            check_expansion(tile * first.dtype.itemsize, size, "a tile of the TIFF")
         if not _decodable(first):
             yield from _through_pillow(file, [page.index for page in pages])
             return
         shape = _without_alpha(first, np.broadcast_to(np.zeros((), first.dtype), first.shape)).shape
 
+        def part(page: tifffile.TiffPage) -> np.ndarray:
+            check_parts(file, page, size)
+            return _without_alpha(page, page.asarray())
+
         def read(i: int | None) -> np.ndarray:
-            if i is None:
-                return np.stack([_page(page) for page in pages])
-            return _page(pages[i])
+            return np.stack([part(page) for page in pages]) if i is None else part(pages[i])
 
         yield from samples_of(Pixels((len(pages), *shape), first.dtype, read))
-
-
-def _page(page: tifffile.TiffPage) -> np.ndarray:
-    return _without_alpha(page, page.asarray())
 
 
 def _decodable(page: tifffile.TiffPage) -> bool:
