@@ -11,7 +11,6 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 
-
 _LONGEST_MESSAGE = 2000  # characters
 
 

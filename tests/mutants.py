@@ -1,10 +1,9 @@
-"""Damaged files of every kind, by the thousand; as a program, the readers fed with them: `python mutants.py .tif 100 0`.
+"""Damaged files of every kind, by the thousand; `mutants.py COUNT FIRST KIND...` feeds the readers with them.
 
-Each mutant is made from a seed alone, so that one number brings it back. The program reads them in a process of its
-own, with a limit on memory and, for each mutant, on time: the system's alarm ends also what hangs or loops in C.
+A mutant is made from its kind and number alone, so that these bring it back. The program is a process of its own, with
+a limit on memory and, for each mutant, on time: the system's alarm ends also what loops in C.
 """
 
-import contextlib
 import gzip
 import io
 import json
@@ -15,12 +14,11 @@ import struct
 import sys
 import tarfile
 import tempfile
-import time
 import warnings
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -40,7 +38,8 @@ from ssl_lens.data.quarantine import Unusable
 from ssl_lens.errors import InputError
 
 TABLES = (".csv", ".parquet")
-KINDS = (*SUFFIXES, *TABLES)
+OTHER_NAMES = (".jpeg", ".tiff", ".hdf5")  # of kinds that are there
+KINDS = tuple(kind for kind in (*SUFFIXES, *TABLES) if kind not in OTHER_NAMES)
 SECONDS = 5  # for one mutant, on a machine with other work
 MEMORY = 1 << 30  # bytes beyond those of the libraries
 RNG = np.random.default_rng(0)
@@ -68,16 +67,20 @@ def whole_files(suffix: str) -> list[bytes]:
             pictures = (Image.fromarray(NOISE), Image.fromarray(COLOUR), Image.fromarray(COLOUR).quantize(16))
             deep = Image.fromarray(NOISE.astype(np.uint16) * 200)
             return [saved(lambda file, picture: picture.save(file, "PNG"), picture) for picture in (*pictures, deep)]
-        case ".jpg" | ".jpeg":
-            pictures = [(Image.fromarray(NOISE), False), (Image.fromarray(COLOUR), False), (Image.fromarray(NOISE), True)]
+        case ".jpg":
+            pictures = [
+                (Image.fromarray(NOISE), False),
+                (Image.fromarray(COLOUR), False),
+                (Image.fromarray(NOISE), True),
+            ]
             return [saved(lambda file, p: p[0].save(file, "JPEG", progressive=p[1]), picture) for picture in pictures]
-        case ".tif" | ".tiff":
+        case ".tif":
             return [*map(tiff_file, range(7))]
         case ".fits":
             return [fits_file(number) for number in range(4)]
         case ".fits.gz":
             return [gzip.compress(fits_file(number), mtime=0) for number in range(2)]
-        case ".h5" | ".hdf5":
+        case ".h5":
             return [hdf5_file(number) for number in range(4)]
         case ".tar":
             return [tar_file(tarfile.USTAR_FORMAT), tar_file(tarfile.PAX_FORMAT), tar_file(tarfile.GNU_FORMAT)]
@@ -88,10 +91,6 @@ def whole_files(suffix: str) -> list[bytes]:
             names = pyarrow.array([f"{i}.npy" for i in range(30)])
             table = pyarrow.table({"name": names, "label": ["a", "b"] * 15, "mass": np.arange(30.0)})
             return [saved(lambda file: pyarrow.parquet.write_table(table, file))]
-    return other_files(suffix)
-
-
-def other_files(suffix: str) -> list[bytes]:
     raise NotImplementedError(f"a sound file of {suffix} is needed here, to be damaged with the others")
 
 
@@ -153,7 +152,11 @@ def tar_file(kind: int) -> bytes:
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w", format=kind) as tar:
         folder = "" if kind == tarfile.USTAR_FORMAT else "long/" * 30
-        contents = {"a.npy": saved(np.save, NOISE), "a.json": b'{"label": "x", "mass": 1.5}', "b.npy": saved(np.save, NOISE)}
+        contents = {
+            "a.npy": saved(np.save, NOISE),
+            "a.json": b'{"label": "x", "mass": 1.5}',
+            "b.npy": saved(np.save, NOISE),
+        }
         for name, data in contents.items():
             info = tarfile.TarInfo(folder + name)
             info.size = len(data)
@@ -299,27 +302,39 @@ def refused(reason: str) -> str:
     return "refused"
 
 
-def main(suffix: str, count: int, start: int) -> None:
-    """Reads mutants `start` to `start + count`; the last line says what became of them."""
-    whole, results, slowest = whole_files(suffix), Counter[str](), (0.0, -1)
+def feed(suffix: str, count: int, first: int) -> Counter[str]:
+    """Reads mutants `first` to `first + count` of a kind, each announced by a line; counts what became of them."""
+    whole, results = whole_files(suffix), Counter[str]()
     for data in whole:
         assert read(suffix, data) == "images", f"a sound file of {suffix} is refused"
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
+    for number in range(first, first + count):
+        print(suffix, number, flush=True)
+        data = mutant(suffix, whole, number)
+        signal.setitimer(signal.ITIMER_REAL, SECONDS)
+        results[read(suffix, data)] += 1
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    return results
+
+
+def limit_memory() -> None:
+    """From here on the process may have `MEMORY` bytes more than it has now."""
+    if sys.platform == "linux":
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
+
+
+def main(count: int, first: int, kinds: list[str]) -> None:
+    """Feeds the readers of these kinds; the last line says what became of the mutants, as JSON."""
+    limit_memory()
+    results = {}
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        show_progress()
-        for number in range(start, start + count):
-            print(number, flush=True)
-            data = mutant(suffix, whole, number)
-            signal.setitimer(signal.ITIMER_REAL, SECONDS)
-            began = time.perf_counter()
-            results[read(suffix, data)] += 1
-            slowest = max(slowest, (time.perf_counter() - began, number))
-            signal.setitimer(signal.ITIMER_REAL, 0)
-    shown = Counter(f"{warning.category.__name__} {warning.filename}:{warning.lineno}" for warning in said)
-    print(json.dumps({"suffix": suffix, **results, "slowest_s": slowest, "warnings": shown}))
+        show_progress()  # what the commands show of warnings
+        for kind in kinds:
+            results[kind] = feed(kind, count, first)
+    assert not said, said[0]
+    print(json.dumps(results))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])

@@ -36,16 +36,22 @@ def read_fits(file: BinaryIO, size: int) -> Iterator[Sample]:
     file.seek(0)
     with fits.open(file, memmap=False) as units:
         images = []
-        for unit in units:  # each is checked before astropy looks for the next one behind it
+        for unit in _each(units, count):  # each is checked before astropy looks for the next one behind it
             if unit.is_image and len(unit.shape) >= 2:
                 _check_size(unit, size)
                 images.append(unit)
-        if len(units) != count:  # astropy only warns, and goes on with those before
-            raise UnusableImage(f"FITS unit {len(units)} of {count} has a header that cannot be read: damaged")
         if not images:
-            raise UnusableImage(f"none of the {len(units)} FITS header-data units holds an image")
+            raise UnusableImage(f"none of the {count} FITS header-data units holds an image")
         same = [unit for unit in images[1:] if unit.shape == images[0].shape and not _is_no_flux(unit.name)]
         yield from samples_of(_pixels([images[0], *same]))
+
+
+def _each(units: fits.HDUList, count: int) -> Iterator[fits.ImageHDU]:
+    for number in range(count):
+        try:
+            yield units[number]
+        except IndexError:  # astropy warned, and takes those before for all
+            raise UnusableImage(f"FITS unit {number} of {count} has a header that cannot be read: damaged") from None
 
 
 def _pixels(units: list[fits.ImageHDU]) -> Pixels:

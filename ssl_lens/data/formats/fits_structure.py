@@ -58,7 +58,7 @@ class _Unit(NamedTuple):
         return abs(bits) // 8 * groups * (extra + math.prod(lengths)) if lengths else 0
 
     def __str__(self) -> str:
-        return f"FITS unit {self.number or 'PRIMARY'}"
+        return _called(self.number)
 
 
 def check_units(file: BinaryIO, size: int) -> int:
@@ -81,6 +81,10 @@ def check_units(file: BinaryIO, size: int) -> int:
     return number
 
 
+def _called(number: int) -> str:
+    return f"FITS unit {number or 'PRIMARY'}"
+
+
 def _unit(file: BinaryIO, start: int, number: int) -> _Unit | None:
     """The unit that starts at a place; None if nothing but padding lies there."""
     file.seek(start)
@@ -92,7 +96,7 @@ def _unit(file: BinaryIO, start: int, number: int) -> _Unit | None:
                 block = file.read(_BLOCK)
             if not block:
                 return None
-            raise UnusableImage(f"what follows FITS unit {number - 1} at byte {start} is not a unit: damaged")
+            raise UnusableImage(f"what follows {_called(number - 1)} at byte {start} is not a unit: damaged")
         for place in range(0, len(block), _CARD):
             card = block[place : place + _CARD]
             if _END.match(card):
@@ -101,10 +105,10 @@ def _unit(file: BinaryIO, start: int, number: int) -> _Unit | None:
             if found is not None:
                 key, value = (text.decode("ascii", "replace").strip() for text in found.groups())
                 if values.setdefault(key, value) != value:
-                    raise UnusableImage(f"FITS unit {number} says both {key}={values[key]} and {value}: damaged")
+                    raise UnusableImage(f"{_called(number)} says both {key}={values[key]} and {value}: damaged")
         if len(block) < _BLOCK:
-            raise UnusableImage(f"FITS unit {number} has no end of its header: truncated or damaged")
-    raise UnusableImage(f"FITS unit {number} has a header of more than {_LONGEST_HEADER} bytes: damaged")
+            raise UnusableImage(f"{_called(number)} has no end of its header: truncated or damaged")
+    raise UnusableImage(f"{_called(number)} has a header of more than {_LONGEST_HEADER} bytes: damaged")
 
 
 def _check_compressed(unit: _Unit, size: int) -> None:

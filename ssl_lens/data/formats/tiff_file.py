@@ -47,14 +47,26 @@ def read_tiff(file: BinaryIO, size: int) -> Iterator[Sample]:
             return
         shape = _without_alpha(first, np.broadcast_to(np.zeros((), first.dtype), first.shape)).shape
 
-        def part(page: tifffile.TiffPage) -> np.ndarray:
-            check_parts(file, page, size)
-            return _without_alpha(page, page.asarray())
-
         def read(i: int | None) -> np.ndarray:
-            return np.stack([part(page) for page in pages]) if i is None else part(pages[i])
+            if i is None:
+                return np.stack([_page(file, size, page) for page in pages])
+            return _page(file, size, pages[i])
 
         yield from samples_of(Pixels((len(pages), *shape), first.dtype, read))
+
+
+def _page(file: BinaryIO, size: int, page: tifffile.TiffPage) -> np.ndarray:
+    rows = page.tilelength if page.is_tiled else min(page.rowsperstrip, page.imagelength)
+    columns = page.tilewidth * page.tiledepth if page.is_tiled else page.imagewidth
+    check_parts(
+        file,
+        size,
+        zip(page.dataoffsets, page.databytecounts, strict=False),
+        compression=page.compression,
+        part_bytes=rows * columns * page.samplesperpixel * np.dtype(page.dtype).itemsize,
+        page_bytes=page.nbytes,
+    )
+    return _without_alpha(page, page.asarray())
 
 
 def _decodable(page: tifffile.TiffPage) -> bool:

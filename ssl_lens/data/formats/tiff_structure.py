@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import lzma
 import struct
-import zlib
+from collections.abc import Iterable
 from typing import BinaryIO, NamedTuple
 
-import tifffile
-
-from ssl_lens.data.formats.limits import check_complete, check_expansion
+from ssl_lens.data.formats.limits import check_complete, check_deflated, check_expansion
 from ssl_lens.data.formats.sample import UnusableImage
 
 _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
@@ -20,13 +18,14 @@ _INNER = (34665, 34853, 40965)  # EXIF and its like: one more directory each
 # Of microscopes, in whose tables tifffile would loop.
 _MICROSCOPES = (33471, 33560, 33628, 33629, 33630, 33631, 34118, 34361, 34362, 34412, 34680, 34682, 37706, 43314)
 _READ_AGAIN = 4  # times the file's size: pages may share values
+_DEFLATE, _LZMA = (8, 32946), 34925  # compressions
 _LZMA_MEMORY = 128 << 20  # bytes
 
 
 class _Form(NamedTuple):
     """How directories are written: of the classic form, or of BigTIFF."""
 
-    count: struct.Struct
+    number: struct.Struct  # of tags
     tag: struct.Struct  # number, type, count, value or where it lies
     offset: struct.Struct
 
@@ -62,26 +61,30 @@ def check_directories(file: BinaryIO, size: int) -> None:
         offset = following if of_pages else 0
 
 
-def check_parts(file: BinaryIO, page: tifffile.TiffPage, size: int) -> None:
-    """Unpacks the strips or tiles of a page, each as far as it may expand.
+def check_parts(
+    file: BinaryIO, size: int, places: Iterable[tuple[int, int]], *, compression: int, part_bytes: int, page_bytes: int
+) -> None:
+    """Looks at the strips or tiles of a page before they are unpacked.
 
-    Raises: UnusableImage if one expands further, lies outside the file, or all are larger than file and page together.
+    Args:
+        places: where each begins, and how many bytes it has.
+        part_bytes: to which one unpacks; page_bytes: all together.
+
+    Raises: UnusableImage if one lies outside the file or expands further, or all are larger than file and page.
     """
-    assert page.dtype is not None, "pages of an unknown type have been refused"
-    rows = page.tilelength if page.is_tiled else min(page.rowsperstrip, page.imagelength)
-    columns = page.tilewidth if page.is_tiled else page.imagewidth
-    most = rows * columns * page.tiledepth * page.samplesperpixel * page.dtype.itemsize
-    check_expansion(most, size, "a tile of the TIFF")  # unpacked whole, it may be larger than its page
-    stored = sum(page.databytecounts)
-    if stored > size + page.nbytes:
-        raise UnusableImage(f"the parts of the TIFF declare {stored} bytes, more than the file has: damaged")
-    for start, length in zip(page.dataoffsets, page.databytecounts, strict=False):
-        check_complete(length, size - start, "a part of the TIFF")
-        unpack = _unpacker(page.compression)
-        if unpack is not None:
-            file.seek(start)
-            if len(unpack.decompress(file.read(length), most + 1)) > most:
-                raise UnusableImage(f"a part of the TIFF expands to more than its {most} bytes: damaged")
+    check_expansion(part_bytes, size, "a tile of the TIFF")  # unpacked whole, it may be larger than its page
+    left = size + page_bytes
+    for start, length in places:
+        check_complete(length, min(size - start, left), "a part of the TIFF")
+        left -= length
+        if compression not in _DEFLATE and compression != _LZMA:
+            continue
+        file.seek(start)
+        data = file.read(length)
+        if compression in _DEFLATE:
+            check_deflated(data, part_bytes, "a part of the TIFF")
+        elif len(lzma.LZMADecompressor(memlimit=_LZMA_MEMORY).decompress(data, part_bytes + 1)) > part_bytes:
+            raise UnusableImage(f"a part of the TIFF expands to more than its {part_bytes} bytes: damaged")
 
 
 def _start(file: BinaryIO) -> tuple[_Form, int]:
@@ -102,15 +105,8 @@ def _start(file: BinaryIO) -> tuple[_Form, int]:
 def _directory(file: BinaryIO, offset: int, size: int, form: _Form) -> tuple[bytes, int]:
     """The bytes of a directory's tags, and where the next directory lies."""
     what = f"TIFF directory at byte {offset}"
-    check_complete(form.count.size, size - offset, what)
+    check_complete(form.number.size, size - offset, what)
     file.seek(offset)
-    (count,) = form.count.unpack(file.read(form.count.size))
-    check_complete(form.count.size + count * form.tag.size + form.offset.size, size - offset, what)
+    (count,) = form.number.unpack(file.read(form.number.size))
+    check_complete(form.number.size + count * form.tag.size + form.offset.size, size - offset, what)
     return file.read(count * form.tag.size), form.offset.unpack(file.read(form.offset.size))[0]
-
-
-def _unpacker(compression: int) -> zlib._Decompress | lzma.LZMADecompressor | None:
-    """What unpacks a part; None where it can expand no further than it may."""
-    if compression in (tifffile.COMPRESSION.DEFLATE, tifffile.COMPRESSION.ADOBE_DEFLATE):
-        return zlib.decompressobj()
-    return lzma.LZMADecompressor(memlimit=_LZMA_MEMORY) if compression == tifffile.COMPRESSION.LZMA else None
