@@ -22,9 +22,9 @@ def fed(count: int, first: int, *kinds: str) -> dict[str, dict[str, int]]:
     return json.loads(last)
 
 
-def test_three_hundred_mutants_of_every_kind():
-    results = fed(300, 0, *mutants.KINDS)
-    assert {kind: sum(counts.values()) for kind, counts in results.items()} == dict.fromkeys(mutants.KINDS, 300)
+def test_two_hundred_mutants_of_every_kind():
+    results = fed(200, 0, *mutants.KINDS)
+    assert {kind: sum(counts.values()) for kind, counts in results.items()} == dict.fromkeys(mutants.KINDS, 200)
     assert all(counts["refused"] >= 20 for counts in results.values())
     assert sum(counts.get("images", 0) for counts in results.values()) >= 100
 
@@ -32,7 +32,7 @@ def test_three_hundred_mutants_of_every_kind():
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", mutants.KINDS)
 def test_four_thousand_mutants_of_a_kind(kind):
-    counts = fed(4000, 300, kind)[kind]
+    counts = fed(4000, 200, kind)[kind]
     assert sum(counts.values()) == 4000
     assert min(counts["refused"], counts["images"]) >= 40
 
