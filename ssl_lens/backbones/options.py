@@ -16,6 +16,7 @@ from ssl_lens.errors import InputError
 if TYPE_CHECKING:
     from ssl_lens.backbones.backbone import MapBackbone
 
+DEEPEST = 1_000  # blocks of a stage
 MOST = 1_000_000  # an option that counts something: layers, channels, pixels
 NEAR = 0.75  # similarity of two names from which one may be a misspelling of the other
 
@@ -113,10 +114,11 @@ def check_stages(stages: int | None, depths: Sequence[int]) -> None:
 
 def _refuse_absurd(name: str, value: Any) -> None:
     """Raises InputError for whole numbers that no network has, before anything counts to them."""
+    most = DEEPEST if name in ("depth", "depths") else MOST
     for entry in value if isinstance(value, tuple | list) else (value,):
-        if type(entry) is int and abs(entry) > MOST:
+        if type(entry) is int and abs(entry) > most:
             shown = entry if abs(entry) < 10**18 else f"a number of {entry.bit_length()} bits"
-            raise InputError(f"{name}={shown} is beyond every network; give {MOST} or less")
+            raise InputError(f"{name}={shown} is beyond every network; give {most} or less")
 
 
 class _WrongValueError(Exception):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -46,7 +48,7 @@ class _Policy(Options):
 
 def is_export(path: Path) -> bool:
     """Whether a folder is an export, or what is left of one."""
-    return (path / CONFIG).exists()
+    return os.path.lexists(path / CONFIG)
 
 
 def load_preprocess(path: Path | str) -> Preprocess:
@@ -108,7 +110,7 @@ def run_at(path: Path) -> RunFolder:
     Raises: InputError if there is none.
     """
     folder = RunFolder(path)
-    if not folder.backbone.exists():
+    if not os.path.lexists(folder.backbone):
         raise InputError(
             f"{path} is neither a run (no {folder.backbone.name}) nor an export (no {CONFIG}); "
             "give the folder that pretraining or `ssl-lens export` wrote"
@@ -125,8 +127,14 @@ def _preprocess(config: Any, source: Path) -> Preprocess:
                 raise InputError(f"has {', '.join(map(repr, values))}, needed are {', '.join(field_names(kind))}")
             kind(**values)
         preprocess = Preprocess.from_config(config)
-        for numbers, low in ((preprocess.std, 0.0), (preprocess.stretch.scale, 0.0), (preprocess.mean, None)):
-            if not numbers.isfinite().all() or (low is not None and not (numbers > low).all()):
+        stretch = preprocess.stretch
+        for numbers, low in (
+            (preprocess.std, 0),
+            (stretch.scale, 0),
+            (preprocess.mean, -math.inf),
+            (stretch.low, -math.inf),
+        ):
+            if not (numbers.isfinite() & (numbers > low)).all():
                 raise InputError("has numbers that are 0 or infinite in float32")
         return preprocess
     except (ValueError, KeyError, TypeError, AttributeError, AssertionError, OverflowError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -210,7 +211,7 @@ def load_predictor(folder: Path | str) -> SavedPredictor:
     """
     folder = Path(folder)
     frozen = load_backbone(folder)
-    if not (folder / OUTPUTS).exists():
+    if not os.path.lexists(folder / OUTPUTS):
         raise InputError(
             f"{folder} holds a backbone without a head; give one that fine-tuning or an evaluation wrote, by "
             "save=FOLDER"
