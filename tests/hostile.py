@@ -1,4 +1,4 @@
-"""What strangers may put in the place of a file, and how it has to be refused: in one line, at once, in little memory."""
+"""What strangers may put in the place of a file, and how it has to be refused: in one line, at once."""
 
 import os
 import resource

@@ -32,6 +32,8 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
     if not path.exists():
         raise InputError(f"{path} does not exist; give a file of weights (.safetensors, .pth)")
     size = check_regular(path)
+    if not size:  # also of the system's own files, which torch would wait for
+        raise InputError(f"{path} is empty; give a file of weights (.safetensors, .pth)")
     try:
         if path.suffix == ".safetensors":
             return read_tensors(path)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args
+
+import torch
 
 from ssl_lens.backbones.options import MOST, Bounds, Count, Options, field_names
 from ssl_lens.data.folders.layouts import Sizes
@@ -127,15 +128,9 @@ def _preprocess(config: Any, source: Path) -> Preprocess:
                 raise InputError(f"has {', '.join(map(repr, values))}, needed are {', '.join(field_names(kind))}")
             kind(**values)
         preprocess = Preprocess.from_config(config)
-        stretch = preprocess.stretch
-        for numbers, low in (
-            (preprocess.std, 0),
-            (stretch.scale, 0),
-            (preprocess.mean, -math.inf),
-            (stretch.low, -math.inf),
-        ):
-            if not (numbers.isfinite() & (numbers > low)).all():
-                raise InputError("has numbers that are 0 or infinite in float32")
+        scales, places = (preprocess.std, preprocess.stretch.scale), (preprocess.mean, preprocess.stretch.low)
+        if not all(numbers.isfinite().all() for numbers in (*scales, *places)) or min(map(torch.min, scales)) <= 0:
+            raise InputError("has numbers that are 0 or infinite in float32")
         return preprocess
     except (ValueError, KeyError, TypeError, AttributeError, AssertionError, OverflowError) as error:
         reason = str(error) if isinstance(error, InputError) else repr(error)
