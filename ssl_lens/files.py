@@ -100,7 +100,7 @@ def read_text(path: Path, *, most: int = MOST_TEXT) -> str:
     """
     check_regular(path)
     try:
-        with open(path, "rb", opener=_without_waiting) as file:
+        with open(path, "rb", opener=without_waiting) as file:
             data = file.read(most + 1)
         if len(data or b"") > most:  # None: a file of the system's own that has nothing to give yet
             raise InputError(f"{path} has more than {most} bytes, which nothing of its kind has; give another")
@@ -125,7 +125,8 @@ def read_json(path: Path, *, most: int = MOST_TEXT) -> dict[str, Any]:
     return content
 
 
-def _without_waiting(path: str, flags: int) -> int:
+def without_waiting(path: str, flags: int) -> int:
+    """The `opener` of a file that is not to be waited for: a pipe, or one of the system's own with nothing to give."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 

@@ -1,5 +1,6 @@
 """What strangers may put in the place of a file, and how it has to be refused: in one line, at once."""
 
+import faulthandler
 import os
 import resource
 import signal
@@ -88,10 +89,12 @@ def limited() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, hard))
     before = signal.signal(signal.SIGALRM, too_late)
     signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    faulthandler.dump_traceback_later(10 * SECONDS, exit=True)  # where it waits for a thread, or in C
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+        faulthandler.cancel_dump_traceback_later()
         signal.signal(signal.SIGALRM, before)
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 

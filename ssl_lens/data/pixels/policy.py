@@ -46,8 +46,12 @@ class PixelPolicy:
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> PixelPolicy:
         """The policy whose `dataclasses.asdict` was kept as JSON."""
-        size = record["size"]
-        return cls(record["mask_value"], record["max_masked"], record["sizes"], None if size is None else tuple(size))
+        mask_value, max_masked, size = record["mask_value"], record["max_masked"], record["size"]
+        if not all(type(number) in (int, float) for number in (0.0 if mask_value is None else mask_value, max_masked)):
+            raise TypeError(f"mask_value={mask_value!r:.50} and max_masked={max_masked!r:.50} should be numbers")
+        if size is not None and [type(side) for side in size] != [int, int]:
+            raise TypeError(f"size={size!r:.50} should be a height and a width")
+        return cls(mask_value, max_masked, record["sizes"], None if size is None else tuple(size))
 
     def key(self) -> str:
         """What distinguishes packs of different policies."""
