@@ -89,9 +89,7 @@ def limited() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, hard))
     before = signal.signal(signal.SIGALRM, too_late)
     signal.setitimer(signal.ITIMER_REAL, SECONDS)
-    faulthandler.dump_traceback_later(
-        10 * SECONDS, exit=True, file=sys.__stderr__
-    )  # where all waits
+    faulthandler.dump_traceback_later(10 * SECONDS, exit=True, file=sys.__stderr__)  # where all waits
     try:
         yield
     finally:

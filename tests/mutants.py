@@ -299,6 +299,7 @@ def refused(reason: str) -> str:
     assert "\n" not in reason, reason
     assert "MemoryError" not in reason
     assert "Unable to allocate" not in reason, reason
+    assert "malloc" not in reason, reason
     return "refused"
 
 
@@ -307,6 +308,7 @@ def feed(suffix: str, count: int, first: int) -> Counter[str]:
     whole, results = whole_files(suffix), Counter[str]()
     for data in whole:
         assert read(suffix, data) == "images", f"a sound file of {suffix} is refused"
+    limit_memory()
     for number in range(first, first + count):
         print(suffix, number, flush=True)
         data = mutant(suffix, whole, number)
@@ -317,15 +319,14 @@ def feed(suffix: str, count: int, first: int) -> Counter[str]:
 
 
 def limit_memory() -> None:
-    """From here on the process may have `MEMORY` bytes more than it has now."""
+    """From here on the process may have `MEMORY` bytes more than it and its libraries have now."""
     if sys.platform == "linux":
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
+        resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 
 def main(count: int, first: int, kinds: list[str]) -> None:
     """Feeds the readers of these kinds; the last line says what became of the mutants, as JSON."""
-    limit_memory()
     results = {}
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
