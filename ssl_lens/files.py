@@ -98,13 +98,15 @@ def read_text(path: Path, *, most: int = MOST_TEXT) -> str:
 
     Raises: InputError for anything else, without waiting for it or reading on.
     """
-    check_regular(path)
+    size = check_regular(path)
+    if size > most:
+        raise InputError(f"{path} has more than {most} bytes, which nothing of its kind has; give another")
     try:
         with open(path, "rb", opener=without_waiting) as file:
-            data = file.read(most + 1)
-        if len(data or b"") > most:  # None: a file of the system's own that has nothing to give yet
-            raise InputError(f"{path} has more than {most} bytes, which nothing of its kind has; give another")
-        return (data or b"").decode("utf-8")
+            data = file.read(size + 1) or b""  # None: one of the system's own that has nothing to give yet
+        if len(data) != size:
+            raise InputError(f"{path} has another size than its folder says; give another")
+        return data.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read ({_reason(error)}); give another") from None
 

@@ -126,7 +126,7 @@ TABLES = {
     "one name again at the end": b"name\n" + b"".join(b"%d.npy\n" % i for i in range(200_000)) + b"7.npy\n",
     "a line without end": b"name,label\n" + b"a" * (8 << 20),
     "quotes without end": b'name,label\n"' + b"a,b\n" * 200_000,
-    "a hundred thousand columns": b",".join(b"c%d" % i for i in range(100_000)) + b"\n",
+    "ten thousand columns": b",".join(b"c%d" % i for i in range(10_000)) + b"\n",
     "columns of one name": b"name,a,a\nx.npy,1,2\n",
     "NULs": b"name\n\0\0\0\n" * 9 + b"\0",
     "an infinite number": b"name,mass\na.npy,inf\n",

@@ -77,9 +77,12 @@ def read_table(path: Path) -> Table:
 
     Raises: InputError if the table cannot be read, names an image twice or not at all, or a number is infinite.
     """
-    size = check_regular(path)
+    try:
+        size = check_regular(path)
+    except InputError as error:
+        raise InputError(f"table {error}") from None
     if not size:  # also of the system's own files, which would be waited for
-        raise InputError(f"table {path} is empty; give CSV with a header, or Parquet")
+        raise InputError(f"table {path} cannot be read (it is empty); give CSV with a header, or Parquet")
     if size > _MOST_TABLE:
         raise InputError(f"table {path} has more than {_MOST_TABLE} bytes; give a line per image, and no images")
     try:

@@ -69,7 +69,7 @@ def open_pack(folder: Path) -> Pack:
         other = [name for name in (TABLE, HASHES) if _file_hash(folder / name) != manifest["sha256"][name]]
         first = _first_hash(folder)
     except InputError as error:
-        raise InputError(str(error) if str(folder) in str(error) else f"{folder / MANIFEST}: {error}") from None
+        raise InputError(f"{folder} is not a whole pack ({error}); pack the images again") from None
     except (OSError, ValueError, LookupError, TypeError, OverflowError) as error:
         reason = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else f"{MANIFEST}: {error!r}"
         raise InputError(f"{folder} is not a whole pack ({reason}); pack the images again") from None
@@ -134,7 +134,12 @@ def damages(folder: Path) -> Iterator[str]:
 
 
 def _manifest(folder: Path) -> dict:
-    manifest = read_json(folder / MANIFEST, most=MOST_LISTING)
+    try:
+        manifest = read_json(folder / MANIFEST, most=MOST_LISTING)
+    except InputError as error:
+        raise InputError(
+            f"{folder / MANIFEST} is not the manifest of a pack ({error}); pack the images again"
+        ) from None
     if manifest.get("format") != FORMAT:
         raise InputError(
             f"{folder / MANIFEST} is of format {manifest.get('format')!r}, not {FORMAT!r}; pack the images again"

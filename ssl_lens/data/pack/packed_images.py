@@ -32,8 +32,8 @@ class PackedImages:
 
     def __init__(self, path: Path, index: np.ndarray | None = None) -> None:
         self.path, self._index = path, index
-        check_regular(path)
         try:
+            check_regular(path)
             with path.open("rb") as file:
                 version = np.lib.format.read_magic(file)
                 stored, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)

@@ -130,7 +130,7 @@ def read_whole(url: str, *, most: int) -> bytes:
     except FileNotFoundError:
         raise
     except Exception as error:  # each protocol has its own
-        raise InputError(f"{public_url(url)} cannot be read: {_reason(error, url)}; check the address") from error
+        raise InputError(f"{public_url(url)} cannot be read: {type(error).__name__}; check the address") from error
     if len(data) > most:
         raise InputError(f"{public_url(url)} has more than {most} bytes, which nothing of its kind has; correct it")
     return data

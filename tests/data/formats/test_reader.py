@@ -94,7 +94,7 @@ def test_a_file_that_cannot_be_opened(tmp_path, monkeypatch):
     def denied(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(reading.Path, "open", denied)
+    monkeypatch.setattr(reading, "without_waiting", denied)
     with pytest.raises(UnusableImage, match="^Permission denied$"):
         list(read_images(tmp_path / "a.npy"))
 
