@@ -14,13 +14,28 @@ from collections.abc import Callable, Iterator, Mapping
 
 from ssl_lens import launcher
 
+_LONGEST_MESSAGE = 2000  # characters
 _OF_THE_SYSTEM = (  # no room, and no right, to write or read: nothing that a traceback would explain
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG,
 )  # fmt: skip
 
 
 class InputError(ValueError):
-    """Something the user gave cannot be used; the message is one line: given, needed, what to change."""
+    """Something the user gave cannot be used; the message is one line: given, needed, what to change.
+
+    What a message quotes may come from a stranger's file: line ends become spaces, what cannot be printed (such as the
+    commands of a terminal) is escaped, and of a message without end only both ends stay.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(_one_line(message))
+
+
+def _one_line(message: str) -> str:
+    if len(message) > _LONGEST_MESSAGE:
+        message = f"{message[: _LONGEST_MESSAGE // 2]} ... {message[-_LONGEST_MESSAGE // 2 :]}"
+    line = " ".join(part.strip() for part in message.splitlines())
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in line)
 
 
 @contextlib.contextmanager

@@ -1,15 +1,23 @@
-"""Files and folders that are whole or absent, whatever stops the process that writes them."""
+"""Files and folders: written whole or not at all, whatever stops the process; read only if they are what they seem."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+from ssl_lens.errors import InputError
+
+MOST_TEXT = 4 << 20  # bytes of a configuration
+MOST_LISTING = 256 << 20  # bytes of what has a line for each of millions of images
 
 _PREFIX = ".making-"  # hidden, so that no search for images finds it
 _IN_USE = "in_use"
@@ -78,3 +86,60 @@ def _remove_abandoned(parent: Path) -> None:
         with contextlib.suppress(OSError), (folder / _IN_USE).open("r+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # an error while its process lives
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_regular(path: Path) -> int:
+    """Looks at a file before a library opens it; returns its size in bytes.
+
+    Raises: InputError if it is not there, or none to be read from front to back: a pipe, a device, a folder.
+    """
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        raise InputError(f"{path} cannot be read ({_reason(error)}); give another") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError(f"{path} is not a regular file; give another")
+    return status.st_size
+
+
+def read_text(path: Path, *, most: int = MOST_TEXT) -> str:
+    """The text of a regular file in UTF-8 of at most so many bytes.
+
+    Raises: InputError for anything else, without waiting for it or reading on.
+    """
+    size = check_regular(path)
+    if size > most:
+        raise InputError(f"{path} has more than {most} bytes, which nothing of its kind has; give another")
+    try:
+        with open(path, "rb", opener=without_waiting) as file:
+            data = file.read(size + 1) or b""  # None: one of the system's own that has nothing to give yet
+        if len(data) != size:
+            raise InputError(f"{path} has another size than its folder says; give another")
+        return data.decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read ({_reason(error)}); give another") from None
+
+
+def read_json(path: Path, *, most: int = MOST_TEXT) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises: InputError as `read_text`, or if it is something else.
+    """
+    try:
+        content = json.loads(read_text(path, most=most))
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not JSON ({_reason(error)}); write it again") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds a {type(content).__name__}, not an object; write it again")
+    return content
+
+
+def without_waiting(path: str, flags: int) -> int:
+    """The `opener` of a file that is not to be waited for: a pipe, or one of the system's own with nothing to give."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _reason(error: Exception) -> str:
+    return error.strerror or type(error).__name__ if isinstance(error, OSError) else str(error)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ssl_lens.backbones.backbone import MapBackbone, taken
-from ssl_lens.backbones.options import Family, Options, field_names
+from ssl_lens.backbones.options import MOST, Family, Options, field_names
 from ssl_lens.backbones.steerable.stem import Stem, StemmedBackbone, StemOptions
 from ssl_lens.backbones.timm_backbone import PUBLISHER, TimmBackbone, TimmOptions, check_network
 from ssl_lens.errors import InputError
@@ -155,6 +155,9 @@ def backbone_from_config(config: Mapping[str, Any]) -> MapBackbone:
     Raises: InputError if the architecture or an option is unknown, as in an export by a newer version.
     """
     name, arguments = taken(config, "architecture")
+    in_channels = config.get("in_channels", 1)
+    if type(in_channels) is not int or not 1 <= in_channels <= MOST:
+        raise InputError(f"in_channels={in_channels!r:.50} should be an integer, 1 or more")
     if name == "stemmed":
         return StemmedBackbone(Stem.from_config(arguments["stem"]), backbone_from_config(arguments["backbone"]))
     if name == TimmBackbone.__module__.rpartition(".")[2]:
@@ -166,8 +169,17 @@ def backbone_from_config(config: Mapping[str, Any]) -> MapBackbone:
 
 def unfolded(config: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration as it was before folding, steerable filters and all."""
-    parts = {key: unfolded(value) if isinstance(value, dict) else value for key, value in config.items()}
-    return parts | ({"folded": False} if "folded" in parts else {})
+    return _with_folded(config, False)
+
+
+def folded(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of the same network once it is folded."""
+    return _with_folded(config, True)
+
+
+def _with_folded(config: Mapping[str, Any], value: bool) -> dict[str, Any]:
+    parts = {key: _with_folded(part, value) if isinstance(part, dict) else part for key, part in config.items()}
+    return parts | ({"folded": value} if "folded" in parts else {})
 
 
 def _family(name: str) -> Family:

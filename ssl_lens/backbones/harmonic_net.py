@@ -114,7 +114,7 @@ class HarmonicNetOptions(Options):
 
     widths: Counts = (8, 16, 35)
     embed_dim: Annotated[int, Bounds(2)] = 64
-    kernel_size: Annotated[int, Bounds(3)] = 5
+    kernel_size: Annotated[int, Bounds(3, 64)] = 5
     rings: Count = 4
 
     def __post_init__(self) -> None:

@@ -16,6 +16,8 @@ from ssl_lens.errors import InputError
 if TYPE_CHECKING:
     from ssl_lens.backbones.backbone import MapBackbone
 
+DEEPEST = 1_000  # blocks of a stage
+MOST = 1_000_000  # an option that counts something: layers, channels, pixels
 NEAR = 0.75  # similarity of two names from which one may be a misspelling of the other
 
 
@@ -50,6 +52,7 @@ class Options:
     def __post_init__(self) -> None:
         for name, kind in type_hints(type(self), include_extras=True).items():
             value = getattr(self, name)
+            _refuse_absurd(name, value)
             try:
                 object.__setattr__(self, name, _checked(value, kind))
             except _WrongValueError:
@@ -109,6 +112,15 @@ def check_stages(stages: int | None, depths: Sequence[int]) -> None:
         )
 
 
+def _refuse_absurd(name: str, value: Any) -> None:
+    """Raises InputError for whole numbers that no network has, before anything counts to them."""
+    most = DEEPEST if name in ("depth", "depths") else MOST
+    for entry in value if isinstance(value, tuple | list) else (value,):
+        if type(entry) is int and abs(entry) > most:
+            shown = entry if abs(entry) < 10**18 else f"a number of {entry.bit_length()} bits"
+            raise InputError(f"{name}={shown} is beyond every network; give {most} or less")
+
+
 class _WrongValueError(Exception):
     pass
 
@@ -133,7 +145,7 @@ def _checked(value: Any, kind: Any) -> Any:
     if origin is Literal:
         right = any(type(value) is type(choice) and value == choice for choice in arguments)
     elif kind is float:
-        right = type(value) in (int, float) and math.isfinite(value)
+        right = type(value) in (int, float) and math.isfinite(value)  # integers are below MOST
         value = float(value) if right else value
     else:
         right = type(value) is kind

@@ -12,6 +12,7 @@ def show_progress() -> None:
     if launcher.rank() == 0:
         logging.getLogger("ssl_lens").setLevel(logging.INFO)
     logging.getLogger("onnxscript").setLevel(logging.ERROR)  # counts the folds it skips
-    # What astropy warns of stands in the reason of an image left out. Its logger is left alone: named before astropy
-    # is imported, it would be one that astropy cannot use.
-    warnings.filterwarnings("ignore", module=r"astropy\.")
+    # What libraries repair they warn of, and what they cannot stands in the reason of an image left out. Astropy's
+    # logger is left alone: named before astropy is imported, it would be one that astropy cannot use.
+    warnings.filterwarnings("ignore", module=r"(astropy|PIL)\.")
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)

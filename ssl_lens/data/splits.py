@@ -10,6 +10,7 @@ from sklearn.model_selection import train_test_split
 
 from ssl_lens.data.images import ImageSet
 from ssl_lens.errors import InputError
+from ssl_lens.files import MOST_LISTING, read_text
 
 
 def stratified_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -53,10 +54,7 @@ def per_class_subset(labels: np.ndarray, n_per_class: int | None, seed: int) -> 
 
 def read_names(path: Path) -> tuple[str, ...]:
     """Names in a split file: one path per line, relative to the set's folder, with `/`; `#` starts a comment line."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"split file {path} cannot be read ({error}); give a text file of image names") from error
+    lines = read_text(path, most=MOST_LISTING).splitlines()
     names = tuple(line.strip() for line in lines if line.strip() and not line.startswith("#"))
     if len(set(names)) != len(names):
         raise InputError(f"split file {path} lists an image twice; list each once")

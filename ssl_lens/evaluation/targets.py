@@ -22,8 +22,9 @@ from ssl_lens.evaluation.turns import turned
 from ssl_lens.recipe import images as recipe_images
 from ssl_lens.recipe.network import backbone
 from ssl_lens.recipe.recipe import Recipe, load_recipe, recipe_of_network
+from ssl_lens.representation.description import CONFIG
 from ssl_lens.representation.extract import extract, preprocessed
-from ssl_lens.representation.frozen import CONFIG, FrozenBackbone, load_backbone, untrained_backbone
+from ssl_lens.representation.frozen import FrozenBackbone, load_backbone, untrained_backbone
 from ssl_lens.representation.pooling_names import Pooling
 
 logger = logging.getLogger(__name__)

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Generic, TypeVar
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, ScalarEvent
 
 from ssl_lens.backbones import catalog
 from ssl_lens.backbones.options import field_names
@@ -21,6 +22,7 @@ from ssl_lens.backbones.steerable.stem import StemOptions
 from ssl_lens.data.section import Data
 from ssl_lens.engine.section import Optim
 from ssl_lens.errors import InputError, renamed
+from ssl_lens.files import read_text
 from ssl_lens.methods.catalog import METHODS
 from ssl_lens.methods.method import Choice, MethodOptions
 from ssl_lens.recipe.library import recipe_path
@@ -32,7 +34,12 @@ from ssl_lens.simulation.section import Simulate
 from ssl_lens.views.section import Views
 
 DEFAULT_METHOD = "dino"
+MOST_YAML = 32 << 10  # bytes of a recipe, which has a few thousand
+DEEPEST = 16  # sections in one another; a recipe has three
 MANY_NAMES = 8  # an error lists that many allowed names, of more only the nearest
+
+
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")  # which no file's name can have
 
 
 Method = TypeVar("Method", bound=MethodOptions)
@@ -41,7 +48,7 @@ Method = TypeVar("Method", bound=MethodOptions)
 class Recipe(Section, Generic[Method]):
     """Everything that decides a pretraining run; the section `method` is that of the method of its name."""
 
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     data: Data = Data()
     simulate: Simulate = Simulate()
     views: Views = Views()
@@ -78,7 +85,7 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
     Raises: InputError, one line that names the key, its value, what is allowed and the nearest valid key.
     """
     path = recipe_path(path)
-    tree = _parse_yaml(path.read_text(encoding="utf-8"), source=str(path)) or {}
+    tree = _parse_yaml(read_text(path, most=MOST_YAML), source=str(path)) or {}
     if not isinstance(tree, dict):
         raise InputError(f"recipe {path} holds a {type(tree).__name__}; write sections such as `data:` and `model:`")
     recipe = _overridden(with_absolute_paths(tree, path.parent), overrides, source=str(path))
@@ -125,10 +132,27 @@ def resolve_auto(recipe: Recipe, *, n_images: int, in_channels: int) -> tuple[Re
 def _parse_yaml(text: str, *, source: str) -> Any:
     """YAML 1.2: `1e-4` is a number, `no` a word, `010` ten; a key given twice is refused."""
     try:
+        _check_form(text, source)
         return YAML(typ="safe", pure=True).load(text)
+    except InputError:
+        raise
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
         raise InputError(f"{source}, line {line}: {error.problem}; correct the YAML there") from None
+    except Exception as error:  # characters that YAML has not, numbers and dates that cannot be: of many types
+        raise InputError(f"{source} is not YAML ({error}); correct it") from None
+
+
+def _check_form(text: str, source: str) -> None:
+    """Refuses what a few bytes make large, before values are made of it: aliases, and sections without end."""
+    depth = 0
+    for event in YAML(typ="safe", pure=True).parse(text):
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        if isinstance(event, AliasEvent) or depth > DEEPEST:
+            what = f"more than {DEEPEST} sections in one another" if depth > DEEPEST else f"an alias, *{event.anchor}"
+            raise InputError(f"{source}, line {event.start_mark.line + 1}: {what}; write the values themselves")
+        if isinstance(event, ScalarEvent) and _NO_TEXT.search(event.value):
+            raise InputError(f"{source}, line {event.start_mark.line + 1}: characters that are no text; correct them")
 
 
 def _overridden(tree: dict[str, Any], overrides: Sequence[str], *, source: str) -> Recipe:
@@ -166,9 +190,16 @@ def _get(tree: dict[str, Any], key: str) -> Any:
 def _validate(tree: dict[str, Any], *, source: str) -> Recipe:
     kind = _kind(tree, source)
     try:
-        return kind.model_validate_json(json.dumps(tree, default=str))
+        return kind.model_validate_json(_json(tree, source))
     except ValidationError as error:
         raise InputError(f"{source}: {_one_line(error, kind)}") from None
+
+
+def _json(tree: dict[str, Any], source: str) -> str:
+    try:
+        return json.dumps(tree, default=str)
+    except (TypeError, ValueError) as error:  # keys that are no words
+        raise InputError(f"{source}: {error}; write sections and options as words") from None
 
 
 def recipe_class(method: str) -> type[Recipe]:
@@ -183,7 +214,7 @@ def _kind(tree: dict[str, Any], source: str) -> type[Recipe]:
     if not isinstance(method, dict):
         return recipe_class(DEFAULT_METHOD)  # which refuses it
     name = method.setdefault("name", DEFAULT_METHOD)
-    if name not in METHODS:
+    if not isinstance(name, str) or name not in METHODS:
         nearest = difflib.get_close_matches(str(name), METHODS, n=3, cutoff=0.3) or METHODS
         raise InputError(f"{source}: method.name={name!r} is unknown; the nearest are {', '.join(nearest)}")
     return recipe_class(name)

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from ssl_lens.backbones import catalog
 from ssl_lens.data.pixels.preprocess import Preprocess
 from ssl_lens.errors import InputError
-from ssl_lens.representation.frozen import CONFIG, WEIGHTS, FrozenBackbone, Representation, load_backbone, raw_size
+from ssl_lens.representation.description import CONFIG, WEIGHTS, raw_size
+from ssl_lens.representation.frozen import FrozenBackbone, Representation, load_backbone
 from ssl_lens.representation.network_file import write_weights
 from ssl_lens.representation.pooling_names import Pooling
 

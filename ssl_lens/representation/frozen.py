@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
 
 from ssl_lens.backbones import catalog
 from ssl_lens.backbones.backbone import Features, MapBackbone
+from ssl_lens.backbones.weights import check_numbers, read_tensors, tensor_shapes
 from ssl_lens.data.pixels.preprocess import Preprocess
 from ssl_lens.errors import InputError
+from ssl_lens.representation.description import (
+    CONFIG,
+    WEIGHTS,
+    export_config,
+    is_export,
+    load_preprocess,
+    network_of_run,
+    run_at,
+)
 from ssl_lens.representation.inputs import AnyImages, as_batch, batches_of, device_of
-from ssl_lens.representation.network_file import build_network, read_weights
+from ssl_lens.representation.network_file import build_network
 from ssl_lens.representation.pooling import pool_maps, pooled
 from ssl_lens.representation.pooling_names import DEFAULT_POOLING, Pooling
-from ssl_lens.runs.checkpoint import METHOD, backbone_weights, load_into, newest_whole
-from ssl_lens.runs.folder import RunFolder
-
-CONFIG, WEIGHTS = "config.json", "backbone.safetensors"  # of an export
+from ssl_lens.runs.checkpoint import METHOD, backbone_prefix, backbone_weights, load_into, newest_whole
 
 
 class Representation(NamedTuple):
@@ -128,30 +134,22 @@ def load_backbone(path: Path | str, *, pooling: Pooling | None = None) -> Frozen
     if pooling is not None and pooling not in get_args(Pooling):
         raise InputError(f"pooling={pooling!r} is unknown; give {', '.join(get_args(Pooling))}")
     preprocess = load_preprocess(path)
-    if _is_export(path):
-        config = _export_config(path)
-        backbone = build_network(config["backbone"], read_weights(path / WEIGHTS), source=path / WEIGHTS)
+    if is_export(path):
+        config = export_config(path)
+        shapes = tensor_shapes(path / WEIGHTS)
+        backbone = build_network(
+            config["backbone"], shapes, folded=True, described_in=path / CONFIG, source=path / WEIGHTS
+        )
+        _load(backbone, read_tensors(path / WEIGHTS), path / WEIGHTS)
         pooling = pooling or config["pooling"]
     else:
-        backbone = _network_of_run(path)
+        backbone = _backbone_of_run(path)
     if backbone.in_channels != preprocess.in_channels:
         raise InputError(
             f"{path} prepares images of {preprocess.in_channels} channels for a network that takes "
             f"{backbone.in_channels}; its parts do not belong together, write it again"
         )
     return FrozenBackbone(preprocess, backbone, pooling or DEFAULT_POOLING)
-
-
-def load_preprocess(path: Path | str) -> Preprocess:
-    """What `load_backbone` puts in front of the backbone, of a run or an export; reads no weights.
-
-    Raises: InputError as `load_backbone`.
-    """
-    path = Path(path)
-    if _is_export(path):
-        return _preprocess(_export_config(path)["preprocess"], path / CONFIG)
-    file = _run(path).preprocess
-    return _preprocess(_read_json(file), file)
 
 
 def untrained_backbone(path: Path | str, *, seed: int | None = None) -> MapBackbone:
@@ -163,88 +161,31 @@ def untrained_backbone(path: Path | str, *, seed: int | None = None) -> MapBackb
     Raises: InputError as `load_backbone`.
     """
     path = Path(path)
-    if _is_export(path):
-        config = _export_config(path)["backbone"]
-        build_network(config, read_weights(path / WEIGHTS), source=path / WEIGHTS)  # refuses what is not an export
+    if is_export(path):
+        config = export_config(path)["backbone"]
+        shapes = tensor_shapes(path / WEIGHTS)
+        build_network(config, shapes, folded=True, described_in=path / CONFIG, source=path / WEIGHTS)  # or refuses
         config = catalog.unfolded(config)
     else:
-        start = _run_network(path)
+        start = network_of_run(path)
+        _backbone_of_run(path)  # or refuses
         config, seed = start["backbone"], start["seed"] if seed is None else seed
     torch.manual_seed(seed or 0)
     return catalog.backbone_from_config(config)
 
 
-def raw_size(path: Path | str) -> tuple[int, int]:
-    """Height and width in pixels of the raw images that a run was trained on, or an export's ONNX model takes.
-
-    Raises: InputError as `load_backbone`.
-    """
-    path = Path(path)
-    if _is_export(path):
-        size, file = _export_config(path).get("image_size"), path / CONFIG
-    else:
-        file = _run(path).images
-        size = _read_json(file).get("shape", [])[1:]
-    if not isinstance(size, list) or [type(side) for side in size] != [int, int]:
-        raise InputError(f"{file} does not say how large the images are; give image_size")
-    return size[0], size[1]
-
-
-def _is_export(path: Path) -> bool:
-    return (path / CONFIG).is_file()
-
-
-def _export_config(folder: Path) -> dict[str, Any]:
-    """What `export.write_export` says of itself: backbone, preprocess, pooling, image_size, versions."""
-    config = _read_json(folder / CONFIG)
-    parts = [config.get(part) for part in ("backbone", "preprocess")]
-    if not all(isinstance(part, dict) for part in parts) or config.get("pooling") not in get_args(Pooling):
-        raise InputError(f"{folder / CONFIG} is not that of an export; export the run again")
-    return config
-
-
-def _network_of_run(path: Path) -> MapBackbone:
-    start = _run_network(path)
-    checkpoint = newest_whole(_run(path).checkpoints)
-    backbone = catalog.backbone_from_config(start["backbone"])
-    load_into(backbone, backbone_weights(checkpoint), source=checkpoint / METHOD)
+def _backbone_of_run(path: Path) -> MapBackbone:
+    start = network_of_run(path)
+    checkpoint = newest_whole(run_at(path).checkpoints)
+    prefix, source = backbone_prefix(checkpoint), checkpoint / METHOD
+    shapes = {
+        name.removeprefix(prefix): shape for name, shape in tensor_shapes(source).items() if name.startswith(prefix)
+    }
+    backbone = build_network(start["backbone"], shapes, folded=False, described_in=run_at(path).backbone, source=source)
+    _load(backbone, backbone_weights(checkpoint), source)
     return backbone
 
 
-def _run_network(path: Path) -> dict[str, Any]:
-    """What a run says of the network it trains: `seed`, and `backbone`, its configuration."""
-    file = _run(path).backbone
-    start = _read_json(file)
-    backbone = start.get("backbone")
-    if not isinstance(start.get("seed"), int) or not isinstance(backbone, dict) or "architecture" not in backbone:
-        raise InputError(f"{file} is not that of a run; train it again")
-    return start
-
-
-def _run(path: Path) -> RunFolder:
-    folder = RunFolder(path)
-    if not folder.backbone.is_file():
-        raise InputError(
-            f"{path} is neither a run (no {folder.backbone.name}) nor an export (no {CONFIG}); "
-            "give the folder that pretraining or `ssl-lens export` wrote"
-        )
-    return folder
-
-
-def _preprocess(config: dict[str, Any], source: Path) -> Preprocess:
-    try:
-        return Preprocess.from_config(config)
-    except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
-        raise InputError(
-            f"{source} holds no preprocessing that can be used ({error!r}); write {source.parent} again"
-        ) from None
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file} cannot be read ({error}); write {file.parent} again") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{file} is not what it should be; write {file.parent} again")
-    return content
+def _load(backbone: MapBackbone, weights: dict[str, Tensor], source: Path) -> None:
+    check_numbers(backbone.state_dict(), weights, source)
+    load_into(backbone, weights, source=source)

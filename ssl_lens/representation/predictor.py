@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import math
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,13 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from ssl_lens.backbones.backbone import MapBackbone
+from ssl_lens.backbones.weights import check_numbers, read_tensors, tensor_shapes
 from ssl_lens.data.pack.packed_images import Images
 from ssl_lens.data.pixels.preprocess import Preprocess
 from ssl_lens.errors import InputError
+from ssl_lens.files import read_json
 from ssl_lens.representation.export import HEAD, OUTPUTS, ExportCheck, replaced_export, write_files
 from ssl_lens.representation.frozen import FrozenBackbone, load_backbone
 from ssl_lens.representation.inputs import BATCH_SIZE, device_of, raw_batches
-from ssl_lens.representation.network_file import read_weights, write_weights
+from ssl_lens.representation.network_file import Shapes, at_most, write_weights
 from ssl_lens.representation.pooling import pooled
 from ssl_lens.representation.pooling_names import Pooling
 from ssl_lens.runs.checkpoint import load_into
@@ -207,35 +211,50 @@ def load_predictor(folder: Path | str) -> SavedPredictor:
     """
     folder = Path(folder)
     frozen = load_backbone(folder)
-    if not (folder / OUTPUTS).is_file():
+    if not os.path.lexists(folder / OUTPUTS):
         raise InputError(
             f"{folder} holds a backbone without a head; give one that fine-tuning or an evaluation wrote, by "
             "save=FOLDER"
         )
-    weights = read_weights(folder / HEAD)
-    try:
-        content = json.loads((folder / OUTPUTS).read_text(encoding="utf-8"))
-        outputs = _outputs(content)
-        head, num_features = _head(content["head"], weights, frozen.backbone, len(outputs))
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise InputError(f"{folder / OUTPUTS} cannot be used ({error!r}); save the network again") from None
-    load_into(head, weights, source=folder / HEAD)
+    head, outputs, num_features = _read_head(folder, frozen.backbone)
     network = Predictor(frozen.backbone, head, frozen.pooling)
     return SavedPredictor(frozen.preprocess, network.eval().requires_grad_(False), outputs, num_features)
+
+
+def _read_head(folder: Path, backbone: MapBackbone) -> tuple[nn.Module, Outputs, int]:
+    """The head next to a backbone, what its outputs mean, and how many features it takes."""
+    content, shapes, source = read_json(folder / OUTPUTS), tensor_shapes(folder / HEAD), folder / HEAD
+    try:
+        outputs = _outputs(content)
+        with torch.device("meta"), at_most(shapes, source):  # shapes alone, no memory
+            small, num_features = _head(content["head"], shapes, backbone, len(outputs))
+        if {name: tuple(value.shape) for name, value in small.state_dict().items()} != shapes:
+            raise InputError(f"{source} holds the weights of another head; save the network again")
+        head = _head(content["head"], shapes, backbone, len(outputs))[0]
+    except InputError:
+        raise
+    except Exception as error:  # whatever values of a wrong type may cause
+        raise InputError(f"{folder / OUTPUTS} cannot be used ({error!r}); save the network again") from None
+    weights = read_tensors(source)
+    if all(value.dtype == torch.float64 for value in weights.values()):  # probes are kept in it
+        head = head.double()
+    check_numbers(head.state_dict(), weights, source)
+    load_into(head, weights, source=source)
+    return head, outputs, num_features
 
 
 def _kind(head: nn.Module) -> str:
     return {nn.Linear: "linear", NormalisedLinear: "normalised_linear"}.get(type(head), "architecture")
 
 
-def _head(kind: str, weights: Mapping[str, Tensor], backbone: MapBackbone, num_outputs: int) -> tuple[nn.Module, int]:
-    """A head of its kind, of the type and the number of features that its weights have; and that number."""
+def _head(kind: Any, shapes: Shapes, backbone: MapBackbone, num_outputs: int) -> tuple[nn.Module, int]:
+    """A fresh head of its kind, for the number of features that its weights have; and that number."""
     match kind:
         case "linear":
-            num_features, dtype = weights["weight"].shape[1], weights["weight"].dtype
-            return nn.Linear(num_features, num_outputs, dtype=dtype), num_features
+            num_features = shapes["weight"][1]
+            return nn.Linear(num_features, num_outputs), num_features
         case "normalised_linear":
-            num_features = weights["1.weight"].shape[1]
+            num_features = shapes["1.weight"][1]
             return NormalisedLinear(num_features, num_outputs), num_features
         case "architecture":
             return backbone.head(num_outputs), backbone.embed_dim
@@ -245,8 +264,22 @@ def _head(kind: str, weights: Mapping[str, Tensor], backbone: MapBackbone, num_o
 
 def _outputs(content: Mapping[str, Any]) -> Outputs:
     if "classes" in content:
-        return Classes(tuple(content["classes"]))
-    columns = [tuple(content[column]) for column in ("targets", "mean", "std", "log")]
+        return Classes(_texts(content["classes"]))
+    columns = [content[column] for column in ("targets", "mean", "std", "log")]
     if len({len(column) for column in columns}) != 1:
         raise ValueError("targets, mean, std and log differ in length")
-    return Targets(*columns)
+    targets, mean, std, log = columns
+    if not all(type(number) in (int, float) and math.isfinite(number) for number in (*mean, *std)):
+        raise ValueError("mean or std has what is not a finite number")
+    if not all(type(flag) is bool for flag in log):
+        raise ValueError("log has what is neither true nor false")
+    return Targets(_texts(targets), tuple(mean), tuple(std), tuple(log))
+
+
+def _texts(names: Any) -> tuple[str, ...]:
+    """Names of outputs, which become columns of a table."""
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
+        raise ValueError("classes or targets are not a list of names")
+    if len(set(names)) != len(names):
+        raise ValueError("two classes or targets have one name")
+    return tuple(names)

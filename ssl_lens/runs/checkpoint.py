@@ -10,7 +10,6 @@ import logging
 import os
 import re
 import shutil
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +21,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ssl_lens.errors import InputError
-from ssl_lens.files import whole_folder
+from ssl_lens.files import check_regular, read_json, whole_folder
 
 METHOD, OPTIMIZER, OBSERVED, STATE = FILES = (
     "method.safetensors",
@@ -33,7 +32,6 @@ METHOD, OPTIMIZER, OBSERVED, STATE = FILES = (
 CHECKSUMS = "checksums.json"
 logger = logging.getLogger(__name__)
 
-_LONGEST_JSON = 1 << 20  # bytes; ours have some hundred
 _NAME = re.compile(r"step_(\d{8,})")
 
 
@@ -159,9 +157,15 @@ def load(checkpoint: Path, method: nn.Module, optimizer: Optimizer, scaler: torc
         raise InputError(f"{checkpoint} cannot be restored ({error!r}); it is not a checkpoint of this run") from error
 
 
+def backbone_prefix(checkpoint: Path) -> str:
+    """With what the names of the backbone's weights begin among those of the method."""
+    prefix: str = _state(checkpoint)["backbone"]
+    return prefix
+
+
 def backbone_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
     """The state dict of the backbone that a checkpoint keeps; no other weights are read."""
-    prefix = _state(checkpoint)["backbone"]
+    prefix = backbone_prefix(checkpoint)
     with safe_open(checkpoint / METHOD, framework="pt") as weights:
         return {key.removeprefix(prefix): weights.get_tensor(key) for key in weights.keys() if key.startswith(prefix)}  # noqa: SIM118
 
@@ -202,17 +206,15 @@ def _step_of(checkpoint: Path) -> int:
 def _damage(checkpoint: Path) -> str | None:
     """What is wrong with a checkpoint; None if it is whole. Nothing but its own regular files is read."""
     try:
-        sums = _read_json(checkpoint / CHECKSUMS)
-        if not isinstance(sums, dict) or set(sums) != set(FILES):
+        sums = read_json(checkpoint / CHECKSUMS)
+        if set(sums) != set(FILES):
             return f"{CHECKSUMS} is not that of a checkpoint"
         for name in FILES:
             if _checksum(checkpoint / name) != sums[name]:
                 return f"checksum of {name} differs"
         if _state(checkpoint)["step"] != _step_of(checkpoint):
             return f"{STATE} is of another step"
-    except OSError as error:
-        return f"{Path(error.filename or checkpoint).name}: {error.strerror}"
-    except ValueError as error:
+    except (InputError, OSError) as error:
         return str(error)
     return None
 
@@ -220,27 +222,12 @@ def _damage(checkpoint: Path) -> str | None:
 def _state(checkpoint: Path) -> dict[str, Any]:
     """{"step": int, "backbone": prefix of its weights}.
 
-    Raises: ValueError if it is not that; OSError.
+    Raises: InputError if it is not that.
     """
-    state = _read_json(checkpoint / STATE)
-    if not isinstance(state, dict) or type(state.get("step")) is not int or not isinstance(state.get("backbone"), str):
-        raise ValueError(f"{STATE} is not that of a checkpoint")
+    state = read_json(checkpoint / STATE)
+    if type(state.get("step")) is not int or not str(state.get("backbone")).endswith("."):
+        raise InputError(f"{checkpoint / STATE} is not that of a checkpoint; train the run again")
     return state
-
-
-def _read_json(file: Path) -> Any:
-    _check_regular(file)
-    if file.stat().st_size > _LONGEST_JSON:
-        raise ValueError(f"{file.name} is too long")
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        raise ValueError(f"{file.name} is not JSON") from None
-
-
-def _check_regular(file: Path) -> None:
-    if not stat.S_ISREG(file.lstat().st_mode):  # a pipe or device might never end
-        raise ValueError(f"{file.name} is not a regular file")
 
 
 def _check_room(folder: Path, weights: Mapping[str, torch.Tensor], states: Any) -> None:
@@ -261,7 +248,7 @@ def _tensor_bytes(states: Any) -> int:
 
 
 def _checksum(file: Path) -> str:
-    _check_regular(file)
+    check_regular(file)
     digest = hashlib.sha256()
     with file.open("rb") as content:
         while block := content.read(1 << 20):

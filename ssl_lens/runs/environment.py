@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import sys
@@ -11,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from ssl_lens.errors import InputError
+from ssl_lens.files import read_json
 
 REPORTED_PACKAGES = ("ssl_lens", "torch", "timm", "lightly", "e2cnn", "accelerate", "numpy", "lenstronomy")
 
@@ -38,8 +40,8 @@ def environment(processes: int) -> dict[str, Any]:
 def recorded_arithmetic(file: Path) -> dict[str, Any]:
     """The `arithmetic` of an environment that was written; empty if there is none."""
     try:
-        arithmetic = json.loads(file.read_text(encoding="utf-8"))["arithmetic"]
-    except (OSError, ValueError, LookupError, TypeError):
+        arithmetic = read_json(file).get("arithmetic")
+    except InputError:
         return {}
     return arithmetic if isinstance(arithmetic, dict) else {}
 

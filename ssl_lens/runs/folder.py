@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_lens.errors import InputError
-from ssl_lens.files import whole_file
+from ssl_lens.files import MOST_LISTING, read_json, whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -73,11 +73,11 @@ class RunFolder:
 
     def refuse_other_images(self, images: dict[str, Any]) -> None:
         """Raises InputError if the run was made on other images than these (see `write_head`)."""
-        before = read_json(self.images) if self.images.exists() else images
+        before = read_json(self.images, most=MOST_LISTING) if self.images.exists() else images
         if before == images:
             return
         given = f"folder={self.root} holds a run on {_described(before)}, now given are"
-        if isinstance(before, dict) and {**before, "pixels": None} == {**images, "pixels": None}:
+        if {**before, "pixels": None} == {**images, "pixels": None}:
             raise InputError(f"{given} the same names with other pixels; restore the files, or give a new folder=NEW")
         raise InputError(f"{given} {_described(images)}, not the same; restore them, or give a new folder=NEW")
 
@@ -148,23 +148,10 @@ def records(file: Path) -> Iterator[dict[str, Any]]:
                     yield record
 
 
-def read_json(file: Path) -> Any:
-    """What a JSON file of a run holds.
-
-    Raises: InputError if it is damaged.
-    """
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(
-            f"{file} is damaged ({error}); restore it, or set resume=restart to begin the run anew"
-        ) from None
-
-
 def _described(images: dict[str, Any]) -> str:
-    if not isinstance(images, dict) or not isinstance(images.get("names", []), list):
-        return "something else"
-    if "names" in images:
-        return f"{len(images['names'])} images of shape {images.get('shape')}"
-    counts = images.get("shards", {}).values()
-    return f"{sum(counts)} images of shape {images.get('shape')} in {len(counts)} shards"
+    names, shards = images.get("names"), images.get("shards")
+    if isinstance(names, list):
+        return f"{len(names)} images of shape {images.get('shape')}"
+    if isinstance(shards, dict) and all(isinstance(count, int) for count in shards.values()):
+        return f"{sum(shards.values())} images of shape {images.get('shape')} in {len(shards)} shards"
+    return "what nothing describes"

@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from ssl_lens.files import whole_file
+from ssl_lens.errors import InputError
+from ssl_lens.files import read_json, whole_file
 
 State = Literal["running", "stopped", "finished", "failed"]
 
@@ -29,7 +30,7 @@ def write_status(file: Path, state: State, *, step: int | None, reason: str = ""
 def read_status(file: Path) -> dict[str, Any] | None:
     """What was written last; None if nothing whole was."""
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        record = read_json(file)
+    except InputError:
         return None
-    return record if isinstance(record, dict) and record.get("state") in get_args(State) else None
+    return record if record.get("state") in get_args(State) else None

@@ -35,7 +35,7 @@ class StemOptions(Options):
     group: Group = "C8"
     fields: Count = 8
     depth: Count = 2
-    kernel_size: Annotated[int, Bounds(3)] = 5
+    kernel_size: Annotated[int, Bounds(3, 64)] = 5
     downsample: Literal[1, 2] = 1
     pooling: Literal["max", "mean"] = "max"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -18,9 +19,11 @@ from ssl_lens.data.formats.limits import check_expansion
 from ssl_lens.data.formats.reader import file_of
 from ssl_lens.data.formats.sample import UnusableImage
 from ssl_lens.errors import InputError
+from ssl_lens.files import check_regular
 
 SUFFIXES = (".csv", ".parquet")
 NAMES = tuple(stem + suffix for stem in ("targets", "parameters") for suffix in SUFFIXES)  # of a folder's own table
+_MOST_TABLE = 2 << 30  # bytes: tens of millions of lines
 _CSV = pyarrow.csv.ParseOptions(newlines_in_values=True)
 LABEL_COLUMNS, PART_COLUMNS = ("label", "class"), ("part", "split")
 
@@ -75,6 +78,14 @@ def read_table(path: Path) -> Table:
     Raises: InputError if the table cannot be read, names an image twice or not at all, or a number is infinite.
     """
     try:
+        size = check_regular(path)
+    except InputError as error:
+        raise InputError(f"table {error}") from None
+    if not size:  # also of the system's own files, which would be waited for
+        raise InputError(f"table {path} cannot be read (it is empty); give CSV with a header, or Parquet")
+    if size > _MOST_TABLE:
+        raise InputError(f"table {path} has more than {_MOST_TABLE} bytes; give a line per image, and no images")
+    try:
         table = _read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
         if len(set(table.column_names)) != len(table.column_names):
             raise InputError(f"table {path} has two columns of one name ({', '.join(table.column_names)}); rename one")
@@ -86,7 +97,7 @@ def read_table(path: Path) -> Table:
     if not names or None in names or "" in names:
         raise InputError(f"table {path} has no image's path in some line; its first column must be the paths")
     if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = Counter(names).most_common(1)[0][0]
         raise InputError(f"{path} has two lines for {twice}; keep one")
     columns = table.column_names[1:]
     targets = {}

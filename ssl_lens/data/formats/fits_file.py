@@ -12,6 +12,7 @@ from typing import BinaryIO
 import numpy as np
 from astropy.io import fits
 
+from ssl_lens.data.formats.fits_structure import check_units
 from ssl_lens.data.formats.layout import MOST_CHANNELS, Pixels
 from ssl_lens.data.formats.limits import check_complete, check_expansion, most_bytes
 from ssl_lens.data.formats.plane_images import read_planes
@@ -33,17 +34,26 @@ def read_fits(file: BinaryIO, size: int, choice: PlaneChoice) -> Iterator[Sample
     if file.read(2) == b"\x1f\x8b":
         file = _unpacked(file, size)
         size = file.getbuffer().nbytes
+    count = check_units(file, size)
     file.seek(0)
     with fits.open(file, memmap=False) as units:
         images, planes = [], []
-        for number, unit in enumerate(units):  # each is checked before astropy looks for the next one behind it
+        for number, unit in enumerate(_each(units, count)):  # each is checked before astropy looks for the next
             if unit.is_image and len(unit.shape) >= 2:
                 _check_size(unit, size)
                 images.append(unit)
                 planes.append(_plane(number, unit))
         if not images:
-            raise UnusableImage(f"none of the {len(units)} FITS header-data units holds an image")
+            raise UnusableImage(f"none of the {count} FITS header-data units holds an image")
         yield from read_planes(planes, lambda i: _pixels(images[i]), choice, what="plane", ordered=True)
+
+
+def _each(units: fits.HDUList, count: int) -> Iterator[fits.ImageHDU]:
+    for number in range(count):
+        try:
+            yield units[number]
+        except IndexError:  # astropy warned, and takes those before for all
+            raise UnusableImage(f"FITS unit {number} of {count} has a header that cannot be read: damaged") from None
 
 
 def _pixels(unit: fits.ImageHDU) -> Pixels:

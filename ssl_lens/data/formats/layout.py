@@ -70,7 +70,7 @@ def image_of(array: np.ndarray) -> np.ndarray:
         array = array[None]
     elif _channel_axis(array.shape) == 2:
         array = np.moveaxis(array, 2, 0)
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes inf, which is masked when packed
+    with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold becomes inf or NaN, which are masked
         return np.array(array, dtype=np.float32, order="C")
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import zlib
+
 from ssl_lens.data.formats.sample import UnusableImage
 
 _ALWAYS_ALLOWED = 64 << 20  # bytes: a cutout of any survey
+_MOST_DEFLATED = 1032  # times: what zlib can do
 _MOST_EXPANSION = 100  # real images, with their noise, compress 2 to 20 times
 
 
@@ -30,4 +33,16 @@ def check_complete(declared: int, present: int, what: str) -> None:
     Raises: UnusableImage, before anything is allocated.
     """
     if declared > present:
-        raise UnusableImage(f"{what} declares {declared} bytes but {present} are there: truncated or damaged")
+        raise UnusableImage(f"{what} declares {declared} bytes but {max(present, 0)} are there: truncated or damaged")
+
+
+def check_deflated(data: bytes, most: int, what: str) -> None:
+    """Refuses zlib data that unpack to more than they should, where that may be much.
+
+    Args:
+        most: bytes to which they should unpack.
+
+    Raises: UnusableImage, or what zlib raises for damaged data.
+    """
+    if _MOST_DEFLATED * len(data) > _ALWAYS_ALLOWED and len(zlib.decompressobj().decompress(data, most + 1)) > most:
+        raise UnusableImage(f"{what} expands to more than its {most} bytes: damaged")

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from ssl_lens.data.formats.layout import array_pixels, samples_of
+from ssl_lens.data.formats.limits import check_expansion
 from ssl_lens.data.formats.sample import Sample, UnusableImage
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -17,6 +18,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png")
 def read_picture(file: BinaryIO, size: int) -> Iterator[Sample]:
     """Reads a JPEG or PNG of 8-bit grey or colour, or 16-bit grey; transparency is dropped, palettes are resolved."""
     with Image.open(file, formats=("JPEG", "PNG")) as picture:  # of any other, EPS would run a program
+        check_expansion(picture.width * picture.height * len(picture.getbands()), size, "picture")
         yield from samples_of(array_pixels(picture_array(picture)))
 
 

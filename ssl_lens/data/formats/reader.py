@@ -15,6 +15,7 @@ from ssl_lens.data.formats.planes import EVERYTHING, PlaneChoice
 from ssl_lens.data.formats.sample import Sample, UnusableImage
 from ssl_lens.data.quarantine import Unusable
 from ssl_lens.errors import InputError
+from ssl_lens.files import without_waiting
 
 # A reader takes the file, open at its start, and its size in bytes; it yields samples and may raise anything.
 _READERS = (
@@ -63,7 +64,7 @@ def read_images(path: Path, choice: PlaneChoice = EVERYTHING) -> Iterator[Sample
     if not os.path.isfile(path) and os.path.exists(path):
         raise UnusableImage("not a regular file")  # a pipe would be waited for
     try:
-        file = path.open("rb")
+        file = open(path, "rb", opener=without_waiting)  # noqa: SIM115 (the generator closes it)
     except OSError as error:
         raise UnusableImage(error.strerror or type(error).__name__) from error
     with file:  # opened here, because the libraries leave damaged files open

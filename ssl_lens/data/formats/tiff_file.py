@@ -14,6 +14,7 @@ from ssl_lens.data.formats.layout import Pixels, samples_of
 from ssl_lens.data.formats.limits import check_expansion
 from ssl_lens.data.formats.picture_file import picture_array
 from ssl_lens.data.formats.sample import Sample, UnusableImage
+from ssl_lens.data.formats.tiff_structure import check_directories, check_parts
 
 SUFFIXES = (".tif", ".tiff")
 _WITHOUT_IMAGECODECS = (
@@ -32,6 +33,8 @@ def read_tiff(file: BinaryIO, size: int) -> Iterator[Sample]:
     channels of one image, more are images, and pages of colour are images (the rule of `layout`). Other pages, such
     as thumbnails and masks, are left out. Extra samples that are transparency are dropped.
     """
+    check_directories(file, size)
+    file.seek(0)
     with tifffile.TiffFile(file) as tiff:
         first = tiff.pages.first
         found = (page for page in tiff.pages if isinstance(page, tifffile.TiffPage))
@@ -39,9 +42,6 @@ def read_tiff(file: BinaryIO, size: int) -> Iterator[Sample]:
         if first.dtype is None:
             raise UnusableImage("TIFF pixels are of an unknown type")
         check_expansion(math.prod(first.shape) * first.dtype.itemsize * len(pages), size, "TIFF")
-        if first.is_tiled:  # a tile is unpacked whole, and may be larger than its page
-            tile = first.tilelength * first.tilewidth * first.tiledepth * first.samplesperpixel
-            check_expansion(tile * first.dtype.itemsize, size, "a tile of the TIFF")
         if not _decodable(first):
             yield from _through_pillow(file, [page.index for page in pages])
             return
@@ -49,13 +49,23 @@ def read_tiff(file: BinaryIO, size: int) -> Iterator[Sample]:
 
         def read(i: int | None) -> np.ndarray:
             if i is None:
-                return np.stack([_page(page) for page in pages])
-            return _page(pages[i])
+                return np.stack([_page(file, size, page) for page in pages])
+            return _page(file, size, pages[i])
 
         yield from samples_of(Pixels((len(pages), *shape), first.dtype, read))
 
 
-def _page(page: tifffile.TiffPage) -> np.ndarray:
+def _page(file: BinaryIO, size: int, page: tifffile.TiffPage) -> np.ndarray:
+    rows = page.tilelength if page.is_tiled else min(page.rowsperstrip, page.imagelength)
+    columns = page.tilewidth * page.tiledepth if page.is_tiled else page.imagewidth
+    check_parts(
+        file,
+        size,
+        zip(page.dataoffsets, page.databytecounts, strict=False),
+        compression=page.compression,
+        part_bytes=rows * columns * page.samplesperpixel * np.dtype(page.dtype).itemsize,
+        page_bytes=page.nbytes,
+    )
     return _without_alpha(page, page.asarray())
 
 

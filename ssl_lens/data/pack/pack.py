@@ -22,9 +22,11 @@ from ssl_lens.data.pack.packed_images import Images, PackedImages
 from ssl_lens.data.pixels.policy import PixelPolicy
 from ssl_lens.data.quarantine import Unusable
 from ssl_lens.errors import InputError
+from ssl_lens.files import MOST_LISTING, check_regular, read_json
 
 IMAGES, TABLE, HASHES, MANIFEST = "images.npy", "images.csv", "images.sha256", "manifest.json"
 FORMAT = "ssl_lens pack 4"
+_MOST = 2 << 30  # bytes of the two files that have a line for each image
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,9 @@ def open_pack(folder: Path) -> Pack:
             return Pack(None, Table((), (), (), {}), unusable, flagged, policy, left_out)
         other = [name for name in (TABLE, HASHES) if _file_hash(folder / name) != manifest["sha256"][name]]
         first = _first_hash(folder)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except InputError as error:
+        raise InputError(f"{folder} is not a whole pack ({error}); pack the images again") from None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         reason = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else f"{MANIFEST}: {error!r}"
         raise InputError(f"{folder} is not a whole pack ({reason}); pack the images again") from None
     images = PackedImages(folder / IMAGES)
@@ -77,7 +81,10 @@ def open_pack(folder: Path) -> Pack:
         raise InputError(
             f"{folder}: {', '.join(other) or IMAGES} is not as it was packed, or of another pack; pack the images again"
         )
-    return Pack(images, read_table(folder / TABLE), unusable, flagged, policy, left_out)
+    table = read_table(folder / TABLE)
+    if len(table.names) != count:
+        raise InputError(f"{folder / TABLE} has {len(table.names)} lines for {count} images; pack the images again")
+    return Pack(images, table, unusable, flagged, policy, left_out)
 
 
 def describe_pack(
@@ -143,15 +150,15 @@ def damages(folder: Path) -> Iterator[str]:
 
 def _manifest(folder: Path) -> dict:
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        if manifest["format"] != FORMAT:
-            raise InputError(f"{folder} is of format {manifest['format']!r}, not {FORMAT!r}; pack the images again")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, InputError):
-            raise
+        manifest = read_json(folder / MANIFEST, most=MOST_LISTING)
+    except InputError as error:
         raise InputError(
-            f"{folder / MANIFEST} is not the manifest of a pack ({error!r}); pack the images again"
+            f"{folder / MANIFEST} is not the manifest of a pack ({error}); pack the images again"
         ) from None
+    if manifest.get("format") != FORMAT:
+        raise InputError(
+            f"{folder / MANIFEST} is of format {manifest.get('format')!r}, not {FORMAT!r}; pack the images again"
+        )
     return manifest
 
 
@@ -161,5 +168,7 @@ def _first_hash(folder: Path) -> str:
 
 
 def _file_hash(path: Path) -> str:
+    if check_regular(path) > _MOST:
+        raise InputError(f"{path} has more than {_MOST} bytes, which nothing of its kind has; pack the images again")
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -11,6 +11,7 @@ from typing import TypeAlias
 import numpy as np
 
 from ssl_lens.errors import InputError
+from ssl_lens.files import check_regular
 
 
 class PackedImages:
@@ -32,12 +33,13 @@ class PackedImages:
     def __init__(self, path: Path, index: np.ndarray | None = None) -> None:
         self.path, self._index = path, index
         try:
+            check_regular(path)
             with path.open("rb") as file:
                 version = np.lib.format.read_magic(file)
                 stored, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
                 self._start = file.tell()
                 complete = os.fstat(file.fileno()).st_size == self._start + math.prod(stored) * dtype.itemsize
-        except (OSError, ValueError) as error:
+        except Exception as error:  # a forged header makes numpy raise anything
             raise InputError(f"{path} cannot be read ({error}); pack the images again") from None
         if version != (1, 0) or fortran_order or dtype != self.dtype or len(stored) != 4 or not complete:
             raise InputError(f"{path} is not a whole array of float32 [N, C, H, W]; pack the images again")

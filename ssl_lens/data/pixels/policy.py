@@ -56,10 +56,16 @@ class PixelPolicy:
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> PixelPolicy:
         """The policy whose `dataclasses.asdict` was kept as JSON."""
-        size = record["size"]
+        mask_value, max_masked, size = record["mask_value"], record["max_masked"], record["size"]
+        if not all(type(number) in (int, float) for number in (0.0 if mask_value is None else mask_value, max_masked)):
+            raise TypeError(f"mask_value={mask_value!r:.50} and max_masked={max_masked!r:.50} should be numbers")
+        if size is not None and [type(side) for side in size] != [int, int]:
+            raise TypeError(f"size={size!r:.50} should be a height and a width")
         planes, noise = tuple(record["planes"]), tuple(record["noise"])
+        if not all(type(name) in (int, str) for name in (*planes, *noise)):
+            raise TypeError(f"planes={planes!r:.50} and noise={noise!r:.50} should be names or numbers")
         size = None if size is None else tuple(size)
-        return cls(record["mask_value"], record["max_masked"], record["sizes"], size, planes, noise)
+        return cls(mask_value, max_masked, record["sizes"], size, planes, noise)
 
     @property
     def choice(self) -> PlaneChoice:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
@@ -11,6 +13,7 @@ import aiohttp
 import fsspec
 
 from ssl_lens.errors import InputError
+from ssl_lens.files import check_regular
 
 _BLOCK = 4 << 20  # bytes asked for at once
 _WAIT_S = 1.0  # before the second attempt
@@ -59,9 +62,9 @@ class ShardFile:
             try:
                 data = self._again(count)
             except Exception as error:
-                reason = " ".join(f"{type(error).__name__} {error}".replace(self.url, "")[:300].split())
                 raise InputError(
-                    f"{public_url(self.url)} cannot be read, tried twice: {reason}; check the address and the network"
+                    f"{public_url(self.url)} cannot be read, tried twice: {_reason(error, self.url)}; check the "
+                    "address and the network"
                 ) from error
         self._place += len(data)
         return data
@@ -107,18 +110,47 @@ def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     """
     try:
         return fsspec.core.url_to_fs(url, **_options(url))
-    except (ValueError, ImportError) as error:
-        raise InputError(
-            f"{public_url(url)} cannot be opened: {error}; give a path, http(s):// or what fsspec opens"
-        ) from error
+    except Exception as error:  # each protocol has its own
+        raise InputError(f"{public_url(url)} cannot be opened: {_reason(error, url)}; check the address") from error
+
+
+def read_whole(url: str, *, most: int) -> bytes:
+    """The bytes of a small file of a path or URL.
+
+    Raises: FileNotFoundError if there is none; InputError if it cannot be read, or has more bytes.
+    """
+    if "://" not in url:
+        if not os.path.lexists(url):
+            raise FileNotFoundError(url)
+        check_regular(Path(url))
+    system, path = filesystem(url)
+    try:
+        with system.open(path, "rb", **({"block_size": 0} if url.startswith("http") else {})) as file:  # from its front
+            data = _exactly(file, most + 1)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # each protocol has its own
+        raise InputError(f"{public_url(url)} cannot be read: {type(error).__name__}; check the address") from error
+    if len(data) > most:
+        raise InputError(f"{public_url(url)} has more than {most} bytes, which nothing of its kind has; correct it")
+    return data
 
 
 def public_url(url: str) -> str:
     """A path or URL without what may be secret: its query and password."""
     if "://" not in url:
         return url
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    protocol = url.partition("://")[0]
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # brackets where none can be
+        return f"{protocol}://..."
+    return f"{protocol}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _reason(error: Exception, url: str) -> str:
+    """What went wrong, without the address, which may hold what is secret."""
+    return " ".join(f"{type(error).__name__} {error}".replace(url, "")[:300].split())
 
 
 def _options(url: str) -> dict[str, object]:

@@ -9,10 +9,8 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
-from braceexpand import UnbalancedBracesError, braceexpand  # type: ignore[attr-defined]
 from tqdm import tqdm
 
 from ssl_lens.data.formats import tar_file
@@ -20,15 +18,14 @@ from ssl_lens.data.formats.reader import MEMBER_SUFFIXES
 from ssl_lens.data.formats.sample import UnusableImage
 from ssl_lens.data.formats.tar_file import Entry
 from ssl_lens.data.pack.packer import cache_folder
-from ssl_lens.data.shards.shard_file import ShardFile, filesystem, public_url
+from ssl_lens.data.shards.addresses import COMPRESSED, expanded
+from ssl_lens.data.shards.shard_file import ShardFile, public_url, read_whole
 from ssl_lens.errors import InputError
-from ssl_lens.files import whole_file
+from ssl_lens.files import MOST_TEXT, whole_file
 
 logger = logging.getLogger(__name__)
 
 SIZES = "sizes.json"  # next to the shards: the convention of webdataset and open_clip
-_COMPRESSED = (".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".tar.zst")
-_MOST_SHARDS = 100_000
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,7 @@ def are_shards(path: str) -> bool:
     """Whether a path means shards to be streamed and not a folder: a pattern, a URL or a tar file."""
     if os.path.isdir(path):
         return False
-    return "{" in path or "://" in path or path.startswith("pipe:") or path.lower().endswith((".tar", *_COMPRESSED))
+    return "{" in path or "://" in path or path.startswith("pipe:") or path.lower().endswith((".tar", *COMPRESSED))
 
 
 def list_shards(pattern: str) -> tuple[Shard, ...]:
@@ -55,7 +52,7 @@ def list_shards(pattern: str) -> tuple[Shard, ...]:
 
     Raises: InputError: missing, empty or compressed shards, or counts that are not known.
     """
-    urls = _expanded(pattern)
+    urls = expanded(pattern)
     counts = _counts(urls)
     names = [public_url(url) for url in urls]
     root = os.path.commonprefix([_folder(name) for name in names])
@@ -85,31 +82,6 @@ def whole_tar(samples: Iterator[Entry], url: str) -> Iterator[Entry]:
         ) from error
 
 
-def _expanded(pattern: str) -> list[str]:
-    if pattern.startswith("pipe:"):
-        raise InputError(f"path={pattern} would run a program; give a path, http(s):// or what fsspec opens")
-    try:
-        urls = list(islice(braceexpand(pattern), _MOST_SHARDS + 1))
-    except UnbalancedBracesError:
-        raise InputError(f"path={pattern} has an unmatched brace; write {{000..099}}") from None
-    if len(urls) > _MOST_SHARDS or len(set(urls)) < len(urls):
-        what = f"more than {_MOST_SHARDS} shards" if len(urls) > _MOST_SHARDS else "a shard twice"
-        raise InputError(f"path={pattern} names {what}; narrow the pattern")
-    other = next((url for url in urls if not public_url(url).lower().endswith(".tar")), None)
-    if other is not None:
-        what = (
-            "is compressed; unpack it to a .tar" if public_url(other).lower().endswith(_COMPRESSED) else "is not a .tar"
-        )
-        raise InputError(f"path={pattern}: {public_url(other)} {what}; give a folder of images or .tar shards")
-    missing = [url for url in urls if "://" not in url and not os.path.isfile(url)]
-    if missing:
-        raise InputError(
-            f"path={pattern}: {len(missing)} of {len(urls)} shards do not exist, or cannot be looked into, such as "
-            f"{missing[0]}; correct the pattern"
-        )
-    return urls
-
-
 def _folder(url: str) -> str:
     return url[: url.partition("?")[0].rfind("/") + 1]
 
@@ -136,15 +108,16 @@ def _counts(urls: Sequence[str]) -> list[int]:
 
 def _sizes(file: str) -> dict[str, int]:
     """What a `sizes.json` says; nothing where there is none."""
-    system, path = filesystem(file)
     try:
-        sizes = json.loads(system.cat_file(path))
+        data = read_whole(file, most=MOST_TEXT)
     except FileNotFoundError:
         return {}
+    try:
+        sizes = json.loads(data)
     except ValueError as error:
         raise InputError(f"{public_url(file)} is not JSON: {error}; write {{'000.tar': 1000, ...}}") from error
-    except Exception as error:  # each protocol has its own
-        raise InputError(f"{public_url(file)} cannot be read: {type(error).__name__}; check the address") from error
+    except RecursionError as error:
+        raise InputError(f"{public_url(file)} is not JSON: it is too deep; correct it") from error
     wrong = not isinstance(sizes, dict) or any(type(count) is not int or count < 0 for count in sizes.values())
     if wrong:
         raise InputError(f"{public_url(file)} is not an object of shards and their numbers of images; correct it")

@@ -81,12 +81,8 @@ def test_no_image(tmp_path):
         _images(tmp_path / "a.fits")
 
 
-@pytest.mark.filterwarnings("ignore::astropy.utils.exceptions.AstropyUserWarning")
-@pytest.mark.parametrize(
-    ("side", "reason"),
-    [(100_000, "PRIMARY declares 240000000000 bytes but 11520 are there"), (1_000_000, "Invalid argument|declares")],
-)
-def test_an_absurd_declared_size_is_refused_before_anything_is_allocated(tmp_path, side, reason):
+@pytest.mark.parametrize("side", [100_000, 1_000_000])
+def test_an_absurd_declared_size_is_refused_before_anything_is_allocated(tmp_path, side):
     fits.PrimaryHDU(_IMAGE).writeto(tmp_path / "a.fits")
     whole = (tmp_path / "a.fits").read_bytes()
     for axis, length in ((1, 24), (2, 20)):
@@ -94,7 +90,7 @@ def test_an_absurd_declared_size_is_refused_before_anything_is_allocated(tmp_pat
         assert old in whole
         whole = whole.replace(old, f"NAXIS{axis}  = {side:>20}".encode())
     (tmp_path / "a.fits").write_bytes(whole)
-    with pytest.raises(UnusableImage, match=reason):
+    with pytest.raises(UnusableImage, match=f"PRIMARY declares {24 * side**2} bytes but 11520 are there"):
         _images(tmp_path / "a.fits")
 
 

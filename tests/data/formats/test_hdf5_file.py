@@ -1,3 +1,4 @@
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import h5py
@@ -91,3 +92,22 @@ def test_many_threads_read_at_once(tmp_path):
     with ThreadPoolExecutor(8) as pool:
         for i, read in enumerate(pool.map(_images, sorted(tmp_path.iterdir()))):
             np.testing.assert_array_equal(read, _STACK + i)
+
+
+def _with_chunk(path, change, **settings):
+    """A file whose only chunk has `change` done to its bytes, and another size where they have."""
+    with h5py.File(path, "w") as file:
+        chunked = file.create_dataset("image", (8, 8), "u1", chunks=(8, 8), **settings)
+        chunked.id.write_direct_chunk((0, 0), change)
+    return path
+
+
+def test_chunks_are_looked_at_before_hdf5_unpacks_them(tmp_path):
+    """HDF5 unpacks to whatever a chunk holds, and reads before the start of one that is shorter than its checksum."""
+    bomb = zlib.compress(bytes(70 << 20), 1)
+    with pytest.raises(UnusableImage, match="^a chunk of HDF5 dataset image expands to more than its 68 bytes"):
+        _images(_with_chunk(tmp_path / "a.h5", bomb, compression="gzip"))
+    with pytest.raises(UnusableImage, match="^a chunk of HDF5 dataset image has 2 bytes, which should unpack to 64"):
+        _images(_with_chunk(tmp_path / "b.h5", b"ab", fletcher32=True))
+    with pytest.raises(UnusableImage, match="image is packed by HDF5 filter 6; pack it with gzip, lzf or szip"):
+        _images(_with_chunk(tmp_path / "c.h5", b"a" * 64, scaleoffset=0))

@@ -12,7 +12,7 @@ from tiny_run import RECIPE, STEM, flag_and_enlarge, write_labelled_images, writ
 from ssl_lens.cli.main import main
 from ssl_lens.data.pixels.policy import PixelPolicy
 from ssl_lens.evaluation.table import Row, read_predictions, read_rows
-from ssl_lens.representation.frozen import load_preprocess
+from ssl_lens.representation.description import load_preprocess
 from ssl_lens.representation.predictor import load_predictor
 
 QUICK = "--labels-per-class 8 --seeds 1 --epochs 1 --batch-size 8"
