@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ssl_lens.data.folders.discovery import describe_images, find_images
-from ssl_lens.data.folders.layouts import TRAIN, LayoutName, named_layout
+from ssl_lens.data.folders.layouts import LayoutName, named_layout
+from ssl_lens.data.folders.parts import TRAIN
 from ssl_lens.data.folders.tables import Table, read_table
 from ssl_lens.data.pack.pack import Pack, is_pack, open_pack
 from ssl_lens.data.pack.packed_images import Images, subset
