@@ -39,6 +39,8 @@ def name_columns(columns: Sequence[Column], *, named: bool) -> list[Column]:
         return 3 if column is next(iter(firsts), None) else None
 
     ranked = [(found, i) for i, column in enumerate(columns) if (found := rank(column)) is not None]
+    if not named:
+        ranked = sorted(ranked)[:1]
     return [columns[i] for _, i in sorted(ranked)] or [column for column in columns if _counts(column)]
 
 
@@ -68,6 +70,8 @@ def class_column(table: str, columns: Sequence[Column], *, named: bool) -> Colum
             raise InputError(f"table {table} has no header to say what its columns are; add one, such as name,label")
         return columns[0] if columns else None
     sure = [column for column in columns if headers.meaning(column.name) == "class" and not _is_measured(column)]
+    if not sure and (together := _one_hot(columns)) is not None:
+        return together
     if not sure:
         maybe = [column for column in columns if headers.meaning(column.name) == "maybe_class"]
         sure = [column for column in maybe if _is_discrete(column)]
@@ -76,7 +80,7 @@ def class_column(table: str, columns: Sequence[Column], *, named: bool) -> Colum
         if len(pairs) != len({first for first, _ in pairs}) or len(pairs) != len({second for _, second in pairs}):
             raise InputError(f"table {table} has the classes twice, in {sure[0].name} and {other.name}; keep one")
     words = [column for column in sure if not _is_whole(column)]  # `lens` rather than 1
-    return next(iter(words + sure), None) or _one_hot(columns)
+    return next(iter(words + sure), None)
 
 
 def parts_of(table: str, columns: Sequence[Column], count: int) -> tuple[list[Part | None], list[Column]]:

@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 _MOST_BYTES = 1 << 30  # of a table's file
 _SEPARATORS = ("\t", ";", "|", ",")
 _SNIFFED = 200  # lines
+_COMMENT = re.compile(r"\s*#(?!N/A|NA\b|NULL!|VALUE!|REF!|DIV/0!)", re.IGNORECASE)  # those are cells of spreadsheets
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
 
 
@@ -140,7 +141,7 @@ def _read_text(path: Path) -> tuple[list[Column], bool]:
         if len({len(row) for row in rows}) > 1 and len({len(row) for row in rows[1:]} | {len(rows[0]) + 1}) > 1:
             rows = [[line.strip()] for line in lines]
     else:
-        reader = csv.reader(io.StringIO("\n".join(lines)), delimiter=separator, skipinitialspace=True)
+        reader = csv.reader(io.StringIO("\n".join(lines)), delimiter=separator, skipinitialspace=True, strict=True)
         rows = [row for row in reader if any(cell.strip() for cell in row)]
     if not rows:
         raise InputError("it is empty")
@@ -180,7 +181,7 @@ def _comments(text: str) -> tuple[list[str], list[str]]:
     lines: list[str] = []
     quoted = False  # whether a line begins within a text of several lines
     for line in re.split(r"\r\n|\n|\r", text):
-        if not quoted and line.lstrip().startswith("#"):
+        if not quoted and _COMMENT.match(line):
             if not lines:
                 comments.append(line.lstrip()[1:])
             continue
