@@ -64,10 +64,10 @@ def read_images(
     """Reads a folder of images, a table or a pack, with labels, numbers and held-out parts where they are known.
 
     Args:
-        path: folder of images in folders of any depth, a table (.csv, .parquet), what `ssl-lens data pack` made, or one
+        path: folder of images in folders of any depth, a table, what `ssl-lens data pack` made, or one
             or several image files.
         layout: what the folders mean.
-        table: labels and numbers; by default targets.csv or parameters.csv in the folder.
+        table: labels and numbers; by default targets.csv or the like in the folder.
         mask_value: pixels of this value are filled with the median of their channel, as NaN is.
     Returns: pixels [N, C, H, W] as they are on disk, names, labels, numbers; read when they are indexed.
     Raises: InputError if they cannot be used; one line says what to change.

@@ -123,7 +123,7 @@ def load_images(
 
     Hidden files and those without an image's suffix are ignored, and counted in the log. A file may hold many images;
     sibling folders `Band1`, `Band2`, ... hold one band each of the same objects. Flagged pixels are filled with the
-    median of the good ones of their channel, and counted in the log. Classes and parts are those of the table, else of
+    median of the good ones of their channel, and counted in the log. Classes are those of the table, else of
     the files (archives), else of the folders (`layouts.labels_and_parts`).
 
     Args:
@@ -134,7 +134,7 @@ def load_images(
         quarantine: tab-separated file to list the images left out in (name, reason), written if there are any.
         policy: which pixels are flagged, and what becomes of images of unequal size.
         layout: what the folders mean.
-        table: of labels and numbers; by default targets.csv or parameters.csv (or .parquet) in the folder.
+        table: of labels and numbers; by default targets.csv or the like in the folder.
     Raises:
         InputError: nothing there, images of several shapes, another number of channels, or more than 1 % of the images
             damaged, constant or with too many flagged pixels; a table that cannot be used, a layout that is not theirs,

@@ -44,9 +44,5 @@ def flag_of_part(header: str) -> Part | None:
 
 def is_known(cell: str) -> bool:
     """Whether a cell is what people call a column, and hardly anything else, as `lens` and `test` may be."""
-    return meaning(cell) in ("file", "id", "class", "part") or (_BEFORE_FLAG.sub("", cell) != cell and is_flag(cell))
-
-
-def is_flag(header: str) -> bool:
-    """Whether a column answers a question, such as `is_lens`."""
-    return meaning(header) == "maybe_class" or flag_of_part(header) is not None
+    asks = _BEFORE_FLAG.sub("", cell) != cell and (meaning(cell) == "maybe_class" or flag_of_part(cell) is not None)
+    return asks or meaning(cell) in ("file", "id", "class", "part")
