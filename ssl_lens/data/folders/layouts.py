@@ -76,8 +76,8 @@ def labels_and_parts(names: Sequence[str], layout: LayoutName) -> tuple[tuple[st
     """Class and part of each image, by its name; all None where the names say nothing.
 
     `folders` takes the first-level folders as classes, if every image lies in one, and knows no parts. `auto` does so
-    where no name of a folder, a file or an archive's member speaks of a part (`parts.part_in`). Where one does, the
-    outermost such name decides, and what has none is for training. The class is then the folder inside the part, else
+    where no name of a folder, a file or an archive's member speaks of a part (`parts.part_in`). Where one does, an image
+    is held out if any of its names says so, else it is for training. The class is then the folder inside the part, else
     the one around it, else what the folder's name says besides: `test/lens/FILE`, `lens/test/FILE`, `test_lens/FILE`;
     for a folder `Model_I_test` next to `Model_I`, the folder inside both.
 
@@ -141,16 +141,17 @@ def _place(name: str) -> _Place:
 
 
 def _marks(places: Sequence[_Place]) -> list[_Mark | None]:
-    """The part of each image; folders before files, outer ones first."""
+    """The part of each image, and the outermost name that speaks of one."""
     words = {word for place in places for word in (*place.folders, *place.files)}
     with_valid = any("invalid" in word.lower() for word in words)  # then `valid` is its opposite, and no part
     marked = {word: None if with_valid and _VALID.search(word) else part_in(word) for word in words}
     found: list[_Mark | None] = []
     for place in places:
-        named = [(marked[word], i) for i, word in enumerate(place.folders)] + [
-            (marked[word], None) for word in place.files
-        ]
-        found.append(next((_Mark(*mark, i) for mark, i in named if mark is not None), None))
+        named = [(marked[word], i) for i, word in enumerate(place.folders)]
+        named += [(marked[word], None) for word in place.files]
+        marks = [_Mark(*mark, i) for mark, i in named if mark is not None]
+        held_out = next((mark.part for mark in marks if mark.part != TRAIN), TRAIN)
+        found.append(marks[0]._replace(part=held_out) if marks else None)
     return found
 
 

@@ -77,11 +77,11 @@ def _reader(path: Path) -> Callable[[Path], tuple[list[Column], bool]]:
     suffix = path.suffix.lower()
     if suffix == ".parquet":
         return _read_parquet
-    if suffix in TEXT_SUFFIXES:
+    if suffix in ("", *TEXT_SUFFIXES):
         return _read_text
     if suffix in SUFFIXES:
         return _read_astropy
-    raise InputError(f"files {suffix or 'without a suffix'} are not read; save it as CSV")
+    raise InputError(f"files {suffix} are not read; save it as CSV")
 
 
 def _read_parquet(path: Path) -> tuple[list[Column], bool]:
