@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence, Set
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
-from ssl_lens.data.folders.parts import TRAIN, Part, is_fold, part_called, part_in
+from ssl_lens.data.folders.parts import TRAIN, Marked, Part, is_fold, part_called, part_in
 from ssl_lens.data.formats.reader import file_of, stem_of
 from ssl_lens.errors import InputError
 
@@ -76,9 +76,10 @@ def labels_and_parts(names: Sequence[str], layout: LayoutName) -> tuple[tuple[st
     """Class and part of each image, by its name; all None where the names say nothing.
 
     `folders` takes the first-level folders as classes, if every image lies in one, and knows no parts. `auto` does so
-    where no name of a folder, a file or an archive's member speaks of a part (`parts.part_in`). Where one does, an image
-    is held out if any of its names says so, else it is for training. The class is then the folder inside the part, else
-    the one around it, else what the folder's name says besides: `test/lens/FILE`, `lens/test/FILE`, `test_lens/FILE`;
+    where no name of a folder, a file or an archive's member speaks of a part (`parts.part_in`). Where one does, an
+    image is held out if any of its names says so, else it is for training. The class is then the folder inside the
+    part, else the one around it, else what the folder's name says besides: `test/lens/FILE`, `lens/test/FILE`,
+    `test_lens/FILE`;
     for a folder `Model_I_test` next to `Model_I`, the folder inside both.
 
     Args:
@@ -147,7 +148,7 @@ def _marks(places: Sequence[_Place]) -> list[_Mark | None]:
     marked = {word: None if with_valid and _VALID.search(word) else part_in(word) for word in words}
     found: list[_Mark | None] = []
     for place in places:
-        named = [(marked[word], i) for i, word in enumerate(place.folders)]
+        named: list[tuple[Marked | None, int | None]] = [(marked[word], i) for i, word in enumerate(place.folders)]
         named += [(marked[word], None) for word in place.files]
         marks = [_Mark(*mark, i) for mark, i in named if mark is not None]
         held_out = next((mark.part for mark in marks if mark.part != TRAIN), TRAIN)
