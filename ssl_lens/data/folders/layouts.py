@@ -79,8 +79,7 @@ def labels_and_parts(names: Sequence[str], layout: LayoutName) -> tuple[tuple[st
     where no name of a folder, a file or an archive's member speaks of a part (`parts.part_in`). Where one does, an
     image is held out if any of its names says so, else it is for training. The class is then the folder inside the
     part, else the one around it, else what the folder's name says besides: `test/lens/FILE`, `lens/test/FILE`,
-    `test_lens/FILE`;
-    for a folder `Model_I_test` next to `Model_I`, the folder inside both.
+    `test_lens/FILE`; for a folder `Model_I_test` next to `Model_I`, the folder inside both.
 
     Args:
         names: files relative to the set's folder, with `/`; of images in a file of many, `file.tar#KEY`.
