@@ -67,10 +67,10 @@ def read_images(
     """Reads a folder of images, a table or a pack, with labels, numbers and held-out parts where they are known.
 
     Args:
-        path: folder of images in folders of any depth, a table (.csv, .parquet), what `ssl-lens data pack` made, or one
+        path: folder of images in folders of any depth, a table, what `ssl-lens data pack` made, or one
             or several image files.
         layout: what the folders mean.
-        table: labels and numbers; by default targets.csv or parameters.csv in the folder.
+        table: labels and numbers; by default targets.csv or the like in the folder.
         files: pattern of the files of a folder to take, such as "*data.fits".
         planes: names or numbers of the planes of files, or of bands, that become the channels, in this order; noise:
             those of their noise, variance or weight, where pixels that are not positive numbers are filled too.

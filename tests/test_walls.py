@@ -57,10 +57,9 @@ def test_a_format_is_known_to_one_file(library: str, file: str) -> None:
 
 
 def test_parquet_is_read_in_one_file_and_written_in_another() -> None:
-    assert importers("pyarrow") == {
-        "ssl_lens/data/folders/tables.py",
-        "ssl_lens/representation/embedding_file.py",
-    }
+    files = {"ssl_lens/data/folders/table_file.py", "ssl_lens/representation/embedding_file.py"}
+    assert importers("pyarrow.parquet") == files
+    assert importers("pyarrow") == files | {"ssl_lens/data/folders/tables.py"}  # the tables of packs
 
 
 def test_no_pickle_is_ever_executed() -> None:

@@ -74,9 +74,7 @@ def count_or_all(text: str) -> int | None:
 
 def add_images(parser: argparse.ArgumentParser) -> None:
     """Adds a set of images, and what says what is known of them."""
-    parser.add_argument(
-        "data", metavar=IMAGES, type=path_argument, help="folder of images, table (.csv, .parquet), pack or image file"
-    )
+    parser.add_argument("data", metavar=IMAGES, type=path_argument, help="folder of images, table, pack or image file")
     add_files(parser, "those of the run")
     parser.add_argument("--table", metavar="FILE", type=path_argument, help="labels and numbers of the images in DIR")
 
@@ -102,8 +100,7 @@ def add_set(parser: argparse.ArgumentParser) -> None:
         "--table",
         metavar="FILE",
         type=path_argument,
-        help="labels and numbers of the images, whose paths in --data are its first column; default: targets.csv or "
-        "parameters.csv there",
+        help="classes, parts and numbers of the images, a row each; default: targets.csv or the like in --data",
     )
     parser.add_argument(
         "--split",

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ssl_lens.data.folders.discovery import describe_images, find_images
-from ssl_lens.data.folders.layouts import TRAIN, LayoutName, named_layout
+from ssl_lens.data.folders.layouts import LayoutName, named_layout
+from ssl_lens.data.folders.parts import TRAIN
 from ssl_lens.data.folders.tables import Table, read_table
 from ssl_lens.data.formats.planes import left_out_line
 from ssl_lens.data.pack.pack import Pack, is_pack, open_pack, pixels_hash
@@ -124,8 +125,8 @@ def load_images(
 
     Hidden files and those without an image's suffix are ignored, and counted in the log. A file may hold many images;
     files may hold one band each of the same objects, or belong to another as its noise or PSF (`bands.find_sources`).
-    Flagged pixels are filled with the median of the good ones of their channel, and counted in the log. Classes and
-    parts are those of the table, else of the files, else of the folders (`layouts.labels_and_parts`).
+    Flagged pixels are filled with the median of the good ones of their channel, and counted in the log. Classes are
+    those of the table, else of the files, else of the folders (`layouts.labels_and_parts`).
 
     Args:
         path: folder of images, in folders of any depth; a table of images, as `tables.read_table` takes it; or what
@@ -135,7 +136,7 @@ def load_images(
         quarantine: tab-separated file to list the images left out in (name, reason), written if there are any.
         policy: which pixels are flagged, and what becomes of images of unequal size.
         layout: what the folders mean.
-        table: of labels and numbers; by default targets.csv or parameters.csv (or .parquet) in the folder.
+        table: of labels and numbers; by default targets.csv or the like in the folder.
         files: pattern of the files of a folder to take, such as *data.fits; None for all.
     Raises:
         InputError: nothing there, images of several shapes, another number of channels, or more than 1 % of the images

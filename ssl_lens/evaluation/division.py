@@ -108,7 +108,10 @@ class Divisions:
                 "the images have no labels; put them into one folder per class, two classes or more, such as DIR/lens "
                 "and DIR/nolens, or add DIR/targets.csv with a column label"
             )
-        train, test = self._parts(images.labels != UNLABELLED, stratified=True)
+        known = images.labels != UNLABELLED
+        if not known.all():
+            logger.info("%d of %d images left out, without a class", (~known).sum(), len(images))
+        train, test = self._parts(known, stratified=True)
         learned, truth = (Classes(images.labels[part], images.classes) for part in (train, test))
         counts, judged = (np.bincount(part.labels, minlength=len(images.classes)) for part in (learned, truth))
         if counts.min() == 0:
@@ -204,7 +207,7 @@ class Divisions:
 
 
 def fitting(budgets: Sequence[int | None], fewest: int, most: int, argument: str, what: str) -> tuple[int | None, ...]:
-    """The numbers of labels that can be had; those that cannot are named in the log.
+    """The numbers of labels that can be had; those that were asked for and cannot are named in the log.
 
     Raises: InputError if none can.
     """
@@ -213,7 +216,7 @@ def fitting(budgets: Sequence[int | None], fewest: int, most: int, argument: str
     asked = ",".join(map(str, left_out))
     if not possible:
         raise InputError(f"{argument}={asked} is not possible: {what}; ask for {fewest} to {most}, or all")
-    if left_out:
+    if left_out and tuple(budgets) != getattr(Question(), argument):  # nobody asked for the usual ones
         logger.info("%s %s left out: %s", asked, argument.replace("_", " "), what)
     return possible
 

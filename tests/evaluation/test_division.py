@@ -74,20 +74,25 @@ def test_a_set_that_holds_images_out_is_divided_so():
     assert (division.train.tolist(), division.test.tolist()) == ([1, 2, 4, 5], [0, 3])
 
 
-def test_images_of_unknown_class_are_left_out():
+def test_images_of_unknown_class_are_left_out(caplog):
     images = _image_set((50, 100))
     labels = images.labels.copy()
     labels[:5] = UNLABELLED
-    division = Divisions(dataclasses.replace(images, labels=labels), ALL).classes
+    with caplog.at_level(logging.INFO):
+        division = Divisions(dataclasses.replace(images, labels=labels), ALL).classes
+    assert caplog.messages == ["5 of 150 images left out, without a class"]
     used = np.concatenate([division.train, division.test])
     assert np.bincount(labels[used]).tolist() == [45, 100]
 
 
-def test_budgets_that_a_set_cannot_give_are_left_out_with_a_line(caplog):
+def test_budgets_that_a_set_cannot_give_are_left_out_with_a_line_if_they_were_asked_for(caplog):
     caplog.set_level(logging.INFO)
     division = Divisions(_image_set((20, 30)), Question()).classes
     assert list(division.budgets) == [10, None]
-    assert caplog.messages == ["100 labels per class left out: class a has 16 images to train on"]
+    assert caplog.messages == []
+    division = Divisions(_image_set((20, 30)), Question(labels_per_class=[5, 50, 100])).classes
+    assert list(division.budgets) == [5]
+    assert caplog.messages == ["50,100 labels per class left out: class a has 16 images to train on"]
     with pytest.raises(InputError, match="labels_per_class=41,100 is not possible: .*; ask for 1 to 40, or all"):
         _ = Divisions(_image_set((50, 100)), Question(labels_per_class=[41, 100])).classes
     with pytest.raises(InputError, match="labels=1 is not possible: there are 40 images to train on; ask for 2 to 40"):

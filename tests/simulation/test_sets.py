@@ -14,7 +14,8 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from ssl_lens.data.folders.tables import own_table, read_table
+from ssl_lens.data.folders.own_tables import own_tables
+from ssl_lens.data.folders.tables import read_table
 from ssl_lens.data.images import load_images
 from ssl_lens.errors import InputError
 from ssl_lens.files import whole_file
@@ -228,7 +229,7 @@ def test_numbers_of_the_table_are_finite_or_absent(small, tmp_path, monkeypatch)
         assert (names[:2], names[-1]) == (["name", "class"], "source_image")
         assert {name for name in names for row in rows if row[name] == ""} - {"source_image"} == empty
         assert all(np.isfinite(float(row[name])) for row in rows for name in names[2:-1] if row[name])
-        table = read_table(own_table(folder))
+        table = read_table(*own_tables(folder))
         assert len(table.names) == 12
         assert set(names[2:-1]) - table.targets.keys() <= empty  # a column of nothing is not a target
 
@@ -247,7 +248,7 @@ def test_every_free_parameter_is_in_the_table(tmp_path):
         assert len(set(values)) == 12
     assert len({row["mass_msun"] for row in rows}) == 12
     wanted = [name for name in rows[0] if name not in ("name", "class", "source_image", "source_angle_rad")]
-    table = read_table(own_table(out))
+    table = read_table(*own_tables(out))
     assert list(table.targets) == wanted
     fraction = dict(zip(table.names, table.targets["substructure_mass_fraction"], strict=True))
     no_sub, vortex = fraction["no_sub/no_sub_000002.npy"], fraction["axion/axion_000002.npy"]

@@ -14,7 +14,8 @@ import numpy as np
 
 from ssl_lens.data.check.duplicates import duplicate_groups, orientation_free_key
 from ssl_lens.data.folders.discovery import Found, describe_images, find_images
-from ssl_lens.data.folders.layouts import TRAIN, LayoutName
+from ssl_lens.data.folders.layouts import LayoutName
+from ssl_lens.data.folders.parts import TRAIN
 from ssl_lens.data.folders.tables import GrowingTable, Table, read_table
 from ssl_lens.data.formats.reader import file_of
 from ssl_lens.data.formats.sample import Sample

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ssl_lens.data.check.check import NO_CLASS, SHOWN_PER_CLASS, Report
-from ssl_lens.data.folders.layouts import TRAIN
+from ssl_lens.data.folders.parts import TRAIN
 from ssl_lens.data.formats.planes import left_out_line
 from ssl_lens.errors import InputError
 from ssl_lens.files import whole_file

@@ -6,14 +6,19 @@ import dataclasses
 import logging
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+import numpy as np
+
 from ssl_lens.data.folders.bands import Source, find_sources
-from ssl_lens.data.folders.layouts import TRAIN, LayoutName, labels_and_parts, named_layout
-from ssl_lens.data.folders.tables import SUFFIXES as TABLE_SUFFIXES
-from ssl_lens.data.folders.tables import Table, look_up, own_table, read_table
+from ssl_lens.data.folders.layouts import LayoutName, labels_and_parts, named_layout
+from ssl_lens.data.folders.name_matching import look_up, match, nearest
+from ssl_lens.data.folders.own_tables import is_table, own_tables, read_own
+from ssl_lens.data.folders.parts import TRAIN
+from ssl_lens.data.folders.table_file import SHOWN_SUFFIXES
+from ssl_lens.data.folders.tables import Table, read_table
 from ssl_lens.data.formats.planes import PlaneChoice
 from ssl_lens.data.formats.reader import SUFFIXES, file_of, is_image
 from ssl_lens.data.pixels.policy import PixelPolicy
@@ -68,56 +73,110 @@ def find_images(
     known = named_layout(layout)
     if known is not None and policy.sizes == "refuse":
         policy = dataclasses.replace(policy, sizes=known.sizes)
-    if path.suffix in TABLE_SUFFIXES and not os.path.isdir(path):
+    if is_table(path.name) and not os.path.isdir(path):
         if files is not None:
             raise InputError(f"files={files} chooses files of a folder, but {path} is a table, whose lines are the set")
         listed = read_table(path)
         _check_names(listed.names)
-        sources = _listed_sources(path.parent, listed, policy.choice)
-        more = listed if table is None else read_table(table)
-        return Found(path, path.parent, sources, frozenset(listed.names), policy, layout, more)
-    sources = tuple(find_sources(_matching(path, _image_files(path), files), policy.choice))
-    table = table or own_table(path)
-    known_of = None if table is None else read_table(table)
+        sources, names = _listed_sources(path, listed, policy.choice)
+        more = _for_set(path.parent, listed if table is None else read_table(table), sources)
+        return Found(path, path.parent, sources, frozenset(names), policy, layout, more)
+    own = own_tables(path)
+    sources = tuple(find_sources(_matching(path, _image_files(path, own), files), policy.choice))
+    known_of = read_own(own) if table is None else read_table(table)
     if known_of is not None:
-        unmatched = {file_of(name) for name in known_of.names} - {source.name for source in sources}
-        if unmatched:
-            logger.info("%s names %d files that are not images of %s", table, len(unmatched), path)
+        known_of = _for_set(path, known_of, sources)
     return Found(path, path, sources, None, policy, layout, known_of)
 
 
 def describe_images(known: Table, table: Table | None, layout: LayoutName) -> Table:
-    """What is known of images: classes and parts of the table, else of the files, else of the folders.
+    """What is known of images: classes and numbers of the table, else of the files, else of the folders.
+
+    The part of an image is what any of them says: who is held out by one is held out.
 
     Args:
         known: their names, and what the files say.
-    Raises: InputError if an image does not lie where the layout has it, or a column of numbers is in both.
+    Raises: InputError if the table is about none of the images, an image does not lie where the layout has it, or a
+        column of numbers is in both.
     """
-    given = look_up(known.names, table) if table is not None else Table((), (), (), {})
-    labels, parts = labels_and_parts([file_of(name) for name in known.names], layout)
+    given = Table((), (), (), {})
+    if table is not None and known.names:
+        given = look_up(known.names, table)
+        if all(name == "" for name in given.names):
+            raise InputError(_no_match(table, known.names))
+    labels, parts = labels_and_parts(known.names, layout)
     both = known.targets.keys() & given.targets.keys()
     if both:
         raise InputError(f"{', '.join(sorted(both))} of the images is in their files and in a table; rename the column")
+    columns = [column for column in (given.parts, known.parts, parts) if any(column)]
     return Table(
         known.names,
         next((column for column in (given.labels, known.labels) if any(column)), labels),
-        tuple(map(_part, next((column for column in (given.parts, known.parts) if any(column)), parts))),
+        tuple(map(_part, zip(*columns, strict=True))) if columns else parts,
         {**known.targets, **given.targets},
     )
 
 
-def _part(part: str | None) -> str | None:
-    """The part by its common name: `Train` and `training` are train."""
-    part = None if part is None else part.lower()
-    return TRAIN if part == "training" else part
+def _part(said: tuple[str | None, ...]) -> str:
+    """The part of an image of a divided set: held out if anything says so, else for training."""
+    return next((part for part in said if part not in (None, TRAIN)), None) or TRAIN
 
 
-def _listed_sources(root: Path, table: Table, choice: PlaneChoice) -> tuple[Source, ...]:
+def _for_set(path: Path, table: Table, sources: Sequence[Source]) -> Table:
+    """A table whose rows have the names of the set's files; it is said which rows and files are left over.
+
+    Raises: InputError if it is about none of the files, unless their images could have names of their own.
+    """
+    files = [source.name for source in sources]
+    found = match(files, table, path)
+    matched = np.flatnonzero(found.rows >= 0)
+    if not len(matched):
+        if len(files) > 1 and not any(name.lower().endswith(".tar") for name in files):
+            raise InputError(_no_match(table, files))
+        return table
+    names = list(found.names)
+    if found.spelled:
+        first = matched[0]
+        shown = (table.path, found.spelled, names[found.rows[first]], files[first])
+        logger.info("%s: images are found %s: %s is %s", *shown)
+    if len(found.unmatched):
+        level = logging.INFO if 2 * len(found.unmatched) <= len(names) else logging.WARNING
+        rest = (table.path, len(found.unmatched), len(names), path, names[found.unmatched[0]])
+        logger.log(level, "%s: %d of %d rows are about no image of %s, such as %s", *rest)
+    if len(matched) < len(files):
+        level = logging.INFO if 2 * len(matched) >= len(files) else logging.WARNING
+        without = files[int(np.argmin(found.rows >= 0))]
+        rest = (table.path, len(files) - len(matched), len(files), path, without)
+        logger.log(level, "%s: %d of %d files of %s have no row, such as %s", *rest)
+    for i in matched:
+        names[found.rows[i]] = files[i]
+    return table._replace(names=tuple(names), other_names=())
+
+
+def _no_match(table: Table, names: Sequence[str]) -> str:
+    row, near = nearest(table, names)
+    return (
+        f"the table {table.path} is about none of the {len(names)} images: its {row} is none of them, the nearest is "
+        f"{near}; write the images' names into it, or remove it"
+    )
+
+
+def _listed_sources(path: Path, table: Table, choice: PlaneChoice) -> tuple[tuple[Source, ...], Sequence[str]]:
+    """The files that a table lists, and the names of its images or files in the set."""
+    root = path.parent
     files = sorted({name if os.path.isfile(root / name) else file_of(name) for name in table.names})
     if all(os.path.isfile(root / file) for file in files):
-        return tuple(Source(file, (file,), choice=choice) for file in files)
-    known = {source.name: source for source in find_sources(_image_files(root), choice)}
-    return tuple(known.get(file, Source(file, (file,), choice=choice)) for file in files)
+        return tuple(Source(file, (file,), choice=choice) for file in files), table.names
+    there = {source.name: source for source in find_sources(_image_files(root, [path]), choice)}
+    within = {name: file_of(name) for name in table.names if file_of(name) in there}  # as `file.npy#000012`
+    found = match(list(there), table, root)
+    if not (found.rows >= 0).any() and not within:
+        raise InputError(_no_match(table, list(there)))
+    listed = [name for name, row in zip(there, found.rows, strict=True) if row >= 0]
+    gone = [table.names[row] for row in found.unmatched if table.names[row] not in within]
+    used = sorted({*listed, *within.values()})
+    sources = [*(there[name] for name in used), *(Source(name, (name,), choice=choice) for name in gone)]
+    return tuple(sorted(sources, key=lambda source: source.name)), [*listed, *within, *gone]
 
 
 def _matching(root: Path, names: list[str], pattern: str | None) -> list[str]:
@@ -135,7 +194,8 @@ def _matching(root: Path, names: list[str], pattern: str | None) -> list[str]:
     return matching
 
 
-def _image_files(root: Path) -> list[str]:
+def _image_files(root: Path, tables: Sequence[Path]) -> list[str]:
+    """Names of the image files in a folder, without the tables that have an image's suffix."""
     _check_folder(root)
 
     def refuse(error: OSError) -> None:
@@ -146,7 +206,8 @@ def _image_files(root: Path) -> list[str]:
         inner_folders[:] = [inner for inner in inner_folders if not inner.startswith(".")]
         for inner in inner_folders:
             _check_no_loop(Path(folder, inner))
-        images = [Path(folder, file).relative_to(root).as_posix() for file in files if is_image(file)]
+        here = [Path(folder, file) for file in files]
+        images = [path.relative_to(root).as_posix() for path in here if is_image(path.name) and path not in tables]
         names += images
         others += len(files) - len(images)
     if not names:
@@ -162,8 +223,8 @@ def _image_files(root: Path) -> list[str]:
 def _check_folder(root: Path) -> None:
     if not os.path.isdir(root):
         found = "is a file" if os.path.isfile(root) else "does not exist, or cannot be looked into"
-        raise InputError(f"path={root} {found}; give a folder of images or a {' or '.join(TABLE_SUFFIXES)} table")
-    if os.path.isfile(root / SIMULATION) and own_table(root) is None:
+        raise InputError(f"path={root} {found}; give a folder of images, or a table: {SHOWN_SUFFIXES}")
+    if os.path.isfile(root / SIMULATION) and not own_tables(root):
         raise InputError(f"the simulation in {root} is not finished; give its command again, which continues it")
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
+from ssl_lens.data.folders.parts import TRAIN, Marked, Part, is_fold, part_called, part_in
+from ssl_lens.data.formats.reader import file_of, stem_of
 from ssl_lens.errors import InputError
 
 LayoutName: TypeAlias = Literal[
@@ -21,16 +23,14 @@ LayoutName: TypeAlias = Literal[
     "gri",
 ]
 Sizes: TypeAlias = Literal["refuse", "crop", "pad"]  # what becomes of images of unequal size
-TRAIN = "train"  # the part of a set that is for training; others are held out
 
 _PART = "(?P<part>(?i:train|training|val|valid|validation|test))"
-_CLASSES = r"(?P<label>[^/]+)/.+"  # CLASS/...
 _PARTS = rf"{_PART}/(?P<label>[^/]+)/.+"  # train/CLASS/..., val/CLASS/...
-_PARTS_MIXED = rf"{_PART}/(?:(?P<label>[^/]+)/.+|[^/]+)"  # the same, and train/FILE: no class is known
 _PREFIXES = rf"{_PART}_(?P<label>[^/]+)/.+"  # train_CLASS/..., test_CLASS/...
 _SETS = (
     r"(?:[^/]*?(?:_(?P<part>test))?/)?(?P<label>axion|cdm|no_sub)/[^/]+"  # Model_I/CLASS/..., Model_I_test/CLASS/...
 )
+_VALID = re.compile(r"(?<![a-z])valid(?![a-z])", re.IGNORECASE)
 _FLAT = r"(?:(?P<label>[^/]+)/)?[^/]+"
 
 
@@ -73,43 +73,110 @@ def named_layout(name: LayoutName) -> Layout | None:
 
 
 def labels_and_parts(names: Sequence[str], layout: LayoutName) -> tuple[tuple[str | None, ...], tuple[str | None, ...]]:
-    """Class and part of each image, by its name; all None where the folders say nothing.
+    """Class and part of each image, by its name; all None where the names say nothing.
 
-    `folders` takes the first-level folders as classes, if every image lies in one. `auto` first looks for the folders
-    train, val, test around the classes or the files, for these as the classes' prefixes, and for sets next to their
-    tests (`Model_I/`, `Model_I_test/`).
+    `folders` takes the first-level folders as classes, if every image lies in one, and knows no parts. `auto` does so
+    where no name of a folder, a file or an archive's member speaks of a part (`parts.part_in`). Where one does, an
+    image is held out if any of its names says so, else it is for training. The class is then the folder inside the
+    part, else the one around it, else what the folder's name says besides: `test/lens/FILE`, `lens/test/FILE`,
+    `test_lens/FILE`; for a folder `Model_I_test` next to `Model_I`, the folder inside both.
 
-    Raises: InputError for an image that is not where the named layout has them.
+    Args:
+        names: files relative to the set's folder, with `/`; of images in a file of many, `file.tar#KEY`.
+
+    Raises: InputError for an image that is not where the named layout has them, or folders of folds.
     """
     known = named_layout(layout)
     if known is not None:
-        found = _matches(known.pattern, names)
-        if found is None:
-            other = next(name for name in names if re.fullmatch(known.pattern, name) is None)
+        found = [re.fullmatch(known.pattern, file_of(name)) for name in names]
+        if None in found:
             raise InputError(
-                f"layout={layout}: {other} is not laid out as {known.shown}; give the folder around "
+                f"layout={layout}: {names[found.index(None)]} is not laid out as {known.shown}; give the folder around "
                 "these, or layout=auto"
             )
-        return _groups(found, "label"), _parts(found)
-    candidates = (_CLASSES,) if layout == "folders" else (_PARTS_MIXED, _PREFIXES, _SETS, _CLASSES)
-    for pattern in candidates:
-        found = _matches(pattern, names)
-        if found is not None and (pattern != _SETS or any(_groups(found, "part"))):
-            return _groups(found, "label"), _parts(found)
-    return (None,) * len(names), (None,) * len(names)
+        if "(?P<part>" in known.pattern:
+            groups = [match.groupdict() for match in found if match is not None]
+            parts = tuple(group["part"] for group in groups)
+            labels = tuple(group["label"] for group in groups)
+            return labels, tuple(_common(part) for part in parts) if any(parts) else parts
+    places = [_place(name) for name in names]
+    if layout != "folders":
+        _check_folds(places)
+        marks = _marks(places)
+        if any(marks):
+            sets = {mark.rest for mark in marks if mark is not None and mark.rest and not mark.leads}
+            labels = tuple(_label(place, mark, sets) for place, mark in zip(places, marks, strict=True))
+            return labels, tuple(TRAIN if mark is None else mark.part for mark in marks)
+    nothing = (None,) * len(names)
+    around = [file_of(name).split("/")[:-1] for name in names]  # the folders within an archive are anything
+    return tuple(folders[0] for folders in around) if around and all(around) else nothing, nothing
 
 
-def _matches(pattern: str, names: Sequence[str]) -> list[re.Match[str]] | None:
-    """Those of all names; None if one does not match."""
-    found = [match for name in names if (match := re.fullmatch(pattern, name)) is not None]
-    return found if len(found) == len(names) else None
+class _Place(NamedTuple):
+    """Where an image lies.
+
+    Attributes:
+        folders: around it, those within an archive included.
+        files: names without suffixes: of the file, and of the member of an archive.
+    """
+
+    folders: tuple[str, ...]
+    files: tuple[str, ...]
 
 
-def _groups(found: Sequence[re.Match[str]], group: str) -> tuple[str | None, ...]:
-    return tuple(match.groupdict().get(group) for match in found)
+class _Mark(NamedTuple):
+    """A part, and where it stands: the place in the folders, None if it is a file's name that says so."""
+
+    part: Part
+    rest: str
+    leads: bool
+    folder: int | None
 
 
-def _parts(found: Sequence[re.Match[str]]) -> tuple[str | None, ...]:
-    """The parts; where one is named, what has none is for training."""
-    parts = _groups(found, "part")
-    return tuple(part or TRAIN for part in parts) if any(parts) else parts
+def _place(name: str) -> _Place:
+    file = file_of(name)
+    *folders, stem = stem_of(file).split("/")
+    *inner, key = name[len(file) + 1 :].split("/")
+    return _Place((*folders, *inner), (stem, key))
+
+
+def _marks(places: Sequence[_Place]) -> list[_Mark | None]:
+    """The part of each image, and the outermost name that speaks of one."""
+    words = {word for place in places for word in (*place.folders, *place.files)}
+    with_valid = any("invalid" in word.lower() for word in words)  # then `valid` is its opposite, and no part
+    marked = {word: None if with_valid and _VALID.search(word) else part_in(word) for word in words}
+    found: list[_Mark | None] = []
+    for place in places:
+        named: list[tuple[Marked | None, int | None]] = [(marked[word], i) for i, word in enumerate(place.folders)]
+        named += [(marked[word], None) for word in place.files]
+        marks = [_Mark(*mark, i) for mark, i in named if mark is not None]
+        held_out = next((mark.part for mark in marks if mark.part != TRAIN), TRAIN)
+        found.append(marks[0]._replace(part=held_out) if marks else None)
+    return found
+
+
+def _label(place: _Place, mark: _Mark | None, sets: Set[str]) -> str | None:
+    folders = place.folders
+    if mark is None or mark.folder is None:
+        around = next((i for i, folder in enumerate(folders) if folder in sets), None)
+        if around is not None and around + 1 < len(folders):
+            return folders[around + 1]
+        return folders[0] if folders else None
+    inside = folders[mark.folder + 1] if mark.folder + 1 < len(folders) else None
+    if mark.rest:
+        return mark.rest if mark.leads else inside or mark.rest
+    return inside or (folders[mark.folder - 1] if mark.folder else None)
+
+
+def _check_folds(places: Sequence[_Place]) -> None:
+    folds = sorted({folder for place in places for folder in place.folders if is_fold(folder)})
+    if len(folds) > 1:
+        raise InputError(
+            f"the folders {', '.join(folds[:3])}{', ...' if len(folds) > 3 else ''} are folds, which do not say which "
+            "images are for tests; call those to hold out test and the others train, or give layout=folders, which "
+            "takes folders for classes"
+        )
+
+
+def _common(part: str | None) -> str:
+    return TRAIN if part is None else part_called(part) or part

@@ -48,6 +48,12 @@ def file_of(image: str) -> str:
     return image if within is None else within.group(1)
 
 
+def stem_of(file: str) -> str:
+    """A file's path without an image's suffix, whole as `.fits.gz` is; other paths stay as they are."""
+    suffixes = [suffix for suffix in SUFFIXES if file.lower().endswith(suffix)]
+    return file[: -len(max(suffixes, key=len))] if suffixes else file
+
+
 def read_images(path: Path, choice: PlaneChoice = EVERYTHING) -> Iterator[Sample | Unusable]:
     """Reads the images of one file, one at a time: memory stays at a few images, however many the file holds.
 

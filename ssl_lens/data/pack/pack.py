@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_lens.data.folders.tables import Table, read_table, write_table
+from ssl_lens.data.folders.tables import Table, read_written, write_table
 from ssl_lens.data.pack.packed_images import Images, PackedImages
 from ssl_lens.data.pixels.policy import PixelPolicy
 from ssl_lens.data.quarantine import Unusable
@@ -81,7 +81,7 @@ def open_pack(folder: Path) -> Pack:
         raise InputError(
             f"{folder}: {', '.join(other) or IMAGES} is not as it was packed, or of another pack; pack the images again"
         )
-    table = read_table(folder / TABLE)
+    table = read_written(folder / TABLE)
     if len(table.names) != count:
         raise InputError(f"{folder / TABLE} has {len(table.names)} lines for {count} images; pack the images again")
     return Pack(images, table, unusable, flagged, policy, left_out)

@@ -4,6 +4,7 @@ import pytest
 from ssl_lens.data.folders.layouts import labels_and_parts
 from ssl_lens.data.images import load_images
 from ssl_lens.data.pack import packer as packing
+from ssl_lens.data.source import open_source
 from ssl_lens.errors import InputError
 
 _RNG = np.random.default_rng(0)
@@ -20,10 +21,49 @@ _RNG = np.random.default_rng(0)
         (("axion/1.npy", "cdm/2.npy", "no_sub/3.npy"), ("axion", "cdm", "no_sub"), (None,) * 3),
         (("train/1.npy", "val/2.npy"), (None, None), ("train", "val")),  # without a class, but for tests all the same
         (("train/a/1.npy", "train/b/2.npy", "test/3.npy"), ("a", "b", None), ("train", "train", "test")),
+        (("training/a/1.npy", "testing/b/2.npy"), ("a", "b"), ("train", "test")),
+        (("train/a/1.npy", "dev/b/2.npy"), ("a", "b"), ("train", "val")),
+        (("Train Set/a/1.npy", "Hold-Out/b/2.npy"), ("a", "b"), ("train", "test")),
+        (("a/1.npy", "b/2.npy", "test/3.npy"), ("a", "b", None), ("train", "train", "test")),
+        (("a/1.npy", "b/2.npy", "test/b/3.npy"), ("a", "b", "b"), ("train", "train", "test")),
+        (("a/train/1.npy", "a/test/2.npy", "b/eval/3.npy"), ("a", "a", "b"), ("train", "test", "val")),
+        (("DES/train/a/1.npy", "KiDS/test/b/2.npy"), ("a", "b"), ("train", "test")),
+        (("lenses/1.npy", "lenses_test/2.npy"), ("lenses", "lenses"), ("train", "test")),
+        (("trainA/1.npy", "testB/2.npy"), ("A", "B"), ("train", "test")),
+        (("a/test_1.npy", "a/2.npy", "b/train_3.npy"), ("a", "a", "b"), ("test", "train", "train")),
+        (("x_train.npy#000000", "x_test.npy#000000"), (None, None), ("train", "test")),
+        (("train-000.tar#0", "test-000.tar#1"), (None, None), ("train", "test")),
+        (("set.tar#train/a/0", "set.tar#hold_out/b/1"), ("a", "b"), ("train", "test")),
+        (("set.tar#a/0", "set.tar#b/1"), (None, None), (None, None)),
+        (("valid/1.npy", "invalid/2.npy"), ("valid", "invalid"), (None, None)),
+        (("a/1.npy", "b/2.npy", "unlabelled/3.npy"), ("a", "b", None), ("train",) * 3),
+        (("test/1.npy", "test/2.npy"), (None, None), ("test", "test")),
     ],
 )
 def test_auto(names, labels, parts):
     assert labels_and_parts(names, "auto") == (labels, parts)
+
+
+@pytest.mark.parametrize("layout", ["gri", "real_hst"])
+def test_layouts_without_parts_hold_out_by_name(layout):
+    names = ("lenses/1.npy", "test/2.npy", "lenses/test_3.npy")
+    assert labels_and_parts(names, layout) == (("lenses", None, "lenses"), ("train", "test", "test"))
+
+
+def test_folds_in_folders_are_refused():
+    names = ("fold_0/a/1.npy", "fold_1/b/2.npy")
+    with pytest.raises(InputError, match="the folders fold_0, fold_1 are folds, which do not say which images are for"):
+        labels_and_parts(names, "auto")
+    assert labels_and_parts(names, "folders") == (("fold_0", "fold_1"), (None, None))
+
+
+@pytest.mark.parametrize("held_out", ["testing", "dev", "hold_out", "x_test", "Test Data"])
+def test_what_folders_and_files_hold_out_is_not_pretrained_on(tmp_path, monkeypatch, held_out):
+    monkeypatch.setenv("SSL_LENS_CACHE", str(tmp_path / "cache"))
+    for name in ("train/0.npy", f"{held_out}/1.npy", f"train/{held_out}_2.npy", "3.npy"):
+        (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
+        np.save(tmp_path / "set" / name, _RNG.normal(size=(8, 8)))
+    assert open_source(str(tmp_path / "set")).names == ("3.npy", "train/0.npy")
 
 
 def test_plain_folders_where_the_user_says_so():

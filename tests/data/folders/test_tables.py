@@ -3,7 +3,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from ssl_lens.data.folders.tables import Table, look_up, own_table, read_table, write_table
+from ssl_lens.data.folders.name_matching import look_up
+from ssl_lens.data.folders.tables import Table, read_table, read_written, write_table
 from ssl_lens.errors import InputError
 from ssl_lens.simulation.sets import simulate_lenses
 
@@ -54,7 +55,7 @@ def test_parquet_is_read_alike(tmp_path):
 def test_what_is_written_is_read_back(tmp_path):
     written = _table(["a,b", 'c"d'], labels=("1", None), z=[0.1, np.nan], tiny=[1e-300, 1e300])
     write_table(written, tmp_path / "t.csv")
-    read = read_table(tmp_path / "t.csv")
+    read = read_written(tmp_path / "t.csv")
     assert read[:3] == written[:3]
     for name in ("z", "tiny"):
         np.testing.assert_array_equal(read.targets[name], written.targets[name])
@@ -72,12 +73,12 @@ def test_lines_are_joined_by_name_and_an_image_of_many_has_the_line_of_its_file(
     ("text", "message"),
     [
         ("n,t\na,inf\n", "t of a is infinite; correct it"),
-        ("n,t\na,1\na,2\n", "two lines for a"),
-        ("", "cannot be read .* give CSV with a header"),
-        ("n,t\n", "no image's path in some line"),
-        ("n,t\n,1\n", "no image's path in some line"),
+        ("n,t\na,1\na,2\n", "two rows for a that differ, 1 and 2; keep one"),
+        ("", "cannot be read .* give one with a header, one row an image: .csv .tsv"),
+        ("n,t\n", "has no rows; it needs a header"),
+        ("n,t\n,1\n", "no image's name in row 1 of column n; write it there"),
         ("n,t,t\na,1,2\n", "two columns of one name"),
-        ("n,t\na,1\nb\n", "cannot be read .*Expected 2 columns, got 1"),
+        ("n,t\na,1\nb\n", "cannot be read .row 2 has 1 cells where 2 are needed: b"),
     ],
 )
 def test_unusable_tables_are_one_line(tmp_path, text, message):
@@ -96,14 +97,11 @@ def test_damaged_and_missing_tables(tmp_path):
 
 
 def test_the_table_of_simulated_lenses(tmp_path):
-    assert own_table(tmp_path) is None
     folder = simulate_lenses(tmp_path / "set", count_per_class=2, image_size=32, pixel_scale_arcsec=0.2, seed=1)
-    table = read_table(own_table(folder))
+    table = read_table(folder / "parameters.csv")
     assert len(table.names) == 6
     assert table.labels == ("axion",) * 2 + ("cdm",) * 2 + ("no_sub",) * 2
     assert np.isfinite(table.targets["axion_mass_ev"]).tolist() == [True] * 2 + [False] * 4
-    (folder / "targets.parquet").touch()
-    assert own_table(folder).name == "targets.parquet"
 
 
 def _columns(**columns):
@@ -122,7 +120,7 @@ def test_names_and_labels_that_are_not_texts(tmp_path, values):
     for table in (_columns(label=values), _columns(split=values), _columns(file=values)):
         pyarrow.parquet.write_table(table, tmp_path / "t.parquet")
         with pytest.raises(
-            InputError, match="t.parquet cannot be read .*; give CSV with a header, or Parquet"
+            InputError, match="t.parquet cannot be used: a name, class or part is a .*; write texts or numbers"
         ) as error:
             read_table(tmp_path / "t.parquet")
         assert "\n" not in str(error.value)
@@ -166,4 +164,4 @@ def test_texts_of_several_lines_survive_in_long_tables(tmp_path):
     labels = ["a\nb\n" * 4, 'c"\n,d' * 4] * 30_000
     write_table(_table(names, labels), tmp_path / "t.csv")
     assert (tmp_path / "t.csv").stat().st_size > 2 << 20
-    assert read_table(tmp_path / "t.csv").labels == tuple(labels)
+    assert read_written(tmp_path / "t.csv").labels == tuple(labels)

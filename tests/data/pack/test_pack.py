@@ -253,7 +253,7 @@ def test_the_table_of_a_folder_gives_labels_and_targets(tmp_path, caplog):
     loaded = load_images(tmp_path / "set", cache=tmp_path / "cache")
     assert (loaded.labels.tolist(), loaded.classes) == ([0, 1, 0], ("x", "y"))
     assert loaded.held_out.tolist() == [False, True, False]
-    assert f"targets.csv names 1 files that are not images of {tmp_path}/set" in caplog.text
+    assert f"targets.csv: 1 of 4 rows are about no image of {tmp_path}/set, such as 9.npy" in caplog.text
     (tmp_path / "other.csv").write_text("file,z\n0.npy,1\n1.npy,2\n2.npy,3\n")
     loaded = load_images(tmp_path / "set", cache=tmp_path / "cache", table=tmp_path / "other.csv")
     assert loaded.labels is None
