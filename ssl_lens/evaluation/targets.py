@@ -202,7 +202,9 @@ def _recipe_subject(name: str, recipe: Recipe, pooling: Pooling | None) -> Subje
             torch.manual_seed(seed)
             return backbone(recipe, images.shape[0], size)
 
-        return Target(name, preprocess, FrozenBackbone(preprocess, fresh(0), pooling or FROZEN_POOLING), fresh)
+        first = fresh(0)
+        fitted = preprocess.fitted(*first.size_rule)
+        return Target(name, fitted, FrozenBackbone(fitted, first, pooling or FROZEN_POOLING), fresh)
 
     return Subject(name, recipe_images.pixel_policy(recipe), None, opened, None)
 

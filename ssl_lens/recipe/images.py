@@ -73,15 +73,15 @@ def simulated_set(simulate: Simulate) -> Path:
 
 
 @arguments_named(DATA_KEYS | {"path": "data.probe"})
-def labelled_set(recipe: Recipe, size: tuple[int, int]) -> ImageSet | None:
+def labelled_set(recipe: Recipe, shape: tuple[int, ...]) -> ImageSet | None:
     """The labelled images of the online probe (`data.probe`), or None.
 
     Images that the set holds out for tests are not among them, nor those whose names `data.exclude` has.
 
     Args:
-        size: height and width in pixels of the unlabelled images, which these are cropped or padded to.
+        shape: [C, H, W] of the unlabelled images; these have as many channels, and are cropped or padded to the size.
 
-    Raises: InputError if the folder has no class folders.
+    Raises: InputError if the folder has no class folders, or images of other channels.
     """
     from ssl_lens.data.images import load_images
     from ssl_lens.data.splits import own_division, read_names
@@ -90,8 +90,10 @@ def labelled_set(recipe: Recipe, size: tuple[int, int]) -> ImageSet | None:
         return None
     policy = pixel_policy(recipe)
     if policy.sizes != "refuse":
-        policy = dataclasses.replace(policy, size=size)
-    images = load_images(Path(recipe.data.probe), policy=policy, layout=recipe.data.layout)
+        policy = dataclasses.replace(policy, size=(shape[1], shape[2]))
+    images = load_images(
+        Path(recipe.data.probe), in_channels=shape[0], policy=policy, layout=recipe.data.layout
+    )  # fmt: skip
     if images.labels is None:
         raise InputError(f"data.probe={recipe.data.probe} has no labels; give a folder with one folder per class")
     division = own_division(images, None)  # who chooses by the probe has seen its images

@@ -107,7 +107,7 @@ def _draw_contact_sheet(report: Report, path: Path) -> None:
         for axis in row:
             axis.set_axis_off()
         for axis, image in zip(row, images, strict=False):
-            axis.imshow(_visible(image), cmap="gray", origin="lower", vmin=0, vmax=1)
+            axis.imshow(_visible(image), cmap="gray", vmin=0, vmax=1)
         row[0].set_title(name, loc="left", fontsize=9)
     colours = ", bands 0, 1, 2 as blue, green, red" if len(report.bands) >= 3 else ""
     figure.suptitle(f"{report.path.name}: asinh of each image's own scatter{colours}", fontsize=9)

@@ -34,6 +34,11 @@ def is_image(name: str) -> bool:
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
+def is_picture(image: str) -> bool:
+    """Whether an image of this name comes from a picture, which has its first row at the top, and not from an array."""
+    return file_of(image).lower().endswith((*picture_file.SUFFIXES, *tiff_file.SUFFIXES))
+
+
 def file_of(image: str) -> str:
     """The file of an image that is called `file.npy#000012` or `file.tar#KEY`; other names are files themselves."""
     within = _WITHIN.match(image)
