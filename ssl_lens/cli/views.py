@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> None:
     with arguments_named({name: f"views.{name}" for name in type(recipe.views).model_fields}):
         views = multicrop(prepared, torch.from_numpy(shown), seed=recipe.seed, epoch=0)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    pictures = [is_picture(source.names[i]) for i in shown]
+    pictures = [is_picture(source.names[i], recipe_images.images_folder(recipe)) for i in shown]
     with arguments_named(flags("rgb")):
         save_views(views, options.out, multicrop.within(prepared), pictures=pictures, rgb=options.rgb)
     print(options.out)

@@ -29,6 +29,7 @@ from ssl_lens.engine.skips import SkippedSteps
 from ssl_lens.errors import InputError, arguments_named, renamed
 from ssl_lens.methods.method import Method
 from ssl_lens.optim import adamw
+from ssl_lens.recipe.images import images_folder
 from ssl_lens.recipe.paths import PLACES
 from ssl_lens.recipe.recipe import Recipe, load_recipe
 from ssl_lens.recipe.start import OPTIM_KEYS, open_images, start
@@ -123,7 +124,7 @@ class Pretraining:
         raw, index = (part[:SHOWN_IMAGES] for part in self.batches.at(0)[0])
         images = self.preprocess(raw)
         views = self.multicrop(images, index, seed=self.recipe.seed, epoch=0)
-        pictures = [is_picture(self.names[i]) for i in index.tolist()]
+        pictures = [is_picture(self.names[i], images_folder(self.recipe)) for i in index.tolist()]
         save_views(views, self.folder.plots / "views.png", self.multicrop.within(images), pictures=pictures)
 
 

@@ -40,6 +40,8 @@ def image_source(recipe: Recipe, *, quarantine: Path | None = None) -> ImageSour
     from ssl_lens.data.source import open_source
 
     data = recipe.data
+    if data.path is not None and Path(data.path).resolve() == Path(recipe.run.folder).resolve():
+        raise InputError(f"run.folder={recipe.run.folder} is the folder of the images; give another, such as runs/NAME")
     if data.path is None:
         logger.info("data.path is not set: simulating lenses; give data.path=DIR for your own images")
     return open_source(
@@ -52,6 +54,13 @@ def image_source(recipe: Recipe, *, quarantine: Path | None = None) -> ImageSour
         shuffle_buffer=data.shuffle_buffer,
         quarantine=quarantine,
     )
+
+
+def images_folder(recipe: Recipe) -> Path | None:
+    """The folder that the names of a recipe's images are relative to, if they are on this machine."""
+    path = Path(recipe.data.path or "")
+    folder = path if path.is_dir() else path.parent  # of a table, or of shards
+    return folder if recipe.data.path and folder.is_dir() else None
 
 
 @arguments_named(SIMULATE_KEYS)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ssl_lens.data.folders.bands import Source, find_sources
 from ssl_lens.data.folders.layouts import TRAIN, LayoutName, labels_and_parts, named_layout
+from ssl_lens.data.folders.products import kind_of_product
 from ssl_lens.data.folders.tables import SUFFIXES as TABLE_SUFFIXES
 from ssl_lens.data.folders.tables import Table, look_up, own_table, read_table
 from ssl_lens.data.formats.reader import SUFFIXES, file_of, is_image
@@ -121,13 +122,18 @@ def _image_files(root: Path) -> list[str]:
         raise InputError(f"folder {error.filename} cannot be read: {error.strerror}; make it readable") from error
 
     names, others = [], 0
+    products: list[str] = []
     for folder, inner_folders, files in os.walk(root, followlinks=True, onerror=refuse):
-        inner_folders[:] = [inner for inner in inner_folders if not inner.startswith(".")]
+        kinds = {inner: kind_of_product(Path(folder, inner)) for inner in inner_folders if not inner.startswith(".")}
+        products += [f"{Path(folder, inner)} (a {kind})" for inner, kind in kinds.items() if kind is not None]
+        inner_folders[:] = [inner for inner, kind in kinds.items() if kind is None]
         for inner in inner_folders:
             _check_no_loop(Path(folder, inner))
         images = [Path(folder, file).relative_to(root).as_posix() for file in files if is_image(file)]
         names += images
         others += len(files) - len(images)
+    if products:
+        logger.info("%s: %d folders are not images and left out, such as %s", root, len(products), min(products))
     if not names:
         raise InputError(
             f"path={root} holds no images ({others} other files); give a folder with {' '.join(SUFFIXES)} files"
