@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ssl_lens.data.batches import SMALLEST_BATCH, fitting_batch_size
 from ssl_lens.data.check.duplicates import duplicate_groups, orientation_free_key
 from ssl_lens.data.check.tally import NO_CLASS, Chosen, Shown, Tally
 from ssl_lens.data.folders.discovery import Found, describe_images, find_images
@@ -177,6 +178,7 @@ def _verdict(begin: Callable[[], Begun]) -> tuple[Begun | None, list[str]]:
 def _begin(path: Path, policy: PixelPolicy, layout: LayoutName, exclude: Path | None) -> Begun:
     """What every run does with its images, whatever its network, crops and batch."""
     images = open_source(str(path), policy=policy, layout=layout, exclude=exclude)
+    fitting_batch_size(SMALLEST_BATCH, len(images), parts=1)
     fit_preprocess(images.sample(), center_crop=None, bin=1, stretch="none", policy=images.policy)
     return Begun(images)
 
