@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from ssl_lens.cli.arguments import add_recipe_arguments, add_rgb, flags, path_argument
-from ssl_lens.errors import arguments_named
+from ssl_lens.errors import InputError, arguments_named
 
 SHOWN_IMAGES = 6
 
@@ -32,6 +32,13 @@ def run(options: argparse.Namespace) -> None:
     from ssl_lens.views.picture import save_views
 
     recipe = load_recipe(options.recipe, options.overrides)
+    folder = recipe_images.images_folder(recipe)
+    if (
+        folder is not None
+        and folder == Path(recipe.data.path or "")
+        and options.out.resolve().is_relative_to(folder.resolve())
+    ):
+        raise InputError(f"{options.out} lies in {folder}, to whose images it would add; give another file with --out")
     source = recipe_images.image_source(recipe)
     recipe, smaller = crops_that_fit(recipe, *source.shape)
     print("\n".join(smaller), end="\n" if smaller else "")
@@ -42,7 +49,7 @@ def run(options: argparse.Namespace) -> None:
     with arguments_named({name: f"views.{name}" for name in type(recipe.views).model_fields}):
         views = multicrop(prepared, torch.from_numpy(shown), seed=recipe.seed, epoch=0)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    pictures = [is_picture(source.names[i], recipe_images.images_folder(recipe)) for i in shown]
+    pictures = [is_picture(source.names[i], folder) for i in shown]
     with arguments_named(flags("rgb")):
         save_views(views, options.out, multicrop.within(prepared), pictures=pictures, rgb=options.rgb)
     print(options.out)

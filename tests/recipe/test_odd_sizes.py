@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny_run import write_run
 
 import ssl_lens
+from ssl_lens.errors import InputError
 from ssl_lens.recipe.recipe import load_recipe
 from ssl_lens.recipe.start import crops_that_fit
 from ssl_lens.runs.folder import RunFolder
@@ -69,3 +71,17 @@ def test_a_crop_that_became_smaller_is_the_same_on_resume(tmp_path: Path) -> Non
     assert crops_that_fit(kept, 1, 40, 40)[1] == []
     steps = len(run.metrics)
     assert len(ssl_lens.pretrain("quickstart", [*QUICK, *places]).metrics) == steps  # nothing is left to do
+
+
+def test_images_too_small_are_refused_before_anything_is_computed(tmp_path: Path) -> None:
+    """Also where another network, first in the list, would take them."""
+    run, data = write_run(tmp_path / "run"), rings(tmp_path / "data", 30)
+    for refused in (
+        lambda: ssl_lens.evaluate(["resnet_micro", run], data=data, probes=["knn"], seeds=1, out=tmp_path / "out"),
+        lambda: ssl_lens.embed(run, data, tmp_path / "out.npy"),
+    ):
+        with pytest.raises(
+            InputError, match=r"center_crop=32 exceeds the images of 30x30 px; set center_crop to 30 or"
+        ):
+            refused()
+    assert not list(tmp_path.glob("out*"))
