@@ -205,10 +205,11 @@ def test_the_verdict_is_what_a_run_does(name: str, capsys: pytest.CaptureFixture
 
 
 @pytest.mark.parametrize("name", ["plain", "one image", "all held out by a table", "one in three damaged", "two sizes"])
-def test_without_a_recipe_the_images_alone_are_judged(name: str) -> None:
+def test_without_a_recipe_the_images_alone_are_judged(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     make, _, taken = SETS[name]
     make()
     assert cli.main(["data", "check", "set", "--out", "out"]) == (0 if taken else 1)
+    assert ("training would refuse this set\n" in capsys.readouterr().out) != taken
 
 
 def test_flags_come_before_the_recipe(capsys: pytest.CaptureFixture[str]) -> None:
