@@ -20,6 +20,7 @@ from sklearn.preprocessing import StandardScaler
 
 import ssl_lens
 from ssl_lens.cli import main as cli
+from ssl_lens.pictures import drawable
 
 IMAGES = Path(__file__).parent / "images"
 SHOWN_LENSES = 3
@@ -55,7 +56,8 @@ def main() -> None:
     features = torch.cat([frozen(part).features for part in raw.split(64)]).numpy()
     places = TSNE(init="pca", perplexity=30, random_state=0).fit_transform(StandardScaler().fit_transform(features))
     edge = (raw.shape[-1] - CROP) // 2
-    lenses = frozen.preprocess(raw)[:, 0, edge:-edge, edge:-edge].numpy()
+    prepared = frozen.preprocess(raw)[..., edge:-edge, edge:-edge].numpy()
+    lenses = np.stack([drawable(image, picture=False)[0] for image in prepared])
     save(layout(lenses, places), IMAGES / "embedding.png")
 
 

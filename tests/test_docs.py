@@ -83,6 +83,9 @@ KNOWN = {
     "ssl-lens data check bologna": Known(
         ("bologna",), tuple(f"checks/bologna/{name}" for name in ("check.json", "contact_sheet.png", "histograms.png"))
     ),
+    "ssl-lens data check DIR --recipe recipes/esvit_equiv.yaml data.stretch=log data.probe=LABELLED": Known(
+        ("DIR", "LABELLED"), ("checks/DIR/check.json",)
+    ),
     "ssl-lens data check DIR --split NAMES": Known(("DIR", "NAMES"), ("checks/DIR/check.json",)),
     "ssl-lens data check DIR --against LABELLED --out OUT": Known(("DIR", "LABELLED"), ("OUT/check.json",), 1),
     "ssl-lens simulate lenses --model model_i --count 30000 --seed 1 --workers 2": Known(

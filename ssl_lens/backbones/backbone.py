@@ -27,6 +27,18 @@ class Features(NamedTuple):
     positions: Tensor | None = None
 
 
+class SizeRule(NamedTuple):
+    """How an image is cut so that a network takes it.
+
+    Attributes:
+        multiple: of px, that height and width must be.
+        largest: height and width in px; None for any.
+    """
+
+    multiple: int = 1
+    largest: tuple[int, int] | None = None
+
+
 class Encoder(nn.Module, ABC):
     """Turns images into features: one vector of the whole view and one for each of its regions.
 
@@ -60,7 +72,8 @@ class MapBackbone(Encoder):
 
     A subclass names the class of its options, keeps those it was built from in `options`, and gives `stages`; `forward`
     follows from the last map, whose pixels are the regions and whose mean is the view. A network with a class token
-    overrides it: the token is the view. One that does not take every size overrides `map_size` and `accepted_sizes`.
+    overrides it: the token is the view. One that does not take every size overrides `map_size`, `accepted_sizes` and
+    `size_rule`.
 
     Attributes:
         embed_dim: also the number of channels of the last map.
@@ -92,6 +105,11 @@ class MapBackbone(Encoder):
     def accepted_sizes(self) -> str:
         """The image sizes that `map_size` takes, in a few words: "any", "multiples of 4 px", "224x224 px"."""
         return "any"
+
+    @property
+    def size_rule(self) -> SizeRule:
+        """How larger images are cut to a size that `map_size` takes."""
+        return SizeRule()
 
     def config(self) -> dict[str, Any]:
         """Channels and options, ready for JSON; `from_config` builds the same architecture of it."""

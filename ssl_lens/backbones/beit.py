@@ -10,7 +10,7 @@ from timm.layers import PatchEmbed, trunc_normal_
 from timm.models import beit as timm_beit
 from torch import Tensor, nn
 
-from ssl_lens.backbones.backbone import Features, MapBackbone
+from ssl_lens.backbones.backbone import Features, MapBackbone, SizeRule
 from ssl_lens.backbones.layers.attention import attend
 from ssl_lens.backbones.layers.tokens import (
     LayerNorm,
@@ -113,6 +113,10 @@ class BEiT(MapBackbone):
     @property
     def accepted_sizes(self) -> str:
         return f"{self.image_size[0]}x{self.image_size[1]} px, as built"
+
+    @property
+    def size_rule(self) -> SizeRule:
+        return SizeRule(self.options.patch_size, self.image_size)
 
     def map_size(self, height: int, width: int) -> tuple[int, int]:
         if (height, width) != self.image_size:

@@ -12,7 +12,7 @@ from timm.layers import DropPath
 from timm.models.levit import LevitMlp, LinearNorm, NormLinear, Stem16
 from torch import Tensor, nn
 
-from ssl_lens.backbones.backbone import MapBackbone
+from ssl_lens.backbones.backbone import MapBackbone, SizeRule
 from ssl_lens.backbones.layers.attention import attend
 from ssl_lens.backbones.options import Bounds, Count, Counts, Family, Options, Rate
 from ssl_lens.errors import InputError
@@ -201,6 +201,10 @@ class LeViT(MapBackbone):
     @property
     def accepted_sizes(self) -> str:
         return f"up to {self.image_size} px, as built"
+
+    @property
+    def size_rule(self) -> SizeRule:
+        return SizeRule(largest=(self.image_size, self.image_size))
 
     def map_size(self, height: int, width: int) -> tuple[int, int]:
         if not 0 < min(height, width) <= max(height, width) <= self.image_size:

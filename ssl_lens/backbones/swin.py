@@ -13,7 +13,7 @@ from timm.layers import DropPath, Mlp, PatchEmbed
 from timm.models import swin_transformer as timm_swin
 from torch import Tensor, nn
 
-from ssl_lens.backbones.backbone import MapBackbone
+from ssl_lens.backbones.backbone import MapBackbone, SizeRule
 from ssl_lens.backbones.layers.attention import attend
 from ssl_lens.backbones.layers.stages import doubling_dims, drop_rates
 from ssl_lens.backbones.layers.token_groups import even_groups
@@ -237,6 +237,10 @@ class Swin(MapBackbone):
     @property
     def accepted_sizes(self) -> str:
         return "any" if self.patch_size == 1 else f"multiples of {self.patch_size} px"
+
+    @property
+    def size_rule(self) -> SizeRule:
+        return SizeRule(multiple=self.patch_size)
 
     def map_size(self, height: int, width: int) -> tuple[int, int]:
         patch = self.patch_size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import torch
 from timm.layers import Format
 from torch import Tensor, nn
 
-from ssl_lens.backbones.backbone import MapBackbone, taken
+from ssl_lens.backbones.backbone import MapBackbone, SizeRule, taken
 from ssl_lens.backbones.options import Count, Options
 from ssl_lens.errors import InputError
 
@@ -99,6 +100,17 @@ class TimmBackbone(MapBackbone):
     @property
     def accepted_sizes(self) -> str:
         return "found by trying"
+
+    @property
+    def size_rule(self) -> SizeRule:
+        """Found by trying: any size, else multiples of the finest or the last map's, else what it was built for."""
+        built = self.options.image_size
+        for multiple in (1, self.body.feature_info.reduction()[0], self.reduction):
+            side = (built // self.reduction + 1) * self.reduction + multiple
+            with contextlib.suppress(InputError):
+                self.map_size(side, side)
+                return SizeRule(multiple)
+        return SizeRule(largest=(built, built))
 
     def map_size(self, height: int, width: int) -> tuple[int, int]:
         super().map_size(height, width)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from timm.layers import DropPath, Mlp, PatchEmbed, trunc_normal_
 from torch import Tensor, nn
 
-from ssl_lens.backbones.backbone import Features, MapBackbone
+from ssl_lens.backbones.backbone import Features, MapBackbone, SizeRule
 from ssl_lens.backbones.layers.attention import attend
 from ssl_lens.backbones.layers.tokens import (
     LayerNorm,
@@ -122,6 +122,10 @@ class ViT(MapBackbone):
     @property
     def accepted_sizes(self) -> str:
         return "any" if self.patch_size == 1 else f"multiples of {self.patch_size} px"
+
+    @property
+    def size_rule(self) -> SizeRule:
+        return SizeRule(multiple=self.patch_size)
 
     def map_size(self, height: int, width: int) -> tuple[int, int]:
         check_patches("ViT", height, width, self.patch_size)

@@ -59,6 +59,26 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+class _Channels(argparse.Action):
+    """Three numbers of channels, as a tuple."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
+        setattr(namespace, self.dest, tuple(values))
+
+
+def add_rgb(parser: argparse.ArgumentParser) -> None:
+    """Adds which channels pictures show, as `options.rgb`."""
+    parser.add_argument(
+        "--rgb",
+        metavar=("R", "G", "B"),
+        nargs=3,
+        type=int,
+        action=_Channels,
+        help="channels, from 0, to draw as red, green, blue; default: of PNG, JPEG and TIFF the first three, of others "
+        "the last, middle and first",
+    )
+
+
 def positive(text: str) -> int:
     """A whole number of at least 1."""
     value = int(text)

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from ssl_lens.cli.arguments import IMAGES, add_files, flags, path_argument, text_argument
-from ssl_lens.data.folders.layouts import Sizes
+from ssl_lens.cli.arguments import IMAGES, add_files, add_rgb, flags, path_argument, text_argument
+from ssl_lens.data.folders.layouts import LayoutName, Sizes
 from ssl_lens.errors import InputError, arguments_named, renamed
 
 if TYPE_CHECKING:  # imported when a command runs, so that its help comes at once
+    from ssl_lens.data.check.check import Begun
     from ssl_lens.data.pixels.policy import PixelPolicy
 
-NAMES = flags("layout", "table", "files", "planes", "noise", "mask_value", "max_masked", "sizes", "size") | {
+NAMES = flags("layout", "table", "files", "planes", "noise", "mask_value", "max_masked", "sizes", "size", "rgb") | {
     "path": IMAGES
 }
+
+DECIDED = ("mask_value", "max_masked", "sizes", "size", "files", "planes", "noise")  # by a recipe, if not by a flag
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +48,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=path_argument,
         help="for contact sheet, histograms and JSON; default: checks/NAME",
     )
+    check.add_argument(
+        "--recipe",
+        metavar=("RECIPE", "key=value"),
+        nargs="+",
+        help="judge by this recipe as well: its network, crops, batch and probe; it also says how images are read",
+    )
+    add_rgb(check)
     check.set_defaults(run_data=_check)
 
 
@@ -56,12 +67,11 @@ def run(options: argparse.Namespace) -> int | None:
 def _add_set(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar=IMAGES, type=text_argument, help="folder of images, table or pack")
     add_files(parser, "those known to be flux")
+    parser.set_defaults(layout=None)  # a recipe may say it
     parser.add_argument("--table", metavar="FILE", type=path_argument, help="labels and numbers of the images in DIR")
     parser.add_argument("--mask-value", metavar="X", type=float, help="pixels of this value are filled, as NaN is")
-    parser.add_argument(
-        "--max-masked", metavar="F", type=float, default=0.1, help="more of a channel: unusable (%(default)s)"
-    )
-    parser.add_argument("--sizes", choices=get_args(Sizes), default="refuse", help="images of unequal size")
+    parser.add_argument("--max-masked", metavar="F", type=float, help="more of a channel: unusable (default 0.1)")
+    parser.add_argument("--sizes", choices=get_args(Sizes), help="images of unequal size")
     parser.add_argument("--size", metavar="PX", type=int, help="side to crop or pad to; default: the set's extremes")
 
 
@@ -69,9 +79,9 @@ def _policy(options: argparse.Namespace) -> PixelPolicy:
     from ssl_lens.data.pixels.policy import PixelPolicy
 
     size = None if options.size is None else (options.size, options.size)
-    return PixelPolicy(
-        options.mask_value, options.max_masked, options.sizes, size, options.planes or (), options.noise or ()
-    )
+    max_masked = PixelPolicy.max_masked if options.max_masked is None else options.max_masked
+    sizes, planes, noise = options.sizes or PixelPolicy.sizes, options.planes or (), options.noise or ()
+    return PixelPolicy(options.mask_value, max_masked, sizes, size, planes, noise)
 
 
 def _path(options: argparse.Namespace) -> Path:
@@ -90,7 +100,7 @@ def _pack(options: argparse.Namespace) -> None:
         path,
         options.out,
         policy=_policy(options),
-        layout=options.layout,
+        layout=options.layout or "auto",
         table=options.table,
         files=options.files,
     )
@@ -100,29 +110,48 @@ def _pack(options: argparse.Namespace) -> None:
 def _check(options: argparse.Namespace) -> int:
     from ssl_lens.data.check.check import check_images
     from ssl_lens.data.check.report import lines, write_check
-    from ssl_lens.data.splits import read_names
 
     path = _path(options)
     out = options.out or Path("checks", Path(os.path.abspath(path)).stem)
     if out.resolve().is_relative_to(path.resolve()):
         raise InputError(f"{out} lies in {path}, to whose images it would add; give another folder with --out")
-    held_out = frozenset(() if options.split is None else read_names(options.split))
+    layout: LayoutName = options.layout or "auto"
+    policy, layout, begin = _of_recipe(path, options) if options.recipe else (_policy(options), layout, None)
     report = check_images(
         path,
-        policy=_policy(options),
-        layout=options.layout,
+        policy=policy,
+        layout=layout,
         table=options.table,
         files=options.files,
-        held_out=held_out,
+        exclude=options.split,
         against=options.against,
+        begin=begin,
     )
-    unknown = sorted(held_out.difference(report.names, (name for name, _ in report.unusable)))
-    if unknown:
-        raise InputError(
-            f"--split {options.split}: {len(unknown)} of {len(held_out)} names are not in {path}, such as "
-            f"{unknown[0]}; give the split file of this set"
-        )
-    print("\n".join(renamed(line, NAMES) for line in lines(report)))
-    for written in write_check(report, out):
+    names = NAMES | {"exclude": "--split"}
+    print("\n".join(renamed(line, names) for line in lines(report)))
+    for written in write_check(report, out, rgb=options.rgb):
         print(written)
     return 0 if report.accepted else 1
+
+
+def _of_recipe(path: Path, options: argparse.Namespace) -> tuple[PixelPolicy, LayoutName, Callable[[], Begun]]:
+    """How a recipe reads these images, changed by the flags that are given, and what begins its run."""
+    from ssl_lens.data.check.check import Begun
+    from ssl_lens.recipe.images import pixel_policy
+    from ssl_lens.recipe.recipe import load_recipe, replace
+    from ssl_lens.recipe.start import open_images, start
+
+    given = {name: getattr(options, name) for name in (*DECIDED, "layout")}
+    given["exclude"] = None if options.split is None else os.path.abspath(options.split)
+    values = {f"data.{name}": value for name, value in given.items() if value is not None}
+    name, *overrides = options.recipe
+    recipe = replace(load_recipe(name, overrides), {**values, "data.path": os.path.abspath(path)})
+    options.files = recipe.data.files
+    if recipe.data.exclude is not None:
+        options.split = Path(recipe.data.exclude)
+
+    def begin() -> Begun:
+        opened = open_images(recipe)
+        return Begun(opened.images, start(recipe, opened).choices)
+
+    return pixel_policy(recipe), recipe.data.layout, begin

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ssl_lens.cli.arguments import add_recipe_arguments, path_argument
-from ssl_lens.errors import arguments_named
+from ssl_lens.cli.arguments import add_recipe_arguments, add_rgb, flags, path_argument
+from ssl_lens.errors import InputError, arguments_named
 
 SHOWN_IMAGES = 6
 
@@ -14,6 +14,7 @@ SHOWN_IMAGES = 6
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of the command."""
     add_recipe_arguments(parser)
+    add_rgb(parser)
     parser.add_argument(
         "--out", metavar="PNG", type=path_argument, default=Path("views.png"), help="default: %(default)s"
     )
@@ -24,20 +25,31 @@ def run(options: argparse.Namespace) -> None:
     import numpy as np
     import torch
 
-    from ssl_lens.data.pixels.preprocess import pixel_range
+    from ssl_lens.data.formats.reader import is_picture
     from ssl_lens.recipe import images as recipe_images
     from ssl_lens.recipe.recipe import load_recipe
+    from ssl_lens.recipe.start import crops_that_fit, views_of
     from ssl_lens.views.picture import save_views
 
     recipe = load_recipe(options.recipe, options.overrides)
+    folder = recipe_images.images_folder(recipe)
+    if (
+        folder is not None
+        and folder == Path(recipe.data.path or "")
+        and options.out.resolve().is_relative_to(folder.resolve())
+    ):
+        raise InputError(f"{options.out} lies in {folder}, to whose images it would add; give another file with --out")
     source = recipe_images.image_source(recipe)
+    recipe, smaller = crops_that_fit(recipe, *source.shape)
+    print("\n".join(smaller), end="\n" if smaller else "")
     images = source.sample()
-    preprocess = recipe_images.preprocess(recipe, images, source.policy)
+    preprocess, multicrop = views_of(recipe, recipe_images.preprocess(recipe, images, source.policy), images)
     shown = np.linspace(0, len(images) - 1, min(SHOWN_IMAGES, len(images))).astype(np.int64)
     prepared = preprocess(torch.from_numpy(images[shown]))
-    multicrop = recipe.views.multicrop(pixel_range(preprocess, images))
     with arguments_named({name: f"views.{name}" for name in type(recipe.views).model_fields}):
         views = multicrop(prepared, torch.from_numpy(shown), seed=recipe.seed, epoch=0)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    save_views(views, options.out, prepared)
+    pictures = [is_picture(source.names[i], folder) for i in shown]
+    with arguments_named(flags("rgb")):
+        save_views(views, options.out, multicrop.within(prepared), pictures=pictures, rgb=options.rgb)
     print(options.out)

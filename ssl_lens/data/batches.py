@@ -10,6 +10,9 @@ if TYPE_CHECKING:  # sets are read and simulated without torch
     from torch import Tensor
 
 
+SMALLEST_BATCH = 2  # a single image has nothing to be told apart from
+
+
 class Plan(NamedTuple):
     """How images become steps.
 
@@ -70,10 +73,12 @@ def fitting_batch_size(batch_size: int, images: int, parts: int) -> int:
     Args:
         parts: world_size · accumulate, which share a batch evenly.
 
-    Raises: InputError if the set has fewer images than parts.
+    Raises: InputError if the set has fewer images than parts, or than the smallest batch.
     """
     if batch_size <= images:
         return batch_size
+    if images < SMALLEST_BATCH:
+        raise InputError(f"images to train on: {images}; give {SMALLEST_BATCH} or more, the smallest batch")
     if images < parts:
         raise InputError(
             f"{images} images are fewer than the {parts} parts (processes x accumulate) that share a batch; give more "

@@ -108,7 +108,7 @@ def open_source(
     images = load_images(
         Path(path), in_channels=in_channels, quarantine=quarantine, policy=policy, layout=layout, files=files
     )
-    return _without(_to_train_on(images), exclude)
+    return _to_train_on(_without(images, exclude))
 
 
 def _to_train_on(images: ImageSet) -> ImageSet:
@@ -116,6 +116,8 @@ def _to_train_on(images: ImageSet) -> ImageSet:
     if division is None:
         return images
     rest, held_out = division
+    if not len(held_out):  # all of them are excluded as well
+        return images
     logger.info("%d images held out for tests are left out of pretraining", len(held_out))
     return rest
 

@@ -56,6 +56,8 @@ def results(protocol: Protocol, subjects: Sequence[Subject]) -> Iterator[tuple[l
 
     Raises: InputError if the images cannot be divided as a task needs, or no task has a probe.
     """
+    for subject in subjects:  # before the first of them takes its time
+        subject.check(*protocol.read(subject.policy, subject.in_channels).images.shape[2:])
     said_constant: set[str] = set()  # tasks whose constant predictor, which needs no target, has been judged
     for subject in subjects:
         images = protocol.read(subject.policy, subject.in_channels)

@@ -17,7 +17,7 @@ from ssl_lens.backbones.backbone import MapBackbone
 from ssl_lens.data.images import ImageSet
 from ssl_lens.data.pixels.policy import PixelPolicy
 from ssl_lens.data.pixels.preprocess import Preprocess
-from ssl_lens.errors import InputError
+from ssl_lens.errors import InputError, arguments_named
 from ssl_lens.evaluation.turns import turned
 from ssl_lens.recipe import images as recipe_images
 from ssl_lens.recipe.network import backbone
@@ -96,6 +96,7 @@ class Subject(NamedTuple):
     Attributes:
         policy: how image files are to be read.
         in_channels: that the images must have; None: any number.
+        check: raises InputError if raw images of a height and width in pixels cannot be taken.
         open: what makes the target, given the images that it may be fitted to.
         folder: for results; None: it has none.
     """
@@ -103,6 +104,7 @@ class Subject(NamedTuple):
     name: str
     policy: PixelPolicy
     in_channels: int | None
+    check: Callable[[int, int], None]
     open: Callable[[ImageSet], Target]
     folder: Path | None
 
@@ -174,7 +176,10 @@ def _frozen_subject(name: str, frozen: FrozenBackbone, folder: Path | None) -> S
         return frozen.backbone
 
     target = Target(name, frozen.preprocess, frozen, start)
-    return Subject(name, frozen.preprocess.policy, frozen.preprocess.in_channels, lambda images: target, folder)
+    preprocess = frozen.preprocess
+    return Subject(
+        name, preprocess.policy, preprocess.in_channels, frozen.check_size, lambda images: target, folder
+    )  # fmt: skip
 
 
 def _is_folded(backbone: MapBackbone) -> bool:
@@ -190,7 +195,9 @@ def _untrained_subject(name: str, trained: FrozenBackbone, folder: Path) -> Subj
         return Target(name, trained.preprocess, fresh, lambda seed: untrained_backbone(folder, seed=seed))
 
     preprocess = trained.preprocess
-    return Subject(name, preprocess.policy, preprocess.in_channels, lambda images: opened(), None)
+    return Subject(
+        name, preprocess.policy, preprocess.in_channels, trained.check_size, lambda images: opened(), None
+    )  # fmt: skip
 
 
 def _recipe_subject(name: str, recipe: Recipe, pooling: Pooling | None) -> Subject:
@@ -203,9 +210,15 @@ def _recipe_subject(name: str, recipe: Recipe, pooling: Pooling | None) -> Subje
             torch.manual_seed(seed)
             return backbone(recipe, images.shape[0], size)
 
-        return Target(name, preprocess, FrozenBackbone(preprocess, fresh(0), pooling or FROZEN_POOLING), fresh)
+        first = fresh(0)
+        fitted = preprocess.fitted(*first.size_rule)
+        return Target(name, fitted, FrozenBackbone(fitted, first, pooling or FROZEN_POOLING), fresh)
 
-    return Subject(name, recipe_images.pixel_policy(recipe), None, opened, None)
+    @arguments_named(recipe_images.DATA_KEYS)
+    def check(height: int, width: int) -> None:
+        Preprocess.plain(1, center_crop=recipe.data.center_crop, bin=recipe.data.bin).output_size(height, width)
+
+    return Subject(name, recipe_images.pixel_policy(recipe), None, check, opened, None)
 
 
 def _pixels_subject(first: Subject) -> Subject:

@@ -14,18 +14,16 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ssl_lens.backbones.backbone import MapBackbone
 from ssl_lens.backbones.catalog import backbone_config
-from ssl_lens.data.batches import Batches, Plan, fitting_batch_size
-from ssl_lens.data.pixels.preprocess import Preprocess, pixel_range
+from ssl_lens.data.batches import Batches, Plan
+from ssl_lens.data.formats.reader import is_picture
+from ssl_lens.data.pixels.preprocess import Preprocess
 from ssl_lens.data.source import ImageSource
 from ssl_lens.engine.checkpoints import Checkpoints, checkpoint_to_continue
 from ssl_lens.engine.loop import Observer, train
-from ssl_lens.engine.probe import OnlineProbe
 from ssl_lens.engine.processes import join_processes
 from ssl_lens.engine.reporter import Pace, Probe, Reporter
 from ssl_lens.engine.schedule import Schedule
-from ssl_lens.engine.section import Optim
 from ssl_lens.engine.session import session
 from ssl_lens.engine.signals import InterruptedRun, StopSignals
 from ssl_lens.engine.skips import SkippedSteps
@@ -33,10 +31,10 @@ from ssl_lens.errors import InputError, arguments_named, renamed
 from ssl_lens.launcher import first_rank_first
 from ssl_lens.methods.method import Method
 from ssl_lens.optim import adamw
-from ssl_lens.recipe import images as recipe_images
-from ssl_lens.recipe.network import build_method, check_sizes
-from ssl_lens.recipe.recipe import Recipe, replace, resolve_auto
-from ssl_lens.recipe.resume import changes, recorded_threads, refuse_shorter, same_choices
+from ssl_lens.recipe.images import images_folder
+from ssl_lens.recipe.recipe import Recipe
+from ssl_lens.recipe.resume import changes, recorded_threads, refuse_another_recipe, refuse_shorter, with_choices_of
+from ssl_lens.recipe.start import OPTIM_KEYS, open_images, start
 from ssl_lens.runs import checkpoint
 from ssl_lens.runs.environment import environment
 from ssl_lens.runs.folder import RunFolder
@@ -46,7 +44,6 @@ from ssl_lens.views.picture import save_views
 
 logger = logging.getLogger(__name__)
 
-OPTIM_KEYS = {name: f"optim.{name}" for name in Optim.model_fields}
 RUN_KEYS = {name: f"run.{name}" for name in Run.model_fields}
 SHOWN_IMAGES = 6  # in the picture of the views
 
@@ -58,6 +55,7 @@ class Pretraining:
     Attributes:
         recipe: with every `auto` resolved.
         names: of all images.
+        preprocess: of the images that views are made of.
         start: the step to begin with.
     """
 
@@ -128,7 +126,8 @@ class Pretraining:
         raw, index = (part[:SHOWN_IMAGES] for part in self.batches.at(0)[0])
         images = self.preprocess(raw)
         views = self.multicrop(images, index, seed=self.recipe.seed, epoch=0)
-        save_views(views, self.folder.plots / "views.png", images)
+        pictures = [is_picture(self.names[i], images_folder(self.recipe)) for i in index.tolist()]
+        save_views(views, self.folder.plots / "views.png", self.multicrop.within(images), pictures=pictures)
 
 
 @arguments_named(RUN_KEYS)
@@ -161,22 +160,21 @@ def compose(recipe: Recipe, stop: StopSignals | None = None) -> Pretraining:
         tracker_folder=folder.root / "tensorboard",
     )
     with first_rank_first("images"):  # the others find the cache filled
-        images = recipe_images.image_source(recipe, quarantine=folder.quarantine)
-        labelled = recipe_images.labelled_set(recipe, (images.shape[1], images.shape[2]))
-        raw = images.sample()
-    preprocess = recipe_images.preprocess(recipe, raw, images.policy).to(accelerator.device)
-    multicrop = recipe.views.multicrop(pixel_range(preprocess, raw))
-    del raw  # of shards, a copy
-    recipe, choices = _batch_that_fits(recipe, len(images), accelerator.num_processes)
-    batches = _batches(recipe, images, accelerator)
-    recipe, resolved = resolve_auto(
-        same_choices(folder, recipe), n_images=len(images), in_channels=images.shape[0]
-    )  # fmt: skip
+        opened = open_images(recipe, quarantine=folder.quarantine)
     newest = checkpoint_to_continue(folder, accelerator)
-    method, trunk = build_method(recipe, resuming=newest is not None)
-    choices += resolved + _check_sizes(recipe, trunk, preprocess, images)
-    network = {"seed": recipe.seed, "backbone": backbone_config(trunk)}
-    method, optimizer = _on_device(method, accelerator)
+    ready = start(
+        with_choices_of(folder, recipe),
+        opened,
+        device=accelerator.device,
+        processes=accelerator.num_processes,
+        resuming=newest is not None,
+    )
+    recipe, images, choices = ready.recipe, opened.images, list(ready.choices)
+    del opened  # of shards, its sample is a copy
+    refuse_another_recipe(folder, recipe)
+    batches = _batches(recipe, images, accelerator)
+    network = {"seed": recipe.seed, "backbone": backbone_config(ready.trunk)}
+    method, optimizer = _on_device(ready.method, accelerator)
     schedule = schedule_of(recipe, method, batches.steps_per_epoch)
     restored = checkpoint.Restored(0, {})
     if newest is not None:
@@ -191,17 +189,19 @@ def compose(recipe: Recipe, stop: StopSignals | None = None) -> Pretraining:
             schedule_at = partial(schedule_of, method=method, steps_per_epoch=batches.steps_per_epoch)
             choices += changes(folder, recipe, restored.step, schedule_at, surroundings["arithmetic"])
         folder.write_head(
-            recipe.to_yaml(), backbone=network, preprocess=preprocess.config(), images=listing, environment=surroundings
+            recipe.to_yaml(),
+            backbone=network,
+            preprocess=ready.frozen.config(),
+            images=listing,
+            environment=surroundings,
         )
         folder.rewind(restored.step)
         for choice in choices:
             logger.info(choice)
-    probe = None
-    if labelled is not None:
-        probe = OnlineProbe(labelled, preprocess, seed=recipe.seed).measure
+    probe = None if ready.probe is None else ready.probe.measure
     pretraining = Pretraining(
-        recipe, folder, accelerator, images.names, batches, preprocess, multicrop, method, optimizer, schedule,
-        restored.step, stop or StopSignals(),
+        recipe, folder, accelerator, images.names, batches, ready.preprocess, ready.multicrop, method, optimizer,
+        schedule, restored.step, stop or StopSignals(),
         _reporter(recipe, folder, accelerator, method, schedule, restored.step, probe),
     )  # fmt: skip
     if restored.observed:
@@ -212,30 +212,12 @@ def compose(recipe: Recipe, stop: StopSignals | None = None) -> Pretraining:
 
 
 @arguments_named(OPTIM_KEYS)
-def _batch_that_fits(recipe: Recipe, n_images: int, processes: int) -> tuple[Recipe, list[str]]:
-    """The recipe, with a smaller batch and a line that says so where the set is smaller than one."""
-    asked = recipe.optim.batch_size
-    size = fitting_batch_size(asked, n_images, processes * recipe.optim.accumulate)
-    if size == asked:
-        return recipe, []
-    return replace(recipe, {"optim.batch_size": size}), [
-        f"optim.batch_size: {asked} -> {size}, as there are only {n_images} images"
-    ]
-
-
-@arguments_named(OPTIM_KEYS)
 def _batches(recipe: Recipe, images: ImageSource, accelerator: Accelerator) -> Batches:
     optim = recipe.optim
     plan = Plan(
         optim.batch_size, optim.accumulate, recipe.seed, accelerator.process_index, accelerator.num_processes
     )  # fmt: skip
     return images.batches(plan, accelerator.device)
-
-
-@arguments_named(recipe_images.DATA_KEYS)
-def _check_sizes(recipe: Recipe, trunk: MapBackbone, preprocess: Preprocess, images: ImageSource) -> list[str]:
-    height, width = preprocess.output_size(images.shape[1], images.shape[2])
-    return check_sizes(recipe, trunk, height, width)
 
 
 def _on_device(method: Method, accelerator: Accelerator) -> tuple[Method, Optimizer]:

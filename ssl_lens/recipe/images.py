@@ -40,6 +40,8 @@ def image_source(recipe: Recipe, *, quarantine: Path | None = None) -> ImageSour
     from ssl_lens.data.source import open_source
 
     data = recipe.data
+    if data.path is not None and Path(data.path).resolve() == Path(recipe.run.folder).resolve():
+        raise InputError(f"run.folder={recipe.run.folder} is the folder of the images; give another, such as runs/NAME")
     if data.path is None:
         logger.info("data.path is not set: simulating lenses; give data.path=DIR for your own images")
     return open_source(
@@ -53,6 +55,13 @@ def image_source(recipe: Recipe, *, quarantine: Path | None = None) -> ImageSour
         shuffle_buffer=data.shuffle_buffer,
         quarantine=quarantine,
     )
+
+
+def images_folder(recipe: Recipe) -> Path | None:
+    """The folder that the names of a recipe's images are relative to, if they are on this machine."""
+    path = Path(recipe.data.path or "")
+    folder = path if path.is_dir() else path.parent  # of a table, or of shards
+    return folder if recipe.data.path and folder.is_dir() else None
 
 
 @arguments_named(SIMULATE_KEYS)
@@ -74,15 +83,15 @@ def simulated_set(simulate: Simulate) -> Path:
 
 
 @arguments_named(DATA_KEYS | {"path": "data.probe"})
-def labelled_set(recipe: Recipe, size: tuple[int, int]) -> ImageSet | None:
+def labelled_set(recipe: Recipe, shape: tuple[int, ...]) -> ImageSet | None:
     """The labelled images of the online probe (`data.probe`), or None.
 
     Images that the set holds out for tests are not among them, nor those whose names `data.exclude` has.
 
     Args:
-        size: height and width in pixels of the unlabelled images, which these are cropped or padded to.
+        shape: [C, H, W] of the unlabelled images; these have as many channels, and are cropped or padded to the size.
 
-    Raises: InputError if the folder has no class folders.
+    Raises: InputError if the folder has no class folders, or images of other channels.
     """
     from ssl_lens.data.images import load_images
     from ssl_lens.data.pack.pack import is_pack
@@ -92,10 +101,10 @@ def labelled_set(recipe: Recipe, size: tuple[int, int]) -> ImageSet | None:
         return None
     policy = pixel_policy(recipe)
     if policy.sizes != "refuse":
-        policy = dataclasses.replace(policy, size=size)
+        policy = dataclasses.replace(policy, size=(shape[1], shape[2]))
     probe, files = Path(recipe.data.probe), recipe.data.files
     files = files if probe.is_dir() and not is_pack(probe) else None  # what it is of: a folder like that of `data.path`
-    images = load_images(probe, policy=policy, layout=recipe.data.layout, files=files)
+    images = load_images(probe, in_channels=shape[0], policy=policy, layout=recipe.data.layout, files=files)
     if images.labels is None:
         raise InputError(f"data.probe={recipe.data.probe} has no labels; give a folder with one folder per class")
     division = own_division(images, None)  # who chooses by the probe has seen its images

@@ -23,18 +23,26 @@ def recorded_threads(folder: RunFolder) -> int | None:
     return threads if isinstance(threads, int) and 0 < threads <= _MOST_THREADS else None
 
 
-def same_choices(folder: RunFolder, recipe: Recipe) -> Recipe:
-    """The recipe, with what `auto` stood for when the run began, where there was one.
+def with_choices_of(folder: RunFolder, recipe: Recipe) -> Recipe:
+    """The recipe, with what `auto` stood for when the run in the folder began, where there is one.
 
-    Raises: InputError naming the first key in which it differs from the run's. A folder may have been moved: places may
-    differ, as the images themselves are compared, and weights are loaded from the run's own checkpoints.
+    Raises: InputError if the run's recipe cannot be read.
     """
     if not folder.recipe.exists():
         return recipe
     before, now = (one.model_dump(mode="json") for one in (_own_recipe(folder), recipe))
-    recipe = replace(recipe, dict(_chosen(before, now)))
-    _refuse_differences(folder.root, before, recipe.model_dump(mode="json"))
-    return recipe
+    return replace(recipe, dict(_chosen(before, now)))
+
+
+def refuse_another_recipe(folder: RunFolder, recipe: Recipe) -> None:
+    """Raises InputError naming the first key in which a recipe differs from that of the run in the folder.
+
+    A folder may have been moved: places may differ, as the images themselves are compared, and weights are loaded from
+    the run's own checkpoints.
+    """
+    if folder.recipe.exists():
+        before, now = (one.model_dump(mode="json") for one in (_own_recipe(folder), recipe))
+        _refuse_differences(folder.root, before, now)
 
 
 def refuse_shorter(schedule: Schedule, start: int, epochs: int) -> None:
@@ -99,7 +107,7 @@ def _chosen(before: Any, now: Any, prefix: str = "") -> Iterator[tuple[str, Any]
 
 
 def _refuse_differences(root: Path, before: Any, now: Any, key: str = "") -> None:
-    if before == now or now == "auto" or key in MAY_CHANGE or key in PLACES:
+    if before == now or key in MAY_CHANGE or key in PLACES:
         return
     if isinstance(before, dict) and isinstance(now, dict):
         for name in before | now:

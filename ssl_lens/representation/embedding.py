@@ -77,6 +77,7 @@ def embed(
     write = _writer(out, Path(data))
     frozen = _frozen(target, which, pooling)
     images = images_of(data, frozen.preprocess, layout=layout, table=table, files=files, planes=planes, noise=noise)
+    frozen.check_size(images.shape[1], images.shape[2])
     folder = out.with_name(f"{out.name}.parts")
     try:
         folder.mkdir(parents=True, exist_ok=True)

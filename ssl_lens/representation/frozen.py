@@ -85,6 +85,10 @@ class FrozenBackbone(nn.Module):
         batch = as_batch(images, self.preprocess.in_channels)
         return self.preprocess(batch.to(self.device)).to(self.dtype)
 
+    def check_size(self, height: int, width: int) -> None:
+        """Raises InputError if raw images of this size, in pixels, are too small for the crop or the network."""
+        self.backbone.map_size(*self.preprocess.output_size(height, width))
+
     def represent(self, prepared: Tensor) -> Representation:
         """What the backbone says of preprocessed images [B, C, h, w]."""
         if self.pooling == "view":

@@ -36,6 +36,10 @@ class LensSafePolicy(Policy):
             noise_std=Effect(*self.noise_std, self.probability),
         )
 
+    def margin_px(self, size: int) -> float:
+        """A corner of a view that is turned lies half a diagonal from the view's centre, not half a side."""
+        return size * (math.sqrt(0.5) - 0.5) + self.max_shift_px
+
     def check(self, size: int) -> None:
         if math.ceil(3 * self.psf_sigma_px[1]) >= size:
             raise InputError(

@@ -50,5 +50,9 @@ class Policy(Section):
             pixel_range: lowest and highest pixel of the prepared images.
         """
 
+    def margin_px(self, size: int) -> float:
+        """How far views of `size` px may look beyond the border of the image; 0 if never."""
+        return 0.0
+
     def check(self, size: int) -> None:  # noqa: B027, a hook that a policy need not have
         """Raises InputError that names an option, and `size=...`, if views of this side in px cannot be made."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from pydantic import field_validator, model_validator
@@ -55,8 +56,18 @@ class Views(Section):
         policy: Policy = getattr(self, self.policy)
         return policy
 
-    def multicrop(self, pixel_range: tuple[float, float]) -> MultiCrop:
-        """What makes the views; `pixel_range`: lowest and highest pixel of the prepared images."""
+    @property
+    def margin(self) -> int:
+        """Pixels beyond the border of the image that views may show."""
+        return math.ceil(max(self.chosen.margin_px(size) for size in (self.global_size, *self.local_sizes)))
+
+    def multicrop(self, pixel_range: tuple[float, float], margin: int = 0) -> MultiCrop:
+        """What makes the views.
+
+        Args:
+            pixel_range: lowest and highest pixel of the prepared images.
+            margin: as of `MultiCrop`.
+        """
         return MultiCrop(
             self.chosen.geometry(),
             self.chosen.pixel_effects(pixel_range),
@@ -64,4 +75,5 @@ class Views(Section):
             local_sizes=self.local_sizes,
             local_counts=self.local_counts,
             interpolation=self.interpolation,
+            margin=margin,
         )

@@ -214,3 +214,17 @@ def test_onnx_gives_the_features_of_the_folded_backbone(name, tmp_path):
 def test_images_of_another_channel_count_are_refused_in_one_line(build):
     with pytest.raises(InputError, match=r"shape \[1, 3, 20, 20\]; the backbone needs \[B, 2, H, W\]"):
         build()(torch.zeros(1, 3, 20, 20))
+
+
+def test_what_its_rule_leaves_of_an_image_is_taken(build):
+    """Of sizes from 20 px on, and no pixel more is cut than its multiple asks for."""
+    backbone = build()
+    multiple, largest = backbone.size_rule
+    for height, width in ((20, 20), (21, 23), (31, 26), (40, 39), (45, 22)):
+        kept = [side // multiple * multiple for side in (height, width)]
+        if largest is not None:
+            kept = [min(side, most // multiple * multiple) for side, most in zip(kept, largest, strict=True)]
+        assert min(backbone.map_size(*kept)) > 0
+        if kept != [height, width] and not isinstance(backbone, StemmedBackbone):  # which takes a few more
+            with pytest.raises(InputError):
+                backbone.map_size(height, width)

@@ -119,3 +119,18 @@ def test_its_options_are_those_of_the_catalogue() -> None:
     assert catalog.options_of("timm/resnet18") is TimmOptions
     assert catalog.has_pretrained_weights("timm/resnet18")
     assert not catalog.has_pretrained_weights("resnet18")
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        ("resnet18", (1, None)),
+        ("vit_tiny_patch16_224", (16, None)),
+        ("convnext_atto", (1, None)),
+        ("beit_base_patch16_224", (1, (64, 64))),
+    ],
+)
+def test_how_images_are_cut_for_it_is_found_by_trying(name: str, rule: tuple[int, tuple[int, int] | None]) -> None:
+    with torch.device("meta"):
+        backbone = TimmBackbone(1, name, TimmOptions(image_size=64))
+    assert backbone.size_rule == rule

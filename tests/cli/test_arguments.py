@@ -31,7 +31,10 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("pretrain quickstart data.path=mixed", "give images of one shape, or set data.sizes=crop or data.sizes=pad"),
         ("pretrain quickstart data.path=data run.folder=run", "run.folder=run exists already; set run.resume=auto"),
         ("pretrain vit.yaml data.path=data", "is not a multiple of model.patch_size=16; use 32x32 px or another"),
-        ("views quickstart data.path=data", "views.global_size=56 exceeds the image size 40x40; set it to 40 or less"),
+        (
+            "views quickstart data.path=data --rgb 0 1 0",
+            "--rgb=0 1 0 names a channel that the images do not have; give",
+        ),
         ("evaluate run --data none", "--data=none does not exist"),
         ("evaluate run --data data --labels-per-class 90", "--labels-per-class=90 is not possible: class arc has"),
         ("evaluate run --data data --anomaly comet", "--anomaly=comet is not one of several classes"),

@@ -123,8 +123,9 @@ def test_a_batch_larger_than_the_set(
     )
 
 
-def test_an_image_smaller_than_a_crop(main: Callable[..., tuple[int, str]], images: Path) -> None:
-    refused(main(images, "views.global_size=24"), "views.global_size=24 exceeds the image, 20x20 px")
+def test_an_image_smaller_than_a_region(main: Callable[..., tuple[int, str]], images: Path) -> None:
+    """A crop becomes as large as the images; a map of one region is then too small for a region loss."""
+    refused(main(images, "views.global_size=24", "model.patch_size=10"), "views.global_size=20 leaves a 1x1 last map")
 
 
 def test_an_unknown_key(main: Callable[..., tuple[int, str]], images: Path) -> None:

@@ -62,7 +62,16 @@ def test_held_out_and_excluded_images_are_left_out(paths, tmp_path, caplog):
     source = open_source(str(folder), exclude=tmp_path / "names.txt")
     assert source.names == tuple(f"{i:05d}.npy" for i in range(COUNT) if i not in (0, 1, 5))
     assert "2 images held out for tests are left out of pretraining" in caplog.text
-    assert "names.txt: 1 images left out, 9 remain" in caplog.text
+    assert "names.txt: 1 images left out, 11 remain" in caplog.text
+
+
+def test_images_may_be_held_out_and_excluded_at_once(paths, tmp_path):
+    folder = Path(paths["folder"])
+    (folder / "targets.csv").write_text("file,split\n00000.npy,test\n00001.npy,test\n00002.npy,train\n")
+    for excluded in (["00000.npy"], ["00000.npy", "00001.npy"], ["00001.npy", "00005.npy"]):
+        (tmp_path / "names.txt").write_text("\n".join(excluded))
+        source = open_source(str(folder), exclude=tmp_path / "names.txt")
+        assert set(source.names) == {f"{i:05d}.npy" for i in range(2, COUNT)} - set(excluded)
 
 
 def test_shards_leave_nothing_out(paths, tmp_path):

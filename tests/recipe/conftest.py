@@ -33,7 +33,7 @@ def fresh_accelerator_and_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures take half the time of a tiny run: none are drawn but for tests marked `pictures`."""
     if request.node.get_closest_marker("pictures") is None:
-        monkeypatch.setattr("ssl_lens.recipe.compose.save_views", lambda *views: None)
+        monkeypatch.setattr("ssl_lens.recipe.compose.save_views", lambda *views, pictures: None)
         monkeypatch.setattr("ssl_lens.engine.reporter.plot_curves", lambda *metrics, panels: None)
 
 

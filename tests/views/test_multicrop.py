@@ -8,7 +8,8 @@ from ssl_lens.views import multicrop
 from ssl_lens.views.colour_jitter import ColourJitter
 from ssl_lens.views.geometry import ImageNetCrops, LensSafe
 from ssl_lens.views.multicrop import MultiCrop, Views, resample
-from ssl_lens.views.photometry import Photometry
+from ssl_lens.views.photometry import Effect, Photometry
+from ssl_lens.views.randomness import fold_in, image_keys
 
 POLICIES = [(LensSafe(), Photometry(), 1), (ImageNetCrops(), ColourJitter(), 3)]
 
@@ -128,6 +129,35 @@ def test_crop_larger_than_the_image_is_refused():
 def test_sizes_without_counts_are_refused():
     with pytest.raises(InputError, match=r"local_sizes has 2 entries and local_counts has 1"):
         MultiCrop(LensSafe(), Photometry(), global_size=64, local_sizes=(32, 24), local_counts=(6,))
+
+
+def test_corners_of_turned_views_show_the_sky_around_the_image():
+    """Where views look is as without the surroundings; what they see within the image, too; and beyond it the sky."""
+    y, x = torch.meshgrid(torch.arange(80.0), torch.arange(80.0), indexing="ij")
+    sky = (torch.sin(x / 9) + torch.cos(y / 7)).expand(40, 1, 80, 80)  # smooth, so that sampling it is nearly exact
+    inner = sky[..., 15:65, 15:65]
+    index = torch.arange(40)
+
+    def views(images: torch.Tensor, margin: int) -> Views:
+        still = Photometry(*[Effect(1.0, 1.0, 0.0)] * 4)
+        make = MultiCrop(LensSafe(), still, global_size=50, local_sizes=(24,), local_counts=(3,), margin=margin)
+        assert torch.equal(make.within(images), inner)
+        return make(images, index, seed=3, epoch=0)
+
+    keys = fold_in(fold_in(image_keys(3, 0, index)[:, None], torch.arange(5)), 0)
+    maps = [LensSafe().global_maps(keys[:, :2], 50, (50, 50)), LensSafe().local_maps(keys[:, 2:], 24, (50, 50))]
+    streaks = 0
+    for with_sky, alone, map_ in zip(views(sky, 15).all(), views(inner, 0).all(), maps, strict=True):
+        position = torch.arange(with_sky.shape[-1]) - (with_sky.shape[-1] - 1) / 2
+        a, b, c = map_[..., None, None, :].unbind(-1)  # each [B, V, 2, 1, 1]
+        place = a * position + b * position[:, None] + c
+        x, y = place.permute(2, 1, 0, 3, 4)  # [V, B, s, s], px from the centre
+        true = torch.sin((x + 39.5) / 9) + torch.cos((y + 39.5) / 7)
+        inside = (x.abs() < 24.5) & (y.abs() < 24.5)
+        assert (with_sky[:, :, 0] - true).abs().max() < 0.01
+        assert (with_sky - alone)[:, :, 0][inside].abs().max() < 1e-5
+        streaks += ((alone[:, :, 0] - true).abs() > 0.1).sum()
+    assert streaks > 1000  # without the surroundings there are
 
 
 @pytest.mark.gpu

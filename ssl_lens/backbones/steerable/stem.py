@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_lens.backbones.backbone import Features, MapBackbone, taken
+from ssl_lens.backbones.backbone import Features, MapBackbone, SizeRule, taken
 from ssl_lens.backbones.options import Bounds, Count, Options
 from ssl_lens.backbones.steerable.fields import AntialiasedDownsample, GroupPool, field_conv, fold_into
 from ssl_lens.backbones.steerable.groups import Group, group_order
@@ -136,6 +136,12 @@ class StemmedBackbone(MapBackbone):
     def accepted_sizes(self) -> str:
         inner = self.backbone.accepted_sizes
         return f"{inner} after halving" if self.stem.reduction > 1 and inner != "any" else inner
+
+    @property
+    def size_rule(self) -> SizeRule:
+        inner, factor = self.backbone.size_rule, self.stem.reduction
+        multiple = inner.multiple * factor if inner.multiple > 1 else 1
+        return SizeRule(multiple, inner.largest and (inner.largest[0] * factor, inner.largest[1] * factor))
 
     def config(self) -> dict[str, Any]:
         """Configurations of the two parts; each builds its own class again."""

@@ -2,33 +2,40 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from ssl_lens.data.batches import SMALLEST_BATCH, fitting_batch_size
 from ssl_lens.data.check.duplicates import duplicate_groups, orientation_free_key
+from ssl_lens.data.check.tally import NO_CLASS, Chosen, Shown, Tally
 from ssl_lens.data.folders.discovery import Found, describe_images, find_images
 from ssl_lens.data.folders.layouts import LayoutName
 from ssl_lens.data.folders.parts import TRAIN
-from ssl_lens.data.folders.tables import GrowingTable, Table, read_table
-from ssl_lens.data.formats.reader import file_of
+from ssl_lens.data.folders.tables import Table, read_table
 from ssl_lens.data.formats.sample import Sample
-from ssl_lens.data.images import check_no_pattern, check_policy, check_shape
+from ssl_lens.data.images import check_no_pattern, check_policy, load_images
 from ssl_lens.data.pack.pack import Pack, damages, is_pack, open_pack
 from ssl_lens.data.pack.reader import Usable, read_all
-from ssl_lens.data.pixels.policy import PixelPolicy, common_size
-from ssl_lens.data.quarantine import Unusable, judge_unusable
+from ssl_lens.data.pixels.policy import PixelPolicy
+from ssl_lens.data.pixels.preprocess import fit_preprocess
+from ssl_lens.data.quarantine import Unusable
+from ssl_lens.data.source import ImageSource, open_source
+from ssl_lens.data.splits import read_names
 from ssl_lens.errors import InputError
 
-SHOWN_PER_CLASS, SHOWN_CLASSES = 8, 12
-NO_CLASS = "(no class)"
-_FAR = 100  # times the other pixels
+
+class Begun(NamedTuple):
+    """What a run would begin with: the images to train on, and a line on each choice that it would make."""
+
+    images: ImageSource
+    choices: tuple[str, ...] = ()
 
 
 class Band(NamedTuple):
@@ -56,7 +63,9 @@ class Report:
         targets: number of images with it, lowest and highest, of each number that belongs to images.
         duplicates: names of images of the same pixels, or of those turned by quarter turns or mirrored, in groups.
         leaks: an image to train on and the image held out for tests, or of the other set, that it equals in this sense.
-        problems: why training would refuse the set; empty if it would not.
+        problems: why training, or whoever reads the table that was given, would refuse the set; empty if none would.
+        damages: what is no longer as it was packed.
+        trained_on: number of images that training would see; choices: what it would say of them.
         fluxes: mean pixel of each image [N, C], empty where their bands differ; labels: class of each.
         shown: some images of each class.
     """
@@ -75,49 +84,17 @@ class Report:
     duplicates: tuple[tuple[str, ...], ...]
     leaks: tuple[tuple[str, str], ...]
     problems: tuple[str, ...]
+    damages: tuple[str, ...]
+    trained_on: int
+    choices: tuple[str, ...]
     fluxes: np.ndarray
     labels: tuple[str, ...]
-    shown: Mapping[str, Sequence[np.ndarray]]
+    shown: Mapping[str, Sequence[Shown]]
 
     @property
     def accepted(self) -> bool:
-        """Whether training would take the set, and nothing of the tests is in it."""
-        return not self.problems and not self.leaks
-
-
-@dataclass
-class _Tally:
-    """What grows while images are read."""
-
-    known: GrowingTable = field(default_factory=GrowingTable)
-    unusable: list[Unusable] = field(default_factory=list)
-    shapes: Counter[tuple[int, ...]] = field(default_factory=Counter)
-    examples: dict[tuple[int, ...], str] = field(default_factory=dict)
-    stored: Counter[str] = field(default_factory=Counter)
-    flagged: list[int] = field(default_factory=list)
-    left_out: Counter[str] = field(default_factory=Counter)
-    suspects: Counter[float] = field(default_factory=Counter)
-    moments: list[np.ndarray] = field(default_factory=list)  # of each image [C, 4]: lowest, highest, mean, variance
-    keys: list[bytes] = field(default_factory=list)
-
-    def add(self, read: Usable) -> None:
-        image = read.sample.image
-        pixels = image.reshape(len(image), -1).astype(np.float64)
-        self.known.add(read.name, read.sample.label, read.sample.targets)
-        self.shapes[image.shape] += 1
-        self.examples.setdefault(image.shape, read.name)
-        self.stored[read.sample.stored.name] += 1
-        self.flagged.append(read.flagged)
-        self.left_out.update(read.sample.left_out)
-        self.moments.append(np.stack([pixels.min(1), pixels.max(1), pixels.mean(1), pixels.var(1)], axis=1))
-        self.suspects.update(_suspects(image))
-        self.keys.append(orientation_free_key(image))
-
-    def moments_of_all(self) -> np.ndarray:
-        """[N, C, 4]; empty where the images differ in their bands."""
-        if len({len(moments) for moments in self.moments}) != 1:
-            return np.zeros((0, 0, 4))
-        return np.stack(self.moments)
+        """Whether training would take the set, whole, and nothing of the tests is in it."""
+        return not self.problems and not self.leaks and not self.damages
 
 
 def check_images(
@@ -127,20 +104,27 @@ def check_images(
     layout: LayoutName,
     table: Path | None,
     files: str | None = None,
-    held_out: frozenset[str] = frozenset(),
+    exclude: Path | None = None,
     against: Path | None = None,
+    begin: Callable[[], Begun] | None = None,
 ) -> Report:
-    """Reads every image of a set once, as training would, and reports; memory grows by some 200 bytes an image.
+    """Begins a run on a set without training, reads every image once more, and reports.
+
+    The verdict is that of the run's own beginning, which packs the images into the cache as training would. Memory
+    grows by some 200 bytes an image.
 
     Args:
         path, policy, layout, table, files: as of `load_images`.
-        held_out: names of images that are for tests, in addition to those that the set itself holds out.
+        exclude: file of the names of images that are for tests, in addition to those that the set itself holds out.
         against: another set, whose images should not be in this one.
+        begin: begins a run, or raises InputError; None: what every run does with its images.
 
-    Raises: InputError if there is nothing to read.
+    Raises: InputError if there is nothing to read, or `exclude` cannot be read.
     """
     source = _open(path, policy, layout, table, files)
-    tally, problems, shown = _Tally(), [], _Shown(source)
+    excluded = frozenset(() if exclude is None else read_names(exclude))
+    begun, problems = _verdict(begin or partial(_begin, path, policy, layout, files, exclude))
+    tally, shown = Tally(), Chosen(source)
     try:
         for read in _images(source):
             if isinstance(read, Unusable):
@@ -148,17 +132,20 @@ def check_images(
             else:
                 tally.add(read)
                 shown.add(read)
+        damaged = tuple(damages(path)) if isinstance(source, Pack) else ()
     except InputError as error:  # a pack that becomes shorter while it is read
+        damaged = ()
         problems.append(str(error))
     known = tally.known.table()
     try:
+        if table is not None and not problems:  # which evaluators read, and training does not
+            load_images(path, policy=policy, layout=layout, table=table, files=files)
         known = _all_known(path, source, known, policy, layout, table)
     except InputError as error:
         problems.append(str(error))
     parts = tuple(
-        "test" if name in held_out else part or TRAIN for name, part in zip(known.names, known.parts, strict=True)
+        "test" if name in excluded else part or TRAIN for name, part in zip(known.names, known.parts, strict=True)
     )
-    problems += _problems(path, source, tally, layout)
     labels = tuple(label or NO_CLASS for label in known.labels)
     moments = tally.moments_of_all()
     return Report(
@@ -174,12 +161,41 @@ def check_images(
         classes=_class_table(labels, parts),
         targets=_ranges(known.targets),
         duplicates=duplicate_groups(tally.known.names, tally.keys),
-        leaks=_leaks(tally, parts, against, policy, layout),
-        problems=tuple(problems),
+        leaks=(*_read_by_evaluators_alone(begun, known.names, parts), *_leaks(tally, parts, against, policy, layout)),
+        problems=tuple(dict.fromkeys(problems)),
+        damages=damaged,
+        trained_on=0 if begun is None else len(begun.images),
+        choices=() if begun is None else begun.choices,
         fluxes=moments[:, :, 2],
         labels=labels,
         shown=shown.images(),
     )
+
+
+def _verdict(begin: Callable[[], Begun]) -> tuple[Begun | None, list[str]]:
+    """What a run begins with; or None, and why it refuses."""
+    try:
+        return begin(), []
+    except InputError as error:
+        return None, [str(error)]
+
+
+def _begin(path: Path, policy: PixelPolicy, layout: LayoutName, files: str | None, exclude: Path | None) -> Begun:
+    """What every run does with its images, whatever its network, crops and batch."""
+    images = open_source(str(path), policy=policy, layout=layout, files=files, exclude=exclude)
+    fitting_batch_size(SMALLEST_BATCH, len(images), parts=1)
+    fit_preprocess(images.sample(), center_crop=None, bin=1, stretch="none", policy=images.policy)
+    return Begun(images)
+
+
+def _read_by_evaluators_alone(
+    begun: Begun | None, names: Sequence[str], parts: Sequence[str]
+) -> Iterator[tuple[str, str]]:
+    """Images that a table holds out which was given, and which training does not read."""
+    trained_on = frozenset(() if begun is None else begun.images.names)
+    for name, part in zip(names, parts, strict=True):
+        if part != TRAIN and name in trained_on:
+            yield name, f"itself, as training reads the table in the folder alone, which does not call it {part}"
 
 
 def _all_known(
@@ -201,50 +217,7 @@ def _ranges(targets: Mapping[str, np.ndarray]) -> dict[str, tuple[int, float, fl
     }
 
 
-def _suspects(image: np.ndarray) -> set[float]:
-    """Values that may be flags, as Report has it."""
-    found = set()
-    for band in image:
-        highest = band.max()
-        others = np.abs(band[band != highest])
-        if others.size <= band.size - 2 and others.size and float(highest) > _FAR * float(others.max()):
-            found.add(float(highest))
-    return found
-
-
-class _Shown:
-    """Evenly chosen images of each class, as far as the class is known while reading."""
-
-    def __init__(self, source: Found | Pack) -> None:
-        self._random = np.random.default_rng(0)
-        self._seen: Counter[str] = Counter()
-        self._kept: dict[str, list[np.ndarray]] = defaultdict(list)
-        self._class: dict[str, str | None] = {}
-        if isinstance(source, Found):
-            files = tuple(file.name for file in source.sources)
-            nothing = (None,) * len(files)
-            with contextlib.suppress(InputError):  # reported by whoever needs the classes
-                described = describe_images(Table(files, nothing, nothing, {}), source.table, source.layout)
-                self._class = dict(zip(files, described.labels, strict=True))
-
-    def add(self, read: Usable) -> None:
-        file = file_of(read.name)
-        label = read.sample.label or self._class.get(file) or NO_CLASS
-        self._seen[label] += 1
-        if label not in self._kept and len(self._kept) == SHOWN_CLASSES:
-            return
-        if len(self._kept[label]) < SHOWN_PER_CLASS:
-            self._kept[label].append(read.sample.image)
-        elif (place := int(self._random.integers(self._seen[label]))) < SHOWN_PER_CLASS:
-            self._kept[label][place] = read.sample.image
-
-    def images(self) -> dict[str, list[np.ndarray]]:
-        return {label: self._kept[label] for label in sorted(self._kept)}
-
-
-def _open(
-    path: Path, policy: PixelPolicy, layout: LayoutName, table: Path | None, files: str | None = None
-) -> Found | Pack:
+def _open(path: Path, policy: PixelPolicy, layout: LayoutName, table: Path | None, files: str | None) -> Found | Pack:
     if is_pack(path):
         check_no_pattern(path, files)
         return open_pack(path)
@@ -262,24 +235,6 @@ def _images(source: Found | Pack) -> Iterator[Usable | Unusable]:
         yield Usable(name, Sample(image, image.dtype, label=label), 0)
 
 
-def _problems(path: Path, source: Found | Pack, tally: _Tally, layout: LayoutName) -> Iterator[str]:
-    """What `load_images` would refuse."""
-    try:
-        if tally.unusable:
-            judge_unusable(tally.unusable, len(tally.unusable) + len(tally.known.names), f"in {path}")
-        if not tally.known.names:
-            yield f"{path} holds no usable image"
-            return
-        shape = next(iter(tally.shapes))
-        if len(tally.shapes) > 1:
-            shape = (shape[0], *common_size(path, tally.shapes, tally.examples, source.policy))
-        check_shape(path, shape, layout)
-    except InputError as error:
-        yield str(error)
-    if isinstance(source, Pack):
-        yield from (f"{path}: {name} is no longer as it was packed; pack the images again" for name in damages(path))
-
-
 def _class_table(labels: Sequence[str], parts: Sequence[str]) -> dict[str, dict[str, int]]:
     table: dict[str, Counter[str]] = defaultdict(Counter)
     for label, part in zip(labels, parts, strict=True):
@@ -293,14 +248,14 @@ def _band(moments: np.ndarray) -> Band:
 
 
 def _leaks(
-    tally: _Tally, parts: Sequence[str], against: Path | None, policy: PixelPolicy, layout: LayoutName
+    tally: Tally, parts: Sequence[str], against: Path | None, policy: PixelPolicy, layout: LayoutName
 ) -> tuple[tuple[str, str], ...]:
     tests: dict[bytes, str] = {}
     for name, key, part in zip(tally.known.names, tally.keys, parts, strict=True):
         if part != TRAIN:
             tests.setdefault(key, name)
     if against is not None:
-        for read in _images(_open(against, policy, layout, None)):
+        for read in _images(_open(against, policy, layout, None, None)):
             if isinstance(read, Usable):
                 tests.setdefault(orientation_free_key(read.sample.image), f"{against}/{read.name}")
     return tuple(

@@ -5,16 +5,19 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from ssl_lens.data.check.check import NO_CLASS, SHOWN_PER_CLASS, Report
+from ssl_lens.data.check.check import Report
+from ssl_lens.data.check.tally import NO_CLASS, SHOWN_PER_CLASS, Shown
 from ssl_lens.data.folders.parts import TRAIN
 from ssl_lens.data.formats.planes import left_out_line
 from ssl_lens.errors import InputError
 from ssl_lens.files import whole_file
+from ssl_lens.pictures import drawable, shown_channels
 
 _LISTED = 5  # examples on the console; the JSON file has all
 _BINS = 60
@@ -49,23 +52,34 @@ def lines(report: Report) -> Iterator[str]:
     yield from (f"  {' = '.join(group[:_LISTED])}" for group in report.duplicates[:_LISTED])
     yield f"leaks from tests: {len(report.leaks)}"
     yield from (f"  {name} = {other}" for name, other in report.leaks[:_LISTED])
+    yield from (
+        f"{report.path}: {name} is no longer as it was packed; pack the images again" for name in report.damages
+    )
+    yield from (f"training would choose {choice}" for choice in report.choices)
     yield from (f"refused: {problem}" for problem in report.problems)
+    yield _last_word(report)
+
+
+def _last_word(report: Report) -> str:
     if report.problems:
-        yield "training would refuse this set"
-    elif report.leaks:
-        yield "training would accept this set, with images that are for tests among those to train on"
-    else:
-        yield "training would accept this set"
+        return "training would refuse this set"
+    accepted = f"training would accept this set: {report.trained_on} images to train on"
+    if report.damages:
+        return f"{accepted}, not all as they were packed"
+    return f"{accepted}, with images that are for tests among them" if report.leaks else accepted
 
 
-def write_check(report: Report, folder: Path) -> list[Path]:
+def write_check(report: Report, folder: Path, *, rgb: tuple[int, int, int] | None = None) -> list[Path]:
     """Writes check.json, contact_sheet.png and histograms.png into a folder, all of them or none.
 
-    Raises: InputError if they cannot be written.
+    Args:
+        rgb: channels to draw as red, green and blue, as of `drawable`.
+
+    Raises: InputError if they cannot be written, or there is no such channel.
     """
     writers: dict[str, Callable[[Report, Path], None]] = {"check.json": _write_json}
     if report.shown:
-        writers["contact_sheet.png"] = _draw_contact_sheet
+        writers["contact_sheet.png"] = partial(_draw_contact_sheet, rgb=rgb)
         if report.bands:
             writers["histograms.png"] = _draw_histograms
     try:
@@ -99,28 +113,34 @@ def _write_json(report: Report, path: Path) -> None:
         "duplicates": report.duplicates,
         "leaks": report.leaks,
         "problems": report.problems,
+        "damages": report.damages,
+        "trained_on": report.trained_on,
+        "choices": report.choices,
     }
     path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
-def _draw_contact_sheet(report: Report, path: Path) -> None:
+def _draw_contact_sheet(report: Report, path: Path, rgb: tuple[int, int, int] | None = None) -> None:
     """Some images of each class, a row each; every image is stretched by its own scatter."""
     figure = Figure(figsize=(1.5 * SHOWN_PER_CLASS, 1.6 * len(report.shown) + 0.4), layout="constrained")
     axes = figure.subplots(len(report.shown), SHOWN_PER_CLASS, squeeze=False)
     for row, (name, images) in zip(axes, report.shown.items(), strict=True):
         for axis in row:
             axis.set_axis_off()
-        for axis, image in zip(row, images, strict=False):
-            axis.imshow(_visible(image), cmap="gray", origin="lower", vmin=0, vmax=1)
+        for axis, shown in zip(row, images, strict=False):
+            axis.imshow(_visible(shown, rgb), cmap="gray", vmin=0, vmax=1)
         row[0].set_title(name, loc="left", fontsize=9)
-    colours = ", bands 0, 1, 2 as blue, green, red" if len(report.bands) >= 3 else ""
+    first = next(iter(report.shown.values()))[0]
+    channels = shown_channels(len(first.image), picture=first.picture, rgb=rgb)
+    colours = f", channels {', '.join(map(str, channels))} as red, green, blue" if len(channels) == 3 else ""
     figure.suptitle(f"{report.path.name}: asinh of each image's own scatter{colours}", fontsize=9)
     figure.savefig(path, dpi=110, format="png")
 
 
-def _visible(image: np.ndarray) -> np.ndarray:
-    """[H, W] or [H, W, 3] between 0 and 1."""
-    bands = (image[2::-1] if len(image) >= 3 else image[:1]).astype(np.float64)  # the square of 1e30 is not a float32
+def _visible(shown: Shown, rgb: tuple[int, int, int] | None) -> np.ndarray:
+    """[H, W] or [H, W, 3] between 0 and 1, the row at the top first."""
+    bands = drawable(shown.image, picture=shown.picture, rgb=rgb)
+    bands = bands.astype(np.float64)  # the square of 1e30 is not a float32
     middle = np.median(bands, axis=(1, 2), keepdims=True)
     scatter = 1.4826 * np.median(np.abs(bands - middle), axis=(1, 2), keepdims=True)
     stretched = np.arcsinh((bands - middle) / np.where(scatter > 0, 3 * scatter, max(float(bands.std()), 1e-30)))
@@ -133,7 +153,7 @@ def _draw_histograms(report: Report, path: Path) -> None:
     """Pixels of the shown images by band, and the mean pixel of every image by class."""
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    images = [image for group in report.shown.values() for image in group]
+    images = [shown.image for group in report.shown.values() for shown in group]
     for band in range(len(report.bands)):
         pixels = np.concatenate([image[band].ravel() for image in images]).astype(np.float64)
         edges = _edges(pixels, 0.1, _BINS)

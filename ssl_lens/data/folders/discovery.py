@@ -17,6 +17,7 @@ from ssl_lens.data.folders.layouts import LayoutName, labels_and_parts, named_la
 from ssl_lens.data.folders.name_matching import look_up, match, nearest
 from ssl_lens.data.folders.own_tables import is_table, own_tables, read_own
 from ssl_lens.data.folders.parts import TRAIN
+from ssl_lens.data.folders.products import kind_of_product
 from ssl_lens.data.folders.table_file import SHOWN_SUFFIXES
 from ssl_lens.data.folders.tables import Table, read_table
 from ssl_lens.data.formats.planes import PlaneChoice
@@ -202,14 +203,19 @@ def _image_files(root: Path, tables: Sequence[Path]) -> list[str]:
         raise InputError(f"folder {error.filename} cannot be read: {error.strerror}; make it readable") from error
 
     names, others = [], 0
+    products: list[str] = []
     for folder, inner_folders, files in os.walk(root, followlinks=True, onerror=refuse):
-        inner_folders[:] = [inner for inner in inner_folders if not inner.startswith(".")]
+        kinds = {inner: kind_of_product(Path(folder, inner)) for inner in inner_folders if not inner.startswith(".")}
+        products += [f"{Path(folder, inner)} (a {kind})" for inner, kind in kinds.items() if kind is not None]
+        inner_folders[:] = [inner for inner, kind in kinds.items() if kind is None]
         for inner in inner_folders:
             _check_no_loop(Path(folder, inner))
         here = [Path(folder, file) for file in files]
         images = [path.relative_to(root).as_posix() for path in here if is_image(path.name) and path not in tables]
         names += images
         others += len(files) - len(images)
+    if products:
+        logger.info("%s: %d folders are not images and left out, such as %s", root, len(products), min(products))
     if not names:
         raise InputError(
             f"path={root} holds no images ({others} other files); give a folder with {' '.join(SUFFIXES)} files"

@@ -42,6 +42,18 @@ def is_image(name: str) -> bool:
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
+def is_picture(image: str, root: Path | None = None) -> bool:
+    """Whether an image of this name comes from a picture, which has its first row at the top, and not from an array.
+
+    Args:
+        root: folder that the name is relative to, to look into a tar; None: those of a tar are taken for arrays.
+    """
+    file = file_of(image)
+    if root is not None and file.lower().endswith(tar_file.SUFFIXES):
+        file = tar_file.first_member(root / file, MEMBER_SUFFIXES)
+    return file.lower().endswith((*picture_file.SUFFIXES, *tiff_file.SUFFIXES))
+
+
 def file_of(image: str) -> str:
     """The file of an image that is called `file.npy#000012` or `file.tar#KEY`; other names are files themselves."""
     within = _WITHIN.match(image)

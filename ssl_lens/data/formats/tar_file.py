@@ -5,12 +5,14 @@ Nothing is ever written to disk, so that no member's name can do harm; members a
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import math
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol, cast
 
 from ssl_lens.data.formats.sample import Sample, UnusableImage
@@ -22,6 +24,7 @@ _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")  # gzip, b
 _MOST_HEADER = 1 << 20  # bytes of names and attributes between two members
 _LARGEST_IMAGE = 256 << 20  # bytes of an image member, which is held in memory
 _LARGEST_TEXT = 1 << 20
+_LOOKED_AT = 10  # members, for the first image
 _LONGEST_LABEL = 200  # characters
 
 Decode = Callable[[BinaryIO, str], Iterator[Sample | Unusable]]
@@ -53,6 +56,14 @@ class Entry(NamedTuple):
     data: bytes
     texts: dict[str, bytes]
     fault: str | None
+
+
+def first_member(path: Path, suffixes: Sequence[str]) -> str:
+    """Name of the first member of a tar that has one of the suffixes; "" if there is none, or it cannot be read."""
+    with contextlib.suppress(OSError, tarfile.TarError), tarfile.open(path, "r:") as archive:
+        names = (member.name for member in islice(archive, _LOOKED_AT))
+        return next((name for name in names if name.lower().endswith(tuple(suffixes))), "")
+    return ""
 
 
 def read_tar(file: BinaryIO, size: int, *, suffixes: Sequence[str], decode: Decode) -> Iterator[Sample | Unusable]:

@@ -1,4 +1,4 @@
-"""From raw pixels to what a network sees: fill, crop, bin, stretch, standardise; travels with the exported backbone."""
+"""From raw pixels to what a network sees: crop, fill, bin, stretch, standardise; travels with the exported backbone."""
 
 from __future__ import annotations
 
@@ -23,17 +23,23 @@ _DEFAULT_POLICY = PixelPolicy()
 
 
 class Preprocess(nn.Module):
-    """Fills, crops, mean-bins, stretches and standardises raw images; the same numbers for every image of a set.
+    """Crops, fills, mean-bins, stretches and standardises raw images; the same numbers for every image of a set.
 
     Pixel x of channel c becomes (s(x) - mean_c) / std_c with the stretch s. Nothing is taken from the single image, so
     flux survives, and colour where the channels share their numbers. NaN, infinite and `policy.mask_value` pixels
     become the sky of their channel first.
 
+    The crop is the central `center_crop` pixels, of which a border is cut as well where the sides are not multiples of
+    `bin`, or once binned not of `multiple`, or larger than `largest`. Nothing is padded: a lens is centred, and a
+    border without sky would be seen by the network. Where the border is odd, the centre is half a pixel to the end.
+
     Shapes: raw [B, C, H, W] of any real dtype to float32 [B, C, h, w], (h, w) = `output_size(H, W)`.
     Units: mean and std are those of the stretched pixels; sky is in raw pixel units.
-    Raises: InputError if an image is smaller than the crop, its side is not a multiple of `bin`, or C differs.
+    Raises: InputError if an image is smaller than the crop, or than one pixel once binned, or C differs.
 
     Attributes:
+        center_crop: side in raw pixels; None for the whole image.
+        multiple, largest: what the network takes, in binned pixels: see `fitted`.
         policy: how image files of other sets are to be read, so that they are like those of the fit.
     """
 
@@ -50,13 +56,18 @@ class Preprocess(nn.Module):
         std: list[float],
         sky: list[float],
         policy: PixelPolicy = _DEFAULT_POLICY,
+        multiple: int = 1,
+        largest: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
         if bin < 1 or (center_crop is not None and center_crop < 1):
             raise InputError(f"bin={bin} and center_crop={center_crop} must be 1 or more")
         assert len(mean) == len(std) == len(sky) == stretch.low.shape[1], "one number each per channel"
         assert min(std) > 0, "std must be positive"
+        assert multiple > 0, "sides are multiples of a number of pixels"
+        assert largest is None or min(largest) > 0, "height and width"
         self.center_crop, self.bin, self.stretch, self.policy = center_crop, bin, stretch, policy
+        self.multiple, self.largest = multiple, largest
         self._mean, self._std, self._sky = list(mean), list(std), list(sky)
         # The configuration is the one stored truth, so the buffers stay out of the state dict.
         self.register_buffer("mean", per_channel(mean), persistent=False)
@@ -82,6 +93,8 @@ class Preprocess(nn.Module):
             std=config["std"],
             sky=config["sky"],
             policy=PixelPolicy.from_record(config["policy"]),
+            multiple=config["multiple"],
+            largest=None if config["largest"] is None else (config["largest"][0], config["largest"][1]),
         )
 
     def config(self) -> dict[str, object]:
@@ -89,6 +102,8 @@ class Preprocess(nn.Module):
         return {
             "center_crop": self.center_crop,
             "bin": self.bin,
+            "multiple": self.multiple,
+            "largest": self.largest and list(self.largest),
             "stretch": self.stretch.config(),
             "mean": self._mean,
             "std": self._std,
@@ -100,21 +115,40 @@ class Preprocess(nn.Module):
     def in_channels(self) -> int:
         return len(self._mean)
 
+    def fitted(self, multiple: int, largest: tuple[int, int] | None) -> Preprocess:
+        """The same for a network of which the sides of images are multiples, up to the largest height and width."""
+        return Preprocess.from_config({**self.config(), "multiple": multiple, "largest": largest}).to(self.mean.device)
+
+    def widened(self, margin: int, height: int, width: int) -> tuple[Preprocess, int]:
+        """The same with up to `margin` more pixels, once binned, on each side of the central crop; and how many.
+
+        There are as many as raw images of `height` x `width` pixels have around the crop.
+        """
+        if self.center_crop is None:
+            return self, 0
+        margin = min(margin, (min(height, width) - self.center_crop) // (2 * self.bin))
+        wide = {**self.config(), "center_crop": self.center_crop + 2 * margin * self.bin}
+        return Preprocess.from_config(wide).to(self.mean.device), margin
+
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         """Size in pixels of the image made from a raw image of `height` x `width` pixels."""
-        crop = self.center_crop
+        crop, given = self.center_crop, f"{height}x{width} px"
         if crop is not None and crop > min(height, width):
             raise InputError(
-                f"center_crop={crop} exceeds the images of {height}x{width} px; "
-                f"set center_crop to {min(height, width)} or less"
+                f"center_crop={crop} exceeds the images of {given}; set center_crop to {min(height, width)} or less"
             )
-        height, width = (crop, crop) if crop is not None else (height, width)
-        if height % self.bin or width % self.bin:
+        sides = [(side if crop is None else crop) // self.bin for side in (height, width)]
+        if not min(sides):
+            raise InputError(f"bin={self.bin} leaves no pixel of {given}; set bin={min(height, width)} or less")
+        if self.largest is not None:
+            sides = [min(side, largest) for side, largest in zip(sides, self.largest, strict=True)]
+        cut = [side // self.multiple * self.multiple for side in sides]
+        if not min(cut):
             raise InputError(
-                f"bin={self.bin} does not divide {height}x{width} px; "
-                f"set center_crop to a multiple of {self.bin}, such as {min(height, width) // self.bin * self.bin}"
+                f"images of {given} become {sides[0]}x{sides[1]} px, but the network takes multiples of "
+                f"{self.multiple} px; give larger images or another network"
             )
-        return height // self.bin, width // self.bin
+        return cut[0], cut[1]
 
     def forward(self, raw: Tensor) -> Tensor:
         if raw.ndim != 4 or raw.shape[1] != self.in_channels:
@@ -122,17 +156,15 @@ class Preprocess(nn.Module):
                 f"images of shape {tuple(raw.shape)} given; this preprocessing was fitted to "
                 f"{self.in_channels}-channel images and takes [B, {self.in_channels}, H, W]"
             )
-        self.output_size(*raw.shape[-2:])  # says what does not fit
         images = self._filled(self._cropped(raw).float())
         images = F.avg_pool2d(images, self.bin) if self.bin > 1 else images
         return (self.stretch(images) - self.mean) / self.std
 
     def _cropped(self, images: Tensor) -> Tensor:
-        crop = self.center_crop
-        if crop is None:
-            return images
-        top, left = (images.shape[-2] - crop) // 2, (images.shape[-1] - crop) // 2
-        return images[..., top : top + crop, left : left + crop]
+        """The central pixels of raw images that `output_size` is made of."""
+        height, width = (side * self.bin for side in self.output_size(*images.shape[-2:]))
+        top, left = (images.shape[-2] - height) // 2, (images.shape[-1] - width) // 2
+        return images[..., top : top + height, left : left + width]
 
     def _filled(self, images: Tensor) -> Tensor:
         """Sky for flagged pixels, band by band, since `nan_to_num` takes one number and a tenth of `where`'s time."""

@@ -17,6 +17,12 @@ _RNG = np.random.default_rng(0)
 _PLAIN = {"policy": PixelPolicy(), "layout": "auto", "table": None}
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    """Where the runs that are begun pack their images."""
+    monkeypatch.setenv("SSL_LENS_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
 @pytest.fixture
 def root(tmp_path):
     """Six images of two classes in two parts."""
@@ -43,7 +49,7 @@ def test_counts_and_statistics(root):
     assert {name: len(images) for name, images in report.shown.items()} == {"a": 2, "b": 4}
     text = "\n".join(lines(report))
     assert "    1 b        3        1" in text
-    assert text.endswith("training would accept this set")
+    assert text.endswith("training would accept this set: 4 images to train on")
 
 
 def test_numbers_of_a_table_and_flagged_pixels(root):
@@ -94,7 +100,8 @@ def test_leaks_from_a_split_and_from_another_set(tmp_path):
             np.save(tmp_path / name, images[i].T if "two" in name else images[i])
     np.save(tmp_path / "one" / "4.npy", images[0])
     assert check_images(tmp_path / "one", **_PLAIN).leaks == ()
-    report = check_images(tmp_path / "one", **_PLAIN, held_out=frozenset({"0.npy"}))
+    (tmp_path / "names.txt").write_text("0.npy\n")
+    report = check_images(tmp_path / "one", **_PLAIN, exclude=tmp_path / "names.txt")
     assert report.leaks == (("4.npy", "0.npy"),)
     assert report.classes == {NO_CLASS: {"test": 1, "train": 4}}
     report = check_images(tmp_path / "one", **_PLAIN, against=tmp_path / "two")
@@ -148,7 +155,7 @@ def test_a_pack_is_checked_too_and_damage_reported(root, tmp_path):
     assert report.classes == {"a": {"test": 1, "train": 1}, "b": {"test": 1, "train": 3}}
     (tmp_path / "t.csv").write_text("file,label,z\ntrain/a/0.npy,c,2\n")
     other = check_images(tmp_path / "pack", **_PLAIN | {"table": tmp_path / "t.csv"})
-    assert (other.targets, other.classes["c"]) == ({"z": (1, 2, 2)}, {"train": 1})
+    assert (other.targets, other.classes["c"], other.problems) == ({"z": (1, 2, 2)}, {"train": 1}, ())
     refused = check_images(tmp_path / "pack", **_PLAIN | {"policy": PixelPolicy(mask_value=9)})
     assert [problem.split(" was ")[1] for problem in refused.problems] == [
         "packed with mask_value=None, but mask_value=9 is needed; pack the images again with this value"
@@ -156,9 +163,12 @@ def test_a_pack_is_checked_too_and_damage_reported(root, tmp_path):
     with (tmp_path / "pack" / "images.npy").open("r+b") as file:
         file.seek(-3, 2)
         file.write(b"\x07")
-    assert check_images(tmp_path / "pack", **_PLAIN).problems == (
+    damaged = check_images(tmp_path / "pack", **_PLAIN)
+    assert (damaged.damages, damaged.problems, damaged.accepted) == (("train/b/2.npy",), (), False)
+    assert list(lines(damaged))[-2:] == [
         f"{tmp_path}/pack: train/b/2.npy is no longer as it was packed; pack the images again",
-    )
+        "training would accept this set: 4 images to train on, not all as they were packed",
+    ]
 
 
 def test_files_and_pictures(root, tmp_path):
@@ -182,7 +192,7 @@ def test_any_brightness_is_drawn(tmp_path, scale):
             image[j] = 2 * scale
             np.save(folder / f"{j}.npy", image if i else image * _RNG.normal(size=(8, 8)).astype(np.float32))
         report = check_images(folder, **_PLAIN)
-        assert report.accepted
+        assert report.accepted == (count == 2)  # of one image nothing can be learned
         assert len(write_check(report, tmp_path / f"out{i}")) == 3
 
 
@@ -193,7 +203,48 @@ def test_nothing_to_check(tmp_path, capsys):
     (tmp_path / "bad" / "x.npy").write_bytes(b"no image")
     report = check_images(tmp_path / "bad", **_PLAIN)
     assert [path.name for path in write_check(report, tmp_path / "out")] == ["check.json"]
-    assert any("holds no usable image" in problem or "1 of 1 images" in problem for problem in report.problems)
+    assert report.problems == (
+        f"1 of 1 images in {tmp_path}/bad are unusable, such as {report.unusable[0]}; repair or remove them, since at "
+        "most 1% are left out",
+    )
+
+
+def test_a_table_that_training_does_not_read(root, tmp_path):
+    """What it holds out would be trained on."""
+    (tmp_path / "t.csv").write_text("file,split\ntrain/a/0.npy,test\ntest/a/0.npy,train\n")
+    report = check_images(root, **_PLAIN | {"table": tmp_path / "t.csv"})
+    reason = "itself, as training reads the table in the folder alone, which does not call it test"
+    assert (report.problems, report.leaks) == ((), (("train/a/0.npy", reason),))
+    assert not report.accepted
+
+
+def test_colours_and_rows_are_those_of_the_format(tmp_path, capsys):
+    """A stripe in the first rows of the first channel: red at the top of a PNG, blue at the bottom of an array."""
+    for kind, colour, at_the_top in (("png", 0, True), ("npy", 2, False)):
+        pixels = np.zeros((64, 64, 3), np.uint8)
+        pixels[:8, :, 0], pixels[30:34, 30:34, 1], pixels[50, 50, 2] = 255, 200, 9
+        (tmp_path / kind).mkdir()
+        for i in range(2):
+            Image.fromarray(pixels).save(tmp_path / kind / f"{i}.png") if kind == "png" else np.save(
+                tmp_path / kind / f"{i}.npy", pixels.transpose(2, 0, 1).astype(np.float32)
+            )
+        for rgb, seen in ((None, colour), ((0, 0, 1), None)):
+            arguments = [] if rgb is None else ["--rgb", *map(str, rgb)]
+            out = tmp_path / f"{kind}-out"
+            assert cli.main(["data", "check", str(tmp_path / kind), "--out", str(out), *arguments]) == 0
+            with Image.open(out / "contact_sheet.png") as picture:
+                drawn = np.asarray(picture.convert("RGB"))[:, : picture.width // 8].astype(int)
+            stripe = [drawn[..., channel] > 200 for channel in range(3)]
+            if seen is None:  # the first channel as red and green: yellow
+                found = np.argwhere(stripe[0] & stripe[1] & (drawn[..., 2] < 50))
+            else:
+                found = np.argwhere(stripe[seen] & (drawn.sum(-1) - drawn[..., seen] < 100))
+            black = np.argwhere((drawn < 30).all(-1) & (np.arange(len(drawn))[:, None] > 60))
+            assert len(found) > 100
+            assert (np.median(found[:, 0]) < np.median(black[:, 0])) == at_the_top
+    capsys.readouterr()
+    assert cli.main(["data", "check", str(tmp_path / "npy"), "--out", str(out), "--rgb", "0", "1", "3"]) == 2
+    assert "error: --rgb=0 1 3 names a channel that the images do not have; give" in capsys.readouterr().err
 
 
 def test_pictures_do_not_become_images(root, capsys, monkeypatch):
@@ -207,8 +258,8 @@ def test_names_for_tests_must_be_of_the_set(root, tmp_path, capsys):
     names = tmp_path / "names.txt"
     names.write_text("train/a/0.npy\nc/9.npy\n")
     arguments = ["data", "check", str(root), "--split", str(names), "--out", str(tmp_path / "out")]
-    assert cli.main(arguments) == 2
-    assert "1 of 2 names are not in" in capsys.readouterr().err
+    assert cli.main(arguments) == 1
+    assert "refused: 1 of 2 names of the split are not in the image set, such as c/9.npy" in capsys.readouterr().out
     names.write_text("train/a/0.npy\n")
     assert cli.main(arguments) == 0
     assert "    0 a        0        2" in capsys.readouterr().out
@@ -219,7 +270,7 @@ def test_a_leak_is_in_the_last_word(root, tmp_path, capsys):
     assert cli.main(["data", "check", str(root), "--out", str(tmp_path / "out")]) == 1
     out = capsys.readouterr().out
     assert "leaks from tests: 1\n  train/a/1.npy = test/b/0.npy\n" in out
-    assert "accept this set, with images that are for tests among those to train on\n" in out
+    assert "accept this set: 5 images to train on, with images that are for tests among them\n" in out
 
 
 def test_shards_are_not_folder(capsys):

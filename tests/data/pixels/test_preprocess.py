@@ -176,8 +176,10 @@ def test_bad_sizes_channels_and_names_are_one_line():
     make = Preprocess.plain(1, center_crop=10, bin=4)
     with pytest.raises(InputError, match=r"center_crop=10 exceeds the images of 8x9 px; .* 8 or less"):
         make.output_size(8, 9)
-    with pytest.raises(InputError, match=r"bin=4 does not divide 10x10 px; .* such as 8"):
-        make(torch.zeros(1, 1, 12, 12))
+    with pytest.raises(InputError, match=r"bin=4 leaves no pixel of 9x3 px; set bin=3 or less"):
+        Preprocess.plain(1, bin=4).output_size(9, 3)
+    with pytest.raises(InputError, match=r"of 13x15 px become 3x3 px, but the network takes multiples of 4 px"):
+        Preprocess.plain(1, bin=4).fitted(4, None).output_size(13, 15)
     with pytest.raises(InputError, match=r"\(1, 3, 12, 12\) given.*1-channel"):
         make(torch.zeros(1, 3, 12, 12))
     alpha = np.concatenate([_images(4, 1, 4), np.full((4, 1, 4, 4), 255, np.float32)], axis=1)
@@ -206,3 +208,42 @@ def test_the_range_is_that_of_the_prepared_pixels() -> None:
     assert pixel_range(preprocess, images[:, :, 2:3], limit=1) == pytest.approx(
         (prepared[0, :, 2].min(), prepared[0, :, 2].max()), rel=1e-5
     )
+
+
+@pytest.mark.parametrize(
+    ("side", "center_crop", "bin", "multiple", "largest", "first", "out"),
+    [
+        (101, None, 1, 1, None, 0, 101),
+        (101, None, 1, 4, None, 0, 100),
+        (102, None, 1, 4, None, 1, 100),
+        (103, None, 1, 4, None, 1, 100),
+        (101, None, 2, 1, None, 0, 50),
+        (101, None, 2, 4, None, 2, 48),  # 96 raw pixels of 101
+        (150, 104, 2, 1, None, 23, 52),
+        (150, 104, 2, 8, None, 27, 48),
+        (150, None, 1, 1, (64, 64), 43, 64),
+        (150, None, 1, 5, (64, 64), 45, 60),
+        (50, None, 1, 1, (64, 64), 0, 50),
+    ],
+)
+def test_what_a_network_does_not_take_is_cut_around_the_centre(side, center_crop, bin, multiple, largest, first, out):
+    """A ramp along each axis says which pixels were kept; before and after JSON."""
+    ramp = torch.arange(float(side))
+    raw = torch.stack([ramp.expand(side, side), ramp[:, None].expand(side, side)])[None]
+    fitted = Preprocess.plain(2, center_crop=center_crop, bin=bin).fitted(multiple, largest)
+    again = Preprocess.from_config(json.loads(json.dumps(fitted.config())))
+    assert again.config() == fitted.config()
+    assert fitted.output_size(side, side) == (out, out)
+    expected = first + (bin - 1) / 2 + bin * torch.arange(float(out))
+    assert torch.equal(again(raw)[0, 0], expected.expand(out, out))
+    assert torch.equal(again(raw)[0, 1], expected[:, None].expand(out, out))
+
+
+@pytest.mark.parametrize(("center_crop", "bin", "asked", "given"), [(10, 1, 3, 3), (10, 1, 9, 5), (10, 2, 9, 2)])
+def test_the_surroundings_of_a_crop_leave_the_crop_itself_as_it_was(center_crop, bin, asked, given):
+    raw = torch.randn(2, 1, 20, 23, generator=torch.Generator().manual_seed(0))
+    narrow = Preprocess.plain(1, center_crop=center_crop, bin=bin)
+    wide, margin = narrow.widened(asked, 20, 23)
+    assert margin == given
+    assert torch.equal(wide(raw)[..., margin:-margin, margin:-margin], narrow(raw))
+    assert Preprocess.plain(1, bin=bin).widened(asked, 20, 23)[1] == 0  # all of the file is the image

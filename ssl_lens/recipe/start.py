@@ -1,0 +1,183 @@
+"""What a run starts with, or why it cannot: images, preprocessing, sizes and batch that fit, network and method."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from ssl_lens.backbones.backbone import MapBackbone
+from ssl_lens.data.batches import Plan, fitting_batch_size
+from ssl_lens.data.images import ImageSet
+from ssl_lens.data.pack.packed_images import Images
+from ssl_lens.data.pixels.preprocess import Preprocess, pixel_range
+from ssl_lens.data.source import ImageSource
+from ssl_lens.engine.probe import OnlineProbe
+from ssl_lens.engine.section import Optim
+from ssl_lens.errors import InputError, arguments_named
+from ssl_lens.methods.method import Method
+from ssl_lens.recipe import images as recipe_images
+from ssl_lens.recipe.network import backbone, build_method, check_sizes
+from ssl_lens.recipe.recipe import Recipe, replace, resolve_auto
+from ssl_lens.views.multicrop import MultiCrop
+
+OPTIM_KEYS = {name: f"optim.{name}" for name in Optim.model_fields}
+CROPS = ("global_size", "local_sizes")  # of views
+
+
+class Opened(NamedTuple):
+    """The images of a recipe: those to train on, those of the probe, and raw ones [n, C, H, W] to fit to."""
+
+    images: ImageSource
+    labelled: ImageSet | None
+    raw: Images
+
+
+@dataclass(frozen=True)
+class Start:
+    """What is ready before the first step.
+
+    Attributes:
+        recipe: with every `auto` resolved, and crops and a batch that the images allow.
+        preprocess: of the images that `multicrop` makes views of, which have its margin.
+        frozen: of the images that the frozen backbone sees whole: in the probe, in evaluations, in exports.
+        trunk: the network that `method` trains.
+        probe: that watches it, if there are labelled images.
+        choices: a line on each choice that was made.
+    """
+
+    recipe: Recipe
+    preprocess: Preprocess
+    frozen: Preprocess
+    multicrop: MultiCrop
+    method: Method
+    trunk: MapBackbone
+    probe: OnlineProbe | None
+    choices: tuple[str, ...]
+
+
+def open_images(recipe: Recipe, *, quarantine: Path | None = None) -> Opened:
+    """Opens the images of a recipe.
+
+    Raises: InputError as `images.image_source` and `images.labelled_set`.
+    """
+    images = recipe_images.image_source(recipe, quarantine=quarantine)
+    labelled = recipe_images.labelled_set(recipe, images.shape)
+    return Opened(images, labelled, images.sample())
+
+
+def start(
+    recipe: Recipe,
+    opened: Opened,
+    *,
+    device: torch.device | None = None,
+    processes: int = 1,
+    resuming: bool = False,
+) -> Start:
+    """Fits a recipe to its images and builds its method; nothing is written.
+
+    Args:
+        device: of the preprocessing.
+        processes: that share a batch.
+        resuming: as of `build_method`.
+
+    Raises: InputError for whatever in the recipe or its images cannot work.
+    """
+    images = opened.images
+    recipe, choices = crops_that_fit(recipe, *images.shape)
+    preprocess = recipe_images.preprocess(recipe, opened.raw, images.policy).to(device or torch.device("cpu"))
+    wide, multicrop = views_of(recipe, preprocess, opened.raw)
+    recipe, smaller = _batch_that_fits(recipe, len(images), processes)
+    recipe, resolved = resolve_auto(recipe, n_images=len(images), in_channels=images.shape[0])
+    method, trunk = build_method(recipe, resuming=resuming)
+    height, width = _output_size(preprocess, images.shape)
+    regions = check_sizes(recipe, trunk, height, width)
+    frozen = preprocess.fitted(*trunk.size_rule)
+    seen = _seen_whole(frozen, trunk, (height, width), opened)
+    labelled = opened.labelled
+    probe = None if labelled is None else OnlineProbe(labelled, frozen, seed=recipe.seed)
+    choices += [*smaller, *resolved, *regions, *seen]
+    return Start(recipe, wide, frozen, multicrop, method, trunk, probe, tuple(choices))
+
+
+def views_of(recipe: Recipe, preprocess: Preprocess, raw: Images) -> tuple[Preprocess, MultiCrop]:
+    """What makes views of raw images [N, C, H, W]: a preprocessing, and what is to be given its images.
+
+    Views that are turned show in their corners what the files have around `data.center_crop`.
+    """
+    wide, margin = preprocess.widened(recipe.views.margin, *raw.shape[2:])
+    return wide, recipe.views.multicrop(pixel_range(preprocess, raw), margin)
+
+
+def crops_that_fit(recipe: Recipe, channels: int, height: int, width: int) -> tuple[Recipe, list[str]]:
+    """The recipe, with crops no larger than the images, and a line on each that became smaller.
+
+    Args:
+        channels, height, width: of the raw images.
+    """
+    smaller: dict[str, object] = {}
+    side = min(height, width)
+    crop, bin = recipe.data.center_crop, recipe.data.bin
+    if crop is not None and crop > side:
+        smaller["data.center_crop"] = crop = side
+    prepared = (crop or side) // bin
+    if prepared and max(recipe.views.global_size, *recipe.views.local_sizes, 0) > prepared:
+        multiple = backbone(recipe, channels).size_rule.multiple
+        most = max(prepared // multiple, 1) * multiple
+        views = recipe.views
+        smaller["views.global_size"] = min(views.global_size, most)
+        smaller["views.local_sizes"] = [min(size, most) for size in views.local_sizes]
+    before = recipe.model_dump(mode="json")
+    changed = {key: value for key, value in smaller.items() if before[key.split(".")[0]][key.split(".")[1]] != value}
+    return replace(recipe, changed) if changed else recipe, list(_lines(before, changed, f"{height}x{width} px"))
+
+
+def _lines(before: dict[str, dict[str, object]], changed: dict[str, object], size: str) -> Iterator[str]:
+    for key, value in changed.items():
+        section, name = key.split(".")
+        yield f"{key}: {before[section][name]} -> {value}, as the images are {size}"
+
+
+@arguments_named(OPTIM_KEYS)
+def _batch_that_fits(recipe: Recipe, n_images: int, processes: int) -> tuple[Recipe, list[str]]:
+    """The recipe, with a smaller batch and a line that says so where the set is smaller than one.
+
+    Raises: InputError if there are fewer images than a batch has parts, or the parts are not equal.
+    """
+    asked, accumulate = recipe.optim.batch_size, recipe.optim.accumulate
+    size = fitting_batch_size(asked, n_images, processes * accumulate)
+    Plan(size, accumulate, recipe.seed, 0, processes).check(n_images)
+    if size == asked:
+        return recipe, []
+    return replace(recipe, {"optim.batch_size": size}), [
+        f"optim.batch_size: {asked} -> {size}, as there are only {n_images} images"
+    ]
+
+
+@arguments_named(recipe_images.DATA_KEYS)
+def _output_size(preprocess: Preprocess, shape: tuple[int, ...]) -> tuple[int, int]:
+    return preprocess.output_size(shape[1], shape[2])
+
+
+@arguments_named(recipe_images.DATA_KEYS)
+def _seen_whole(frozen: Preprocess, trunk: MapBackbone, prepared: tuple[int, int], opened: Opened) -> list[str]:
+    """Refuses images that the network cannot take whole; gives a line if it sees a part of them.
+
+    Training sees crops, but the probe, evaluations and exports see all that is left of an image.
+    """
+    seen = frozen.output_size(opened.images.shape[1], opened.images.shape[2])
+    trunk.map_size(*seen)
+    if opened.labelled is not None:
+        try:
+            trunk.map_size(*frozen.output_size(opened.labelled.shape[1], opened.labelled.shape[2]))
+        except InputError as error:
+            raise InputError(f"data.probe: {error}") from error
+    if seen == prepared:
+        return []
+    return [
+        f"the frozen backbone sees the central {seen[0]}x{seen[1]} of {prepared[0]}x{prepared[1]} px, as the network "
+        f"takes {trunk.accepted_sizes}"
+    ]
