@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 LENSES := runs/quickstart_lenses
 RUN := runs/quickstart
 
-.PHONY: quickstart test test-slow test-gpu clean
+.PHONY: quickstart test test-slow test-reliability test-gpu clean
 
 $(VENV)/.all $(VENV)/.test: $(VENV)/.%: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -35,6 +35,13 @@ test: $(VENV)/.test
 
 test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow
+
+# What docs/reliability.md says, within 15 minutes.
+test-reliability: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist load -m "not gpu" tests/reliability tests/runs \
+		tests/data/formats/test_mutants.py tests/representation/test_hostile_folders.py \
+		tests/recipe/test_hostile_recipes.py tests/backbones/test_hostile_weights.py tests/data/test_hostile_sets.py \
+		tests/cli/test_pretrain.py
 
 test-gpu: $(VENV)/.test
 	$(BIN)/python -m pytest -m gpu

@@ -31,7 +31,8 @@ def with_choices_of(folder: RunFolder, recipe: Recipe) -> Recipe:
     if not folder.recipe.exists():
         return recipe
     before, now = (one.model_dump(mode="json") for one in (_own_recipe(folder), recipe))
-    return replace(recipe, dict(_chosen(before, now)))
+    decides = {section: now[section] for section in now.keys() - MAY_CHANGE}
+    return replace(recipe, dict(_chosen(before, decides)))
 
 
 def refuse_another_recipe(folder: RunFolder, recipe: Recipe) -> None:
@@ -68,9 +69,7 @@ def changes(
     epochs = _own_recipe(folder).optim.epochs if folder.recipe.exists() else recipe.optim.epochs
     if epochs != recipe.optim.epochs:
         was, is_now = schedule_of(replace(recipe, {"optim.epochs": epochs})), schedule_of(recipe)
-        lines.append(
-            f"optim.epochs: {epochs} -> {recipe.optim.epochs}, from step {step} on {_moved(was, is_now, step)}"
-        )
+        lines.append(f"optim.epochs: {epochs} -> {recipe.optim.epochs}; {_moved(was, is_now, step)}")
     before = recorded_arithmetic(folder.environment)
     differing = [f"{name} {before[name]} -> {value}" for name, value in now.items() if before.get(name, value) != value]
     if differing:
@@ -89,11 +88,14 @@ def _moved(was: Schedule, now: Schedule, step: int) -> str:
 
 def _own_recipe(folder: RunFolder) -> Recipe:
     try:
-        return load_recipe(folder.recipe)
+        recipe = load_recipe(folder.recipe)
+        if recipe.data.in_channels == "auto":  # nothing is, in what a run writes
+            raise InputError("it is not the whole recipe of a run")
     except (InputError, ValueError, OSError) as error:
         raise InputError(
-            f"the recipe of the run in {folder.root} cannot be read ({error}); restore it, or set resume=restart"
+            f"{folder.recipe} cannot be used ({error}); restore it, or set resume=restart to begin the run anew"
         ) from None
+    return recipe
 
 
 def _chosen(before: Any, now: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -27,6 +27,8 @@ class _Numbers(Options):
 
     center_crop: Count | None
     bin: Count
+    multiple: Count
+    largest: tuple[Count, Count] | None
     mean: tuple[float, ...]
     std: tuple[float, ...]
     sky: tuple[float, ...]
@@ -45,6 +47,8 @@ class _Policy(Options):
     max_masked: Annotated[float, Bounds(0, 1)]
     sizes: Sizes
     size: tuple[Count, Count] | None
+    planes: tuple[int | str, ...]
+    noise: tuple[int | str, ...]
 
 
 def is_export(path: Path) -> bool:

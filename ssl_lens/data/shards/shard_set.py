@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ssl_lens.data.folders.layouts import labels_and_parts
+from ssl_lens.data.folders.parts import TRAIN
 from ssl_lens.data.formats import tar_file
 from ssl_lens.data.formats.planes import left_out_line
 from ssl_lens.data.formats.reader import MEMBER_SUFFIXES, images_in
@@ -168,19 +170,30 @@ def find_shards(
 def read_entries(shard: Shard, start: int, stop: int, wanted: Callable[[int], bool]) -> Iterator[tuple[int, Entry]]:
     """Place and sample of the wanted images of a shard from `start` to `stop`.
 
-    Raises: InputError: the shard cannot be read, is not a tar, or holds fewer images than was said.
+    Raises: InputError: the shard cannot be read, is not a tar, holds fewer images than was said, or one that its name
+        holds out for tests.
     """
     place = -1
     with ShardFile(shard.url) as file:
         samples = tar_file.entries(file, MEMBER_SUFFIXES, lambda i: start <= i < stop and wanted(i))
         for place, entry in enumerate(whole_tar(samples, shard.url)):
             if place >= start and wanted(place):
+                _refuse_held_out(shard, entry)
                 yield place, entry
             if place + 1 == stop:
                 return
     raise InputError(
         f"{public_url(shard.url)} holds {place + 1} images but should hold {shard.count}; correct {SIZES} or the shard"
     )
+
+
+def _refuse_held_out(shard: Shard, entry: Entry) -> None:
+    (part,) = labels_and_parts((entry.file,), "auto")[1]
+    if part not in (None, TRAIN):
+        raise InputError(
+            f"{public_url(shard.url)} holds {entry.file}, which its name keeps for tests; stream shards without such "
+            "images, or give the folder that holds the shards, which tells them apart"
+        )
 
 
 def _decode(entry: Entry, policy: PixelPolicy) -> np.ndarray:

@@ -188,6 +188,22 @@ def _state(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
+@pytest.mark.parametrize(
+    ("name", "held_out"), [("test/00003", True), ("lens_val_00003", True), ("latest/00003", False)]
+)
+def test_what_a_member_s_name_holds_out_is_not_streamed(tmp_path, stream, name, held_out):
+    members = [member(f"train/{i:05d}.npy", npy(image(i))) for i in range(3)]
+    write_tar(tmp_path / "0.tar", [*members, member(f"{name}.npy", npy(image(3)))])
+    shards = find_shards(str(tmp_path / "0.tar"), policy=PixelPolicy())
+    if held_out:
+        with pytest.raises(InputError, match=rf"0.tar holds {name}.npy, which its name keeps for tests; stream"):
+            stream(shards, batch=4).at(0)
+        with pytest.raises(InputError, match="keeps for tests"):
+            shards.sample()
+    else:
+        assert sorted(seen(stream(shards, batch=4), 0)) == [0, 1, 2, 3]
+
+
 def test_a_reader_that_fails_says_so():
     readers = Readers(_fail_after_one, 1)
     assert next(readers) == 0
