@@ -38,7 +38,13 @@ from ssl_lens.data.quarantine import Unusable
 from ssl_lens.errors import InputError
 
 TABLES = (".csv", ".parquet")
-OTHER_NAMES = (".jpeg", ".tiff", ".hdf5")  # of kinds that are there
+OTHER_NAMES = (
+    ".jpeg",
+    ".tiff",
+    ".hdf5",
+    ".fits.fz",
+    *(f".{stem}{end}" for stem in ("fit", "fts") for end in ("", ".gz", ".fz")),
+)  # of kinds that are there
 KINDS = tuple(kind for kind in (*SUFFIXES, *TABLES) if kind not in OTHER_NAMES)
 SECONDS = 5  # for one mutant, on a machine with other work
 MEMORY = 1 << 30  # bytes beyond those of the libraries

@@ -123,7 +123,7 @@ def test_what_is_not_a_table(sound, tmp_path, file, what):
 
 
 TABLES = {
-    "one name again at the end": b"name\n" + b"".join(b"%d.npy\n" % i for i in range(200_000)) + b"7.npy\n",
+    "one name again at the end": b"name,z\n" + b"".join(b"%d.npy,1\n" % i for i in range(200_000)) + b"7.npy,2\n",
     "a line without end": b"name,label\n" + b"a" * (8 << 20),
     "quotes without end": b'name,label\n"' + b"a,b\n" * 200_000,
     "ten thousand columns": b",".join(b"c%d" % i for i in range(10_000)) + b"\n",

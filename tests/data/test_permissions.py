@@ -22,7 +22,7 @@ def here(tmp_path, no_override, monkeypatch):
     for name in ("set/a/0.npy", "set/b/1.npy"):
         (tmp_path / name).parent.mkdir(parents=True)
         np.save(tmp_path / name, _RNG.normal(size=(8, 8)))
-    (tmp_path / "set" / "targets.csv").write_text("file,z\na/0.npy,1\n")
+    (tmp_path / "set" / "targets.csv").write_text("file,z\na/0.npy,1\nb/1.npy,2\n")
     assert cli.main(["data", "pack", "set", "packed"]) == 0
     write_shards(tmp_path / "shards", (2, 1))
     (tmp_path / "shards" / "sizes.json").write_text(json.dumps({"0.tar": 2, "1.tar": 1}))

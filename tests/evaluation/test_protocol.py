@@ -188,7 +188,7 @@ def test_flagged_and_unequal_images_are_read_as_the_run_says(tmp_path, caplog):
     [
         ("--labels-per-class 1000", "--labels-per-class=1000 is not possible: class arc has 24 images to train on"),
         ("--data nowhere", "does not exist"),
-        ("--split nowhere.txt", "split file nowhere.txt cannot be read"),
+        ("--split nowhere.txt", "nowhere.txt cannot be read (No such file"),
         ("--tasks classify", "task classify is unknown; there are classification, regression"),
         ("--probes knm", "probe knm is unknown; there are knn, linear"),
         ("--tasks anomaly --probes linear", "none of the probes linear can do anomaly; add knn or mahalanobis"),

@@ -80,7 +80,7 @@ def test_what_is_not_a_recipe(tmp_path: Path, what: str) -> None:
     refused(lambda: load_recipe(tmp_path / "recipe.yaml"), "recipe.yaml")
 
 
-@pytest.mark.parametrize("value", ["[" * 5000, "{a: " * 500, "9" * 5000, '"\\0"', "*a", "!!python/name:os.system x"])
+@pytest.mark.parametrize("value", ["[" * 5000, "{a: " * 500, "9" * 5000, '"\\0"', "!!python/name:os.system x"])
 def test_overrides(tmp_path: Path, value: str) -> None:
     (tmp_path / "recipe.yaml").write_text("")
     refused(lambda: load_recipe(tmp_path / "recipe.yaml", [f"data.path={value}"]), "override data.path=")

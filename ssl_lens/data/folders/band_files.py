@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple, TypeAlias
 
-from ssl_lens.data.folders.roles import stem_of
+from ssl_lens.data.folders.roles import name_of
 from ssl_lens.data.formats.plane_names import Band, band_of, bands_in
 
 _SEPARATORS = "_-. "
@@ -36,7 +36,7 @@ def joined_by_name(names: Sequence[str]) -> tuple[Objects, list[str]]:
     Returns:
         The files of each object by band, the object being the file's path without the band; and all other files.
     """
-    plain = {f"{PurePosixPath(name).parent}/{stem_of(name)}".removeprefix("./") for name in names}
+    plain = {f"{PurePosixPath(name).parent}/{name_of(name)}".removeprefix("./") for name in names}
     found: dict[Place, list[tuple[str, BandFile]]] = defaultdict(list)
     for name in names:
         for place, key, band in _readings(name):
@@ -51,7 +51,7 @@ def joined_by_name(names: Sequence[str]) -> tuple[Objects, list[str]]:
 
 def _readings(name: str) -> Iterator[tuple[Place, str, Band]]:
     """Ways to read a file's name: where its band stands, its object, and the band."""
-    folders, stem = PurePosixPath(name).parts[:-1], stem_of(name)
+    folders, stem = PurePosixPath(name).parts[:-1], name_of(name)
     for i, folder in enumerate(folders):
         band = band_of(folder)
         if band is not None:

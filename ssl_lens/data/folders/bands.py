@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ssl_lens.data.folders.band_files import BandFile, joined_by_name
-from ssl_lens.data.folders.roles import Roles, roles_of, stem_of
+from ssl_lens.data.folders.roles import Roles, name_of, roles_of
 from ssl_lens.data.formats.plane_images import flag_by_noise
 from ssl_lens.data.formats.plane_names import band_of
 from ssl_lens.data.formats.planes import EVERYTHING, PlaneChoice
@@ -158,7 +158,7 @@ def _join(parent: str, folders: Mapping[str, list[str]]) -> Iterator[Source]:
 
 
 def _object_name(name: str, band: str) -> str:
-    stem = re.sub(re.escape(band), "", stem_of(name), flags=re.IGNORECASE)
+    stem = re.sub(re.escape(band), "", name_of(name), flags=re.IGNORECASE)
     digits = re.search(r"\d.*\d|\d", stem)
     return digits.group() if digits else stem
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence, Set
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
 from ssl_lens.data.folders.parts import TRAIN, Marked, Part, is_fold, part_called, part_in
-from ssl_lens.data.formats.reader import file_of, stem_of
 from ssl_lens.errors import InputError
 
 LayoutName: TypeAlias = Literal[
@@ -86,6 +85,8 @@ def labels_and_parts(names: Sequence[str], layout: LayoutName) -> tuple[tuple[st
 
     Raises: InputError for an image that is not where the named layout has them, or folders of folds.
     """
+    from ssl_lens.data.formats.reader import file_of  # all formats, when `--help` wants the names of layouts alone
+
     known = named_layout(layout)
     if known is not None:
         found = [re.fullmatch(known.pattern, file_of(name)) for name in names]
@@ -134,6 +135,8 @@ class _Mark(NamedTuple):
 
 
 def _place(name: str) -> _Place:
+    from ssl_lens.data.formats.reader import file_of, stem_of
+
     file = file_of(name)
     *folders, stem = stem_of(file).split("/")
     *inner, key = name[len(file) + 1 :].split("/")

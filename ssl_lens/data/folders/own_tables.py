@@ -33,7 +33,10 @@ def own_tables(folder: Path) -> list[Path]:
 
     Raises: InputError if several describe the images, or one is of a kind that is not read.
     """
-    there = sorted(os.listdir(folder)) if os.path.isdir(folder) and os.access(folder, os.R_OK) else []
+    try:
+        there = sorted(os.listdir(folder))
+    except OSError:  # for whoever looks for its images to report
+        return []
     readable = (*SUFFIXES, *_UNREAD_SUFFIXES)
     names = [name for name in there if name.lower().endswith(readable) and not name.startswith(".")]
     names = [name for name in names if _is_about(name) or not _is_fits(name)]  # a survey has many FITS files

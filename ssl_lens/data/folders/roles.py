@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from ssl_lens.data.formats.plane_names import is_other, kind_of, without_kind
-from ssl_lens.data.formats.reader import SUFFIXES
+from ssl_lens.data.formats.reader import stem_of
 
 logger = logging.getLogger(__name__)
 
@@ -62,11 +62,9 @@ def roles_of(names: Sequence[str]) -> Roles:
     return Roles(images, dict(belonging), _named_after_folder(images, belonging))
 
 
-def stem_of(name: str) -> str:
+def name_of(file: str) -> str:
     """A file's name without folders and the suffix of its format."""
-    file = PurePosixPath(name).name
-    suffix = max((suffix for suffix in SUFFIXES if file.lower().endswith(suffix)), key=len)
-    return file[: -len(suffix)]
+    return PurePosixPath(stem_of(file)).name
 
 
 def _named_after_folder(images: Sequence[str], belonging: dict[str, list[str]]) -> dict[str, str]:
@@ -77,12 +75,12 @@ def _named_after_folder(images: Sequence[str], belonging: dict[str, list[str]]) 
     return {
         name: folder
         for folder, (name, *others) in alone.items()
-        if not others and folder != "." and name in belonging and not without_kind(stem_of(name))
+        if not others and folder != "." and name in belonging and not without_kind(name_of(name))
     }
 
 
 def _parts(name: str) -> list[str]:
-    return [*PurePosixPath(name).parts[:-1], stem_of(name)]
+    return [*PurePosixPath(name).parts[:-1], name_of(name)]
 
 
 def _key(name: str) -> tuple[str, str]:
