@@ -23,6 +23,7 @@ from ssl_lens.recipe.recipe import load_recipe
 torch.set_default_dtype(torch.float64)
 forward = Preprocess.forward
 Preprocess.forward = lambda self, images: forward(self, images).double()
+compose.save_views = lambda *views, **how: None
 if "no reduction" in sys.argv:
     from ssl_lens.losses import center
     center.dist.all_reduce = lambda *tensors, **how: None
