@@ -40,7 +40,7 @@ def speaks_first(message: str) -> bool:
     key = hashlib.sha256(message.encode()).hexdigest()
     try:
         return _store().add(_key(key), 1) == 1
-    except RuntimeError:
+    except (RuntimeError, LookupError, ValueError):
         return True
 
 
@@ -65,7 +65,7 @@ def first_rank_first(name: str) -> Iterator[None]:
 def _store() -> TCPStore:
     """The table of keys that the processes share; that of `torchrun` outlives each of them.
 
-    Raises: RuntimeError if there is none.
+    Raises: RuntimeError if there is none; LookupError or ValueError if its address is not known.
     """
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 

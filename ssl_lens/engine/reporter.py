@@ -69,11 +69,13 @@ class Reporter:
 
     def observed(self) -> dict[str, torch.Tensor]:
         """What is remembered of the steps before; `remember` makes another reporter go on with it."""
-        return {"features": self.window.all()}
+        features = self.window.all()
+        return {"features": features} if len(features) else {}
 
     def remember(self, observed: Mapping[str, torch.Tensor]) -> None:
         """Goes on where the reporter of a stopped run was."""
-        self.window.add(observed["features"])
+        if "features" in observed:
+            self.window.add(observed["features"])
 
     def after_step(self, step: Step) -> None:
         """A skipped step is not reported."""

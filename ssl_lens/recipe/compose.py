@@ -204,8 +204,7 @@ def compose(recipe: Recipe, stop: StopSignals | None = None) -> Pretraining:
         schedule, restored.step, stop or StopSignals(),
         _reporter(recipe, folder, accelerator, method, schedule, restored.step, probe),
     )  # fmt: skip
-    if restored.observed:
-        pretraining.reporter.remember(restored.observed)
+    pretraining.reporter.remember(restored.observed)
     accelerator.wait_for_everyone()  # the files of steps to come are cut before anybody reads them
     pretraining.observers = _observers(pretraining)
     return pretraining

@@ -272,14 +272,15 @@ def test_a_step_that_is_not_finite_leaves_no_trace(
     assert record == {"step": 2, "images": [pretraining.names[index]]}
 
 
+@pytest.mark.parametrize("first", [0, 1])
 def test_the_third_step_in_a_row_stops_the_run(
-    run: Callable[..., Pretraining], monkeypatch: pytest.MonkeyPatch
+    run: Callable[..., Pretraining], monkeypatch: pytest.MonkeyPatch, first: int
 ) -> None:
     with monkeypatch.context() as patch:
-        poison(patch, {1, 2, 3}, image=0)
-        with pytest.raises(InputError, match="steps 2 to 4 were not finite"):
+        poison(patch, {first, first + 1, first + 2}, image=0)
+        with pytest.raises(InputError, match=f"steps {first + 1} to {first + 3} were not finite"):
             run("poisoned")
-    assert run("poisoned", "run.resume=auto").start == 4  # the good steps before are saved
+    assert run("poisoned", "run.resume=auto").start == first + 3  # the good steps before are saved
 
 
 TORCHRUN = ("torch.distributed.run", "--nproc_per_node=2", "--master_port=29533")
