@@ -69,4 +69,7 @@ def _fail(folder: RunFolder, error: BaseException) -> None:
 
 
 def _write(folder: RunFolder, state: State, reason: str = "") -> None:
-    write_status(folder.status, state, step=checkpoint.newest_step(folder.checkpoints), reason=reason)
+    step = checkpoint.newest_step(folder.checkpoints)
+    if step is None:  # one that was written is missed, not forgotten
+        step = (read_status(folder.status) or {}).get("step")
+    write_status(folder.status, state, step=step, reason=reason)

@@ -35,7 +35,7 @@ def own_tables(folder: Path) -> list[Path]:
     """
     try:
         there = sorted(os.listdir(folder))
-    except OSError:  # for whoever looks for its images to report
+    except (OSError, ValueError):  # for whoever looks for its images to report
         return []
     readable = (*SUFFIXES, *_UNREAD_SUFFIXES)
     names = [name for name in there if name.lower().endswith(readable) and not name.startswith(".")]

@@ -5,7 +5,7 @@ import pytest
 from astropy.io import fits
 
 from ssl_lens.data.folders.bands import find_sources, read_source
-from ssl_lens.data.folders.roles import roles_of, stem_of
+from ssl_lens.data.folders.roles import name_of, roles_of
 from ssl_lens.data.formats.planes import PlaneChoice
 from ssl_lens.data.formats.sample import UnusableImage
 from ssl_lens.data.images import load_images
@@ -37,7 +37,7 @@ def test_which_files_are_images(names, images):
 
 
 def test_the_longest_suffix_is_taken_off():
-    assert stem_of("a/x.fits.gz") == stem_of("b/x.FITS.FZ") == stem_of("x.fts") == "x"
+    assert name_of("a/x.fits.gz") == name_of("b/x.FITS.FZ") == name_of("x.fts") == "x"
 
 
 def _lens(root, name, noise=None, psf_side=11):
