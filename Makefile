@@ -36,7 +36,7 @@ test: $(VENV)/.test
 test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow
 
-# What docs/reliability.md says, within 15 minutes.
+# What docs/reliability.md says.
 test-reliability: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist load -m "not gpu" tests/reliability tests/runs \
 		tests/data/formats/test_mutants.py tests/representation/test_hostile_folders.py \
