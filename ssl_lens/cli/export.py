@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from typing import get_args
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
 
 from ssl_lens.cli.arguments import flags, path_argument
 from ssl_lens.errors import arguments_named
 from ssl_lens.representation.pooling_names import Pooling
+
+if TYPE_CHECKING:
+    from ssl_lens.representation.export import ExportCheck
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,11 +25,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 @arguments_named(flags("image_size", "pooling"))
 def run(options: argparse.Namespace) -> None:
     """Exports, and prints how much the features differ."""
-    from ssl_lens.representation.export import TOLERANCE, export
+    from ssl_lens.representation.export import export
 
     check = export(options.run, options.out, image_size=options.image_size, pooling=options.pooling)
-    print(f"{options.out}: features differ from the run's by {check.weights:.1e} (at most {TOLERANCE:.0e})")
+    say_differences(options.out, check)
+
+
+def say_differences(out: Path, check: ExportCheck) -> None:
+    """Prints where an export is, and how far its features are from those of its source."""
+    from ssl_lens.representation.export import TOLERANCE
+
+    print(f"{out}: features differ from the source's by {check.weights:.1e} (at most {TOLERANCE:.0e})")
     if check.onnx is None:
         print("ONNX: written, not checked; `pip install onnxruntime` to have it checked")
     else:
-        print(f"ONNX: features differ from the run's by {check.onnx:.1e} (at most {TOLERANCE:.0e})")
+        print(f"ONNX: features differ from the source's by {check.onnx:.1e} (at most {TOLERANCE:.0e})")

@@ -17,11 +17,11 @@ from ssl_lens.backbones.backbone import MapBackbone
 from ssl_lens.data.images import ImageSet
 from ssl_lens.data.pixels.policy import PixelPolicy
 from ssl_lens.data.pixels.preprocess import Preprocess
-from ssl_lens.errors import InputError, arguments_named
+from ssl_lens.errors import arguments_named
 from ssl_lens.evaluation.turns import turned
 from ssl_lens.recipe import images as recipe_images
 from ssl_lens.recipe.network import backbone
-from ssl_lens.recipe.recipe import Recipe, load_recipe, recipe_of_network
+from ssl_lens.recipe.recipe import Recipe, recipe_of
 from ssl_lens.representation.description import CONFIG
 from ssl_lens.representation.extract import extract, preprocessed
 from ssl_lens.representation.frozen import FrozenBackbone, load_backbone, untrained_backbone
@@ -107,25 +107,6 @@ class Subject(NamedTuple):
     check: Callable[[int, int], None]
     open: Callable[[ImageSet], Target]
     folder: Path | None
-
-
-def recipe_of(model: str, overrides: Sequence[str] = ()) -> Recipe | None:
-    """The recipe that a network's name or a recipe's file stands for, changed by overrides; None for a run or export.
-
-    A name comes before a folder of that name, which is to be written `./name`.
-
-    Raises: InputError if `model` is nothing of all this, or there are overrides of a run or an export.
-    """
-    if model.endswith((".yaml", ".yml")):
-        return load_recipe(model, overrides)
-    if catalog.is_name(model) or ("/" not in model and not Path(model).exists()):
-        return recipe_of_network(model, overrides)  # or says which names there are
-    if overrides:
-        raise InputError(
-            f"{overrides[0]} cannot change {model}, whose network and preprocessing are settled; "
-            "give a recipe or a network's name to train another from scratch"
-        )
-    return None
 
 
 def subjects(

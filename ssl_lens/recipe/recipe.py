@@ -102,6 +102,25 @@ def recipe_of_network(name: str, overrides: Sequence[str] = ()) -> Recipe:
     return _overridden({"model": {"name": name}}, overrides, source=name)
 
 
+def recipe_of(model: str, overrides: Sequence[str] = ()) -> Recipe | None:
+    """The recipe that a network's name or a recipe's file stands for, changed by overrides; None for a run or export.
+
+    A name comes before a folder of that name, which is to be written `./name`.
+
+    Raises: InputError if `model` is nothing of all this, or there are overrides of a run or an export.
+    """
+    if model.endswith((".yaml", ".yml")):
+        return load_recipe(model, overrides)
+    if catalog.is_name(model) or ("/" not in model and not Path(model).exists()):
+        return recipe_of_network(model, overrides)  # or says which names there are
+    if overrides:
+        raise InputError(
+            f"{overrides[0]} cannot change {model}, whose network and preprocessing are settled; "
+            "give a recipe or a network's name to train another from scratch"
+        )
+    return None
+
+
 def replace(recipe: Recipe, values: dict[str, Any]) -> Recipe:
     """A copy of `recipe` with the dotted keys of `values` set and validated."""
     tree = recipe.model_dump(mode="json")

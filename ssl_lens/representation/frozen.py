@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ssl_lens.backbones import catalog
 from ssl_lens.backbones.backbone import Features, MapBackbone
 from ssl_lens.backbones.weights import check_numbers, read_tensors, tensor_shapes
+from ssl_lens.data.pack.packed_images import Images
 from ssl_lens.data.pixels.preprocess import Preprocess
 from ssl_lens.errors import InputError
 from ssl_lens.representation.description import (
@@ -84,6 +85,15 @@ class FrozenBackbone(nn.Module):
         """What the backbone sees of raw images, in its type and on its device: [B, C, h, w]."""
         batch = as_batch(images, self.preprocess.in_channels)
         return self.preprocess(batch.to(self.device)).to(self.dtype)
+
+    def fitted(self, images: Images) -> FrozenBackbone:
+        """The same backbone with its preprocessing fitted to raw images [N, C, H, W], such as of another telescope.
+
+        Levels, scatter and sky of the images that it was trained on mean nothing for others. No labels are needed.
+
+        Raises: InputError for images of other channels, too small, or constant.
+        """
+        return FrozenBackbone(self.preprocess.refitted(images), self.backbone, self.pooling)
 
     def check_size(self, height: int, width: int) -> None:
         """Raises InputError if raw images of this size, in pixels, are too small for the crop or the network."""

@@ -9,7 +9,8 @@ from ssl_lens.representation.export import ExportCheck
 
 
 @pytest.mark.parametrize(
-    ("onnx", "line"), [(2e-7, "ONNX: features differ from the run's by 2.0e-07"), (None, "ONNX: written, not checked")]
+    ("onnx", "line"),
+    [(2e-7, "ONNX: features differ from the source's by 2.0e-07"), (None, "ONNX: written, not checked")],
 )
 def test_export_prints_the_differences(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], onnx: float | None, line: str
@@ -23,6 +24,6 @@ def test_export_prints_the_differences(
     monkeypatch.setattr("ssl_lens.representation.export.export", export)
     assert cli.main(["export", "run", "out", "--image-size", "64", "--pooling", "rings"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "out: features differ from the run's by 3.0e-07 (at most 1e-05)"
+    assert lines[0] == "out: features differ from the source's by 3.0e-07 (at most 1e-05)"
     assert lines[1].startswith(line)
     assert given == [Path("run"), Path("out"), 64, "rings"]

@@ -13,8 +13,7 @@ from ssl_lens.backbones.resnet import ResNet, ResNetOptions
 from ssl_lens.backbones.steerable_cnn import SteerableCNN, SteerableCNNOptions
 from ssl_lens.data.images import ImageSet
 from ssl_lens.data.pixels.preprocess import Preprocess
-from ssl_lens.errors import InputError
-from ssl_lens.evaluation.targets import Target, recipe_of, subjects
+from ssl_lens.evaluation.targets import Target, subjects
 from ssl_lens.representation.export import write_export
 from ssl_lens.representation.frozen import FrozenBackbone
 
@@ -56,13 +55,6 @@ def test_a_network_of_one_size_is_built_for_the_prepared_image():
     first, again, other = (_started(target, seed).state_dict()["stem.conv1.linear.weight"] for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
-
-
-def test_overrides_change_names_and_not_exports(tmp_path):
-    assert recipe_of("eqcvt", ["model.group=D4"]).model.name == "eqcvt"
-    assert recipe_of(str(tmp_path), []) is None
-    with pytest.raises(InputError, match="data.bin=2 cannot change .* are settled"):
-        recipe_of(str(tmp_path), ["data.bin=2"])
 
 
 def test_the_untrained_network_is_not_the_trained_one_and_pixels_are_the_preprocessed_ones(tmp_path):

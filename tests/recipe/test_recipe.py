@@ -10,7 +10,7 @@ from ssl_lens.errors import InputError
 from ssl_lens.methods.catalog import METHODS
 from ssl_lens.methods.method import Method, MethodOptions
 from ssl_lens.recipe import recipe as recipe_module
-from ssl_lens.recipe.recipe import VALID_KEYS, load_recipe, recipe_of_network, replace, resolve_auto
+from ssl_lens.recipe.recipe import VALID_KEYS, load_recipe, recipe_of, recipe_of_network, replace, resolve_auto
 from ssl_lens.simulation.parameters import Parameters
 
 DEFAULT = recipe_of_network("swin_tiny")
@@ -253,3 +253,10 @@ def test_an_option_of_another_method_is_refused_by_the_default_one(file: Path, a
     assert load_recipe(file, ["method={name: other, out_dim: 8}"]).method == Other(out_dim=8)
     with pytest.raises(InputError, match=r"method.sharpness=2 is an option of other, not of dino; remove it"):
         load_recipe(file, ["method.sharpness=2"])
+
+
+def test_overrides_change_names_and_not_exports(tmp_path):
+    assert recipe_of("eqcvt", ["model.group=D4"]).model.name == "eqcvt"
+    assert recipe_of(str(tmp_path), []) is None
+    with pytest.raises(InputError, match="data.bin=2 cannot change .* are settled"):
+        recipe_of(str(tmp_path), ["data.bin=2"])

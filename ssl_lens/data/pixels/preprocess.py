@@ -119,6 +119,36 @@ class Preprocess(nn.Module):
         """The same for a network of which the sides of images are multiples, up to the largest height and width."""
         return Preprocess.from_config({**self.config(), "multiple": multiple, "largest": largest}).to(self.mean.device)
 
+    def refitted(
+        self,
+        images: Images,
+        *,
+        center_crop: int | None = None,
+        bin: int | None = None,
+        stretch: Kind | None = None,
+        policy: PixelPolicy | None = None,
+    ) -> Preprocess:
+        """The same steps with their numbers fitted to other raw images [N, C, H, W]; what bands share stays shared.
+
+        Args:
+            center_crop, bin, stretch: other ones, such as for another pixel scale; None: as they are.
+            policy: how the images were read; None: as those before.
+
+        Raises: InputError as `fit_preprocess`, and for other channels.
+        """
+        if images.shape[1] != self.in_channels:
+            raise InputError(f"images of {images.shape[1]} channels given; the backbone takes {self.in_channels}")
+        joint = self.in_channels > 1 and len(set(self._mean)) == len(set(self._std)) == 1
+        fitted = fit_preprocess(
+            images,
+            center_crop=center_crop or self.center_crop,
+            bin=bin or self.bin,
+            stretch=stretch or self.stretch.kind,
+            bands="joint" if joint else "per_band",
+            policy=policy or self.policy,
+        )
+        return fitted.fitted(self.multiple, self.largest).to(self.mean.device)
+
     def widened(self, margin: int, height: int, width: int) -> tuple[Preprocess, int]:
         """The same with up to `margin` more pixels, once binned, on each side of the central crop; and how many.
 
