@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_lens.errors import InputError
-from ssl_lens.files import MOST_LISTING, read_json, whole_file
+from ssl_lens.files import MOST_LISTING, check_regular, read_json, whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -126,11 +126,12 @@ class RunFolder:
     def rewind(self, step: int) -> None:
         """Drops what was measured and skipped at or after `step`, which a resumed run writes again, and torn lines.
 
-        Raises: OSError if it cannot.
+        Raises: InputError if one of the files is none; OSError if it cannot.
         """
         for file in (self.metrics, self.skipped_steps):
-            if not file.is_file():
+            if not os.path.lexists(file):
                 continue
+            check_regular(file)  # or lines that are added to it may wait for ever
             before = file.read_bytes()
             kept = "".join(json.dumps(record) + "\n" for record in records(file) if record["step"] < step).encode()
             if kept != before:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from ssl_lens.errors import InputError
+from ssl_lens.files import check_regular
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,8 @@ def locked(file: Path) -> Iterator[None]:
 def _opened(file: Path) -> TextIO:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
+        if os.path.lexists(file):
+            check_regular(file)
         return file.open("a+", encoding="utf-8")
     except OSError as error:
         raise InputError(

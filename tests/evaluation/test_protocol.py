@@ -196,6 +196,8 @@ def test_flagged_and_unequal_images_are_read_as_the_run_says(tmp_path, caplog):
         ("--labels 10", "--labels needs --target-column NAME"),
         ("--target-column mass", "mass is not a number that the images have"),
         ("--pooling max", "max"),
+        (f"--out {__file__}/new", "test_protocol.py is not a folder; give another place"),
+        (f"--probes linear --save {__file__}", "test_protocol.py is not a folder; give another place"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(run, data, capsys, change, message):
@@ -203,6 +205,7 @@ def test_bad_input_is_one_line_and_status_2(run, data, capsys, change, message):
     error = capsys.readouterr().err
     assert message in error.splitlines()[-1]
     assert error.count("error: ") == 1
+    assert "accuracy" not in error  # nothing was computed
 
 
 def test_a_folder_that_is_not_a_run(data, capsys, tmp_path):
