@@ -135,7 +135,7 @@ def test_regression_on_frozen_features_next_to_the_constant(run, tmp_path):
         target_columns=["width_px", "flux"],
         log_targets=["flux"],
         labels=[50, None],
-        seeds=2,
+        seeds=1,
         pixels=True,
         out=tmp_path / "out",
         save=tmp_path / "saved",
@@ -162,7 +162,7 @@ def test_regression_on_frozen_features_next_to_the_constant(run, tmp_path):
 
 
 def test_a_saved_linear_probe_repeats_its_probabilities(run, data, tmp_path):
-    results = evaluate(run, data=data, probes=["linear"], labels_per_class=[None], save=tmp_path / "saved")
+    results = evaluate(run, data=data, probes=["linear"], labels_per_class=[8], seeds=1, save=tmp_path / "saved")
     (kept,) = results.predictions
     pixels = np.stack([np.load(data / name)[None] for name in kept.names])
     np.testing.assert_allclose(load_predictor(tmp_path / "saved").predict(pixels), kept.scores, atol=1e-4)
