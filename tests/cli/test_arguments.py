@@ -80,7 +80,11 @@ def test_the_keys_of_reading_are_keys() -> None:
     ("command", "planes", "noise"),
     [
         ("data check", "(default: those known to be flux)", "(default: none)"),
-        ("evaluate", "(default: those of the run; none: those known to be flux)", "(default: that of the run; none: none)"),
+        (
+            "evaluate",
+            "(default: those of the run; none: those known to be flux)",
+            "(default: that of the run; none: none)",
+        ),
     ],
 )
 def test_help_says_what_is_read_unless_asked(
