@@ -88,6 +88,18 @@ def _remove_abandoned(parent: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def check_folder(folder: Path) -> None:
+    """Looks, before hours are spent, whether a folder is there to write into or could be made; makes nothing.
+
+    Raises: InputError if not.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if not there.is_dir():
+        raise InputError(f"{folder} cannot be written: {there} is not a folder; give another place")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"{folder} cannot be written: there is no right to write in {there}; give another place")
+
+
 def check_regular(path: Path) -> int:
     """Looks at a file before a library opens it; returns its size in bytes.
 

@@ -8,7 +8,8 @@ import tempfile
 
 import pytest
 
-from ssl_lens.files import whole_file, whole_folder
+from ssl_lens.errors import InputError
+from ssl_lens.files import check_folder, whole_file, whole_folder
 
 
 def _names(folder):
@@ -102,3 +103,15 @@ def _replace_by_a_private_file(path):
     os.close(descriptor)
     os.replace(private, path)
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_folder_is_looked_at_before_hours_are_spent(tmp_path, monkeypatch):
+    check_folder(tmp_path / "new" / "deeper")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").write_text("")
+    for folder in ("file", "file/new"):
+        with pytest.raises(InputError, match=f"{folder} cannot be written: {tmp_path / 'file'} is not a folder; give"):
+            check_folder(tmp_path / folder)
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)  # a user's; root may write everywhere
+    with pytest.raises(InputError, match=f"there is no right to write in {tmp_path}; give another place"):
+        check_folder(tmp_path / "new")

@@ -66,7 +66,7 @@ def run(options: argparse.Namespace) -> int | None:
 
 def _add_set(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar=IMAGES, type=text_argument, help="folder of images, table or pack")
-    add_files(parser, "those known to be flux")
+    add_files(parser, planes="those known to be flux", noise="none")
     parser.set_defaults(layout=None)  # a recipe may say it
     parser.add_argument("--table", metavar="FILE", type=path_argument, help="labels and numbers of the images in DIR")
     parser.add_argument("--mask-value", metavar="X", type=float, help="pixels of this value are filled, as NaN is")

@@ -26,6 +26,7 @@ from ssl_lens.evaluation.report import summary_text, write_report
 from ssl_lens.evaluation.table import Prediction, Row, TrainingLog, Writer
 from ssl_lens.evaluation.targets import Subject, subjects
 from ssl_lens.evaluation.tasks import tasks_named
+from ssl_lens.files import check_folder
 from ssl_lens.representation.frozen import FrozenBackbone
 from ssl_lens.representation.pooling_names import Pooling
 
@@ -202,6 +203,9 @@ class _Plan:
 def _run(plan: _Plan) -> Results:
     """Evaluates, and writes as results come; of several processes one."""
     tasks = tasks_named(plan.tasks)
+    for folder in (plan.out, plan.save):
+        if folder is not None:
+            check_folder(folder)
     best = BestProbe(plan.subjects[0].name)
     with ExitStack() as stack:
         for probe in plan.probes or []:
