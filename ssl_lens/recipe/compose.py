@@ -169,7 +169,7 @@ def compose(recipe: Recipe, stop: StopSignals | None = None) -> Pretraining:
     )
     with first_rank_first("images"):  # the others find the cache filled
         opened = open_images(recipe, quarantine=folder.quarantine)
-    newest = checkpoint_to_continue(folder, accelerator)
+    newest = checkpoint_to_continue(folder, accelerator, keep=recipe.run.keep_checkpoints)
     before = recorded_recipe(folder)
     ready = start(
         with_choices_of(before, recipe),
