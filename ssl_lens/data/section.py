@@ -21,7 +21,8 @@ class Data(Section):
     .tar is streamed, by `workers` processes of each rank (0: by itself), which draw every image from the next
     `shuffle_buffer` ones. layout: what the folders mean. files: a pattern of the files to read, such as *data.fits.
     planes: names or numbers of the planes of files, or of bands, that become the channels, in this order; noise: those
-    of their noise, variance or weight, which flag the pixels where they are not positive numbers.
+    of their noise, variance or weight, which flag the pixels where they are not positive numbers, and say how
+    much noise views add.
     """
 
     path: Annotated[str, Field(min_length=1)] | None = None

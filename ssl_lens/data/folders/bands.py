@@ -13,8 +13,8 @@ import numpy as np
 
 from ssl_lens.data.folders.band_files import BandFile, joined_by_name
 from ssl_lens.data.folders.roles import Roles, name_of, roles_of
-from ssl_lens.data.formats.plane_images import flag_by_noise
-from ssl_lens.data.formats.plane_names import band_of
+from ssl_lens.data.formats.plane_images import with_noise
+from ssl_lens.data.formats.plane_names import band_of, noise_kind
 from ssl_lens.data.formats.planes import EVERYTHING, PlaneChoice
 from ssl_lens.data.formats.reader import read_images
 from ssl_lens.data.formats.sample import Sample, UnusableImage
@@ -114,7 +114,9 @@ def read_source(root: Path, source: Source) -> Iterator[Sample | Unusable]:
     left_out = tuple(dict.fromkeys(plane for band in bands for plane in band.left_out))
     label = next((band.label for band in bands if band.label is not None), None)
     image = np.concatenate([band.image for band in bands])
-    yield Sample(image, bands[-1].stored, targets, label=label, left_out=left_out)
+    noises = [band.noise for band in bands if band.noise is not None]
+    sigma = np.concatenate(noises) if len(noises) == len(bands) else None
+    yield Sample(image, bands[-1].stored, targets, label=label, left_out=left_out, noise=sigma)
 
 
 def _only_image(root: Path, file: str, choice: PlaneChoice, what: str) -> Sample:
@@ -130,7 +132,7 @@ def _only_image(root: Path, file: str, choice: PlaneChoice, what: str) -> Sample
 def _with_noise(root: Path, sample: Sample, file: str | None) -> Sample:
     if file is None:
         raise UnusableImage("the file of its noise is missing")
-    return flag_by_noise(sample, _only_image(root, file, EVERYTHING, file).image)
+    return with_noise(sample, _only_image(root, file, EVERYTHING, file).image, noise_kind(file))
 
 
 def _join(parent: str, folders: Mapping[str, list[str]]) -> Iterator[Source]:

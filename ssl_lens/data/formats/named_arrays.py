@@ -9,7 +9,7 @@ import numpy as np
 
 from ssl_lens.data.formats.layout import Pixels, count_of
 from ssl_lens.data.formats.plane_images import read_planes
-from ssl_lens.data.formats.plane_names import is_label, kind_of
+from ssl_lens.data.formats.plane_names import is_label, kind_of, noise_kind
 from ssl_lens.data.formats.planes import Chosen, Plane, PlaneChoice, choose
 from ssl_lens.data.formats.sample import Sample, UnusableImage
 
@@ -43,7 +43,9 @@ def read_arrays(arrays: Mapping[str, Array], choice: PlaneChoice, *, what: str) 
     Raises: UnusableImage as `planes.choose`.
     """
     names = _planes(arrays)
-    planes = [Plane(name, i, arrays[name].shape or (), kind_of(name)) for i, name in enumerate(names)]
+    planes = [
+        Plane(name, i, arrays[name].shape or (), kind_of(name), noise=noise_kind(name)) for i, name in enumerate(names)
+    ]
     chosen = choose(planes, choice, what=what, ordered=False)
     answers = _answers(arrays, names, chosen)
     samples = read_planes(planes, lambda i: arrays[names[i]].pixels(), choice, what=what, ordered=False)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from ssl_lens.data.formats.layout import Pixels, is_stack, samples_of
+from ssl_lens.data.formats.plane_names import Noise
 from ssl_lens.data.formats.planes import Plane, PlaneChoice, choose, listed
 from ssl_lens.data.formats.sample import Sample, UnusableImage
 
@@ -25,7 +26,9 @@ def read_planes(
     flux = [pixels_of(i) for i in chosen.planes]
     samples = samples_of(_stacked(flux)) if chosen.are_images else _joined([samples_of(pixels) for pixels in flux])
     if chosen.noise:
-        samples = _flagged(samples, [pixels_of(i) for i in chosen.noise])
+        kinds = {planes[i].noise for i in chosen.noise}
+        kind = kinds.pop() if len(kinds) == 1 else None
+        samples = _flagged(samples, [pixels_of(i) for i in chosen.noise], kind)
     for sample in samples:
         if chosen.channels is not None:
             sample = with_channels(sample, chosen.channels)
@@ -41,7 +44,8 @@ def with_channels(sample: Sample, channels: Sequence[int]) -> Sample:
         raise UnusableImage(
             f"planes={listed(channels)} of an image of {len(sample.image)} channels, counted from 0; give others"
         )
-    return sample._replace(image=np.ascontiguousarray(sample.image[list(channels)]))
+    noise = None if sample.noise is None else sample.noise[list(channels)]
+    return sample._replace(image=np.ascontiguousarray(sample.image[list(channels)]), noise=noise)
 
 
 def channels_by(choice: PlaneChoice, sample: Sample) -> Sample:
@@ -95,23 +99,44 @@ def _alike(images: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
     return images
 
 
-def _flagged(samples: Iterator[Sample], noise: Sequence[Pixels]) -> Iterator[Sample]:
-    """The samples, with NaN where their noise is not a positive number."""
+def _flagged(samples: Iterator[Sample], noise: Sequence[Pixels], kind: Noise | None) -> Iterator[Sample]:
+    """The samples with their noise, and with NaN where it is not a positive number."""
     maps: Iterator[Sample] = _joined([samples_of(pixels) for pixels in noise])
     common = None if is_stack(noise[0].shape) else next(maps)
     for sample in samples:
         noise_map = common if common is not None else next(maps, None)
         if noise_map is None:
             raise UnusableImage("the noise has fewer maps than there are images")
-        yield flag_by_noise(sample, noise_map.image)
+        yield with_noise(sample, noise_map.image, kind)
 
 
-def flag_by_noise(sample: Sample, noise: np.ndarray) -> Sample:
+def with_noise(sample: Sample, noise: np.ndarray, kind: Noise | None) -> Sample:
     """A sample with NaN where its noise, variance or weight [1 or C, H, W] is not a positive number.
 
+    The noise of a channel is the median over the other pixels, most of which are sky.
+
+    Args:
+        kind: what `noise` is; None where that is not known, so that the sample's noise stays unknown too.
     Raises: UnusableImage if the noise is of another shape.
     """
     if noise.shape[1:] != sample.image.shape[1:] or len(noise) not in (1, len(sample.image)):
         raise UnusableImage(f"the noise is of shape {noise.shape} but the image of {sample.image.shape}")
     good = np.isfinite(noise) & (noise > 0)
-    return sample._replace(image=np.where(good, sample.image, np.float32(np.nan)))
+    sigma = None
+    if kind is not None:
+        sigma = np.broadcast_to(
+            [_sigma(band[mask], kind) for band, mask in zip(noise, good, strict=True)], len(sample.image)
+        )
+    return sample._replace(image=np.where(good, sample.image, np.float32(np.nan)), noise=sigma)
+
+
+def _sigma(values: np.ndarray, kind: Noise) -> float:
+    """The standard deviation that positive values [n] stand for, in the middle; NaN for none."""
+    middle = float(np.median(values.astype(np.float64))) if len(values) else np.nan
+    match kind:
+        case "sigma":
+            return middle
+        case "variance":
+            return middle**0.5
+        case "inverse variance":
+            return middle**-0.5

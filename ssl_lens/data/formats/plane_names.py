@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple, TypeAlias
 
 Kind: TypeAlias = Literal["flux", "other", "unknown"]
+Noise: TypeAlias = Literal["sigma", "variance", "inverse variance"]
 
 
 def _vocabulary(text: str) -> frozenset[str]:
@@ -30,6 +31,11 @@ _OTHER_ENDINGS = (
 )
 # What is left once one of them was taken away is flux again: `sky_subtracted`, `psf_matched`.
 _UNDONE = _vocabulary("sub subtracted free removed convolved matched corrected weighted masked without")
+_VARIANCE = ("var", "variance", "variances", "varmap", "mse")
+_SIGMA = (
+    *("sigma", "rms", "rmsmap", "rmse", "noise", "noisemap", "err", "error", "errors", "errmap", "errormap"),
+    *("std", "stdev", "stddev", "unc", "uncert", "uncertainty"),
+)
 _LABEL = _vocabulary(
     "label labels lbl lbls class classes cls target targets ans answer answers category categories truth y"
 )
@@ -101,6 +107,25 @@ def is_other(name: str) -> bool:
     """Whether a name is that of noise, a mask, a PSF, a background, a model: what belongs to an image and is none."""
     words = _words(name)
     return not _UNDONE.intersection(words) and any(word in _OTHER or word.endswith(_OTHER_ENDINGS) for word in words)
+
+
+def noise_kind(name: str) -> Noise | None:
+    """What a plane of noise of this name holds for a pixel; None where the name leaves it open, as of a weight.
+
+    Of the parts of the name, separated by `/`, the last one that says it counts.
+    """
+    return next((kind for part in reversed(name.split("/")) if (kind := _noise_kind(_words(part))) is not None), None)
+
+
+def _noise_kind(words: list[str]) -> Noise | None:
+    is_variance = any(word.endswith(_VARIANCE) for word in words)
+    if any(word.startswith("inv") or word == "ivar" for word in words):
+        return "inverse variance" if is_variance else None
+    if any(re.search("signal|snr|log|w(?:ei)?gh?ts?$", word) for word in words):
+        return None
+    if is_variance:
+        return "variance"
+    return "sigma" if any(word.endswith(_SIGMA) for word in words) else None
 
 
 def band_of(name: str) -> Band | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 from ssl_lens.data.formats.layout import MOST_CHANNELS
-from ssl_lens.data.formats.plane_names import Kind, band_of
+from ssl_lens.data.formats.plane_names import Kind, Noise, band_of
 from ssl_lens.data.formats.sample import UnusableImage
 
 _SHOWN = 16
@@ -32,7 +32,7 @@ class PlaneChoice(NamedTuple):
             a FITS unit, the primary being 0, of another array in the file, or, where one array is all there is, of
             its channel; all counted from 0.
         noise: noise, variance or weight of the image, one for all channels or one for each: where it is not a positive
-            number, the pixel is flagged.
+            number, the pixel is flagged; what it is of the rest is the noise of the image.
     """
 
     planes: Names = ()
@@ -51,6 +51,7 @@ class Plane(NamedTuple):
         shape: its axes.
         kind: what its name or its header says.
         channels: names of its channels, if they have any.
+        noise: what it holds, if it is one of noise and its name or its header says so.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Plane(NamedTuple):
     shape: tuple[int, ...]
     kind: Kind
     channels: tuple[str, ...] = ()
+    noise: Noise | None = None
 
 
 class Chosen(NamedTuple):

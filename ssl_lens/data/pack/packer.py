@@ -23,7 +23,7 @@ from ssl_lens.data.quarantine import Unusable
 from ssl_lens.errors import InputError
 from ssl_lens.files import whole_folder
 
-_READING_VERSION = 4  # to be raised when reading or `pixels` change, so that old packs are not reused
+_READING_VERSION = 5  # to be raised when reading or `pixels` change, so that old packs are not reused
 
 
 class _Written(NamedTuple):
@@ -35,6 +35,7 @@ class _Written(NamedTuple):
     unusable: list[Unusable]
     flagged: tuple[int, int]
     left_out: Counter[str]
+    noise: np.ndarray | None
 
 
 def cache_folder() -> Path:
@@ -88,6 +89,7 @@ def make_pack(found: Found, folder: Path, complete: Callable[[Table], Table] = l
         flagged=written.flagged,
         policy=found.policy,
         left_out=written.left_out,
+        noise=written.noise,
     )
 
 
@@ -116,6 +118,7 @@ def _write_images(found: Found, path: Path) -> _Written:
     interned: dict[tuple[int, ...], tuple[int, ...]] = {}
     flagged_pixels = flagged_images = 0
     left_out: Counter[str] = Counter()
+    noises: list[np.ndarray | None] = []
     # Front to back and not through a memory map: a full disk then is an error instead of a bus error.
     with path.open("wb") as file:
         for read in read_all(found):
@@ -134,13 +137,23 @@ def _write_images(found: Found, path: Path) -> _Written:
             flagged_pixels += read.flagged
             flagged_images += read.flagged > 0
             left_out.update(read.sample.left_out)
+            noises.append(read.sample.noise)
         if len(examples) == 1:
             _write_header(file, len(known.names), shapes[0])
     shape = shapes[0] if shapes else ()
     if len(examples) > 1:
         shape = (shape[0], *common_size(found.path, Counter(shapes), examples, found.policy))
         hashes = _make_one_size(path, shapes, shape)
-    return _Written(known.table(), hashes, shape, unusable, (flagged_pixels, flagged_images), left_out)
+    flagged = (flagged_pixels, flagged_images)
+    return _Written(known.table(), hashes, shape, unusable, flagged, left_out, _noise_table(noises))
+
+
+def _noise_table(noises: list[np.ndarray | None]) -> np.ndarray | None:
+    """The noise of all images [N, C]; NaN where one has none, None if none has any."""
+    known = next((noise for noise in noises if noise is not None), None)
+    if known is None:
+        return None
+    return np.stack([np.full(len(known), np.nan) if noise is None else noise for noise in noises])
 
 
 def _make_one_size(path: Path, shapes: list[tuple[int, ...]], shape: tuple[int, ...]) -> list[bytes]:
