@@ -241,7 +241,7 @@ def check_policy(path: Path, pack: Pack, policy: PixelPolicy) -> None:
             f"{path} was packed with mask_value={pack.policy.mask_value}, but mask_value={policy.mask_value:g} is "
             "needed; pack the images again with this value"
         )
-    for name in ("planes", "noise"):
+    for name in ("planes", "noise", "mask"):
         asked, packed = (",".join(map(str, getattr(one, name))) for one in (policy, pack.policy))
         if asked and asked.lower() != packed.lower():
             how = f"with {name}={packed}" if packed else f"without {name}"

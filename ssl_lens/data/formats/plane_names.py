@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple, TypeAlias
 
 Kind: TypeAlias = Literal["flux", "other", "unknown"]
+BadWhere: TypeAlias = Literal["nonzero", "zero"]
 Noise: TypeAlias = Literal["sigma", "variance", "inverse variance"]
 
 
@@ -20,8 +21,8 @@ _FLUX = _vocabulary(
 )
 _OTHER = _vocabulary(
     "err errors uncert uncertainty unc std stdev stddev inverse invvar weights wgt weightmap noisemap varmap rmsmap "
-    "errmap errormap masks maskbits msk dq dqm flg flagmap quality qual bpm badpix bitmask seg segm segmap "
-    "segmentation kernel prf lsf exp exptime exposure exposures expmap time samp samples nexp coverage cov con ctx "
+    "errmap errormap masks maskbits msk dq dqm flg flagmap quality qual bpm badpix badpixel badpixels goodpix "
+    "goodpixel goodpixels bitmask seg segm segmap segmentation kernel prf lsf exp exptime exposure exposures expmap time samp samples nexp coverage cov con ctx "
     "context depth bkg bck bg background backgrounds bgmod sky model models residual residuals resid chi area "
     "wcsdvarr wavelength wave resolution"
 )
@@ -31,6 +32,14 @@ _OTHER_ENDINGS = (
 )
 # What is left once one of them was taken away is flux again: `sky_subtracted`, `psf_matched`.
 _UNDONE = _vocabulary("sub subtracted free removed convolved matched corrected weighted masked without")
+_MASK = _vocabulary("masks maskbits msk dq dqm flg flagmap quality qual bpm badpix bad badpixel badpixels bitmask bits")
+_MASK_ENDINGS = ("mask", "flag", "flags")
+_GOOD = re.compile(r"good|usable|unmasked|valid(?!at)")
+# Bits of the masks of LSST and HSC that say nothing against a pixel, as it was measured.
+_HARMLESS_BITS = _vocabulary(
+    "DETECTED DETECTED_NEGATIVE NOT_DEBLENDED BRIGHT_OBJECT INEXACT_PSF CLIPPED REJECTED SENSOR_EDGE INJECTED "
+    "INJECTED_CORE INJECTED_TEMPLATE FAKE"
+)
 _VARIANCE = ("var", "variance", "variances", "varmap", "mse")
 _SIGMA = (
     *("sigma", "rms", "rmsmap", "rmse", "noise", "noisemap", "err", "error", "errors", "errmap", "errormap"),
@@ -126,6 +135,27 @@ def _noise_kind(words: list[str]) -> Noise | None:
     if is_variance:
         return "variance"
     return "sigma" if any(word.endswith(_SIGMA) for word in words) else None
+
+
+def is_mask(name: str) -> bool:
+    """Whether a name is surely that of a mask or of quality flags; a segmentation, which numbers objects, is none."""
+    words = _words(name)
+    return not any(word.startswith("seg") for word in words) and any(
+        word in _MASK or word.endswith(_MASK_ENDINGS) for word in words
+    )
+
+
+def bad_where(name: str) -> BadWhere | None:
+    """Which pixels are bad in a mask of this name; None if it is the name of something else."""
+    words = _words(name.rpartition("/")[2])
+    if any(_GOOD.match(word) for word in words):
+        return "zero"
+    return "nonzero" if is_mask(name) or kind_of(name) == "unknown" else None
+
+
+def is_harmless_bit(name: str) -> bool:
+    """Whether a pixel of a mask that has the bit of this name was measured nevertheless."""
+    return name.upper() in _HARMLESS_BITS
 
 
 def band_of(name: str) -> Band | None:

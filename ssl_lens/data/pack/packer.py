@@ -100,7 +100,7 @@ def _fingerprint(found: Found) -> str:
         digest.update(f"\0\0\0{name}".encode())
     for source in found.sources:
         digest.update(f"\0\0{source.name}".encode())
-        for file in (*source.files, *source.noise):
+        for file in (*source.files, *source.noise, *source.mask):
             if file is None:
                 digest.update(b"\0")
                 continue
