@@ -123,6 +123,8 @@ def _only_image(root: Path, file: str, choice: PlaneChoice, what: str) -> Sample
     sample = next(samples)
     if isinstance(sample, Unusable):
         raise UnusableImage(f"{what}: {sample.reason}")
+    if sample.name is not None:
+        raise UnusableImage(f"{what} holds the image {sample.name}, a part of a set; needed is a file without parts")
     if next(samples, None) is not None:
         raise UnusableImage(f"{what} holds several images; needed is one per file")
     return sample

@@ -13,6 +13,7 @@ _WORDS: dict[Part, str] = {
     "val": "val|valid|validate|validation|dev|devel|development|eval|evaluate|evaluation",
     "test": "test|tests|testing|tst|holdout|heldout",
 }
+PARTS: tuple[Part, ...] = tuple(_WORDS)
 _FILLERS = (
     "x|y|the|my|sets?|data|datasets?|images?|imgs?|samples?|splits?|parts?|files?|cutouts?|stamps?|blind|and|only"
 )

@@ -20,11 +20,11 @@ _FLUX = _vocabulary(
     "drz drc pixels counts rate intensity"
 )
 _OTHER = _vocabulary(
-    "err errors uncert uncertainty unc std stdev stddev inverse invvar weights wgt weightmap noisemap varmap rmsmap "
-    "errmap errormap masks maskbits msk dq dqm flg flagmap quality qual bpm badpix badpixel badpixels goodpix "
-    "goodpixel goodpixels bitmask seg segm segmap segmentation kernel prf lsf exp exptime exposure exposures expmap time samp samples nexp coverage cov con ctx "
-    "context depth bkg bck bg background backgrounds bgmod sky model models residual residuals resid chi area "
-    "wcsdvarr wavelength wave resolution"
+    "err errors uncert uncertainty unc std stdev stddev inverse invvar weights wgt weightmap noisemap varmap "
+    "rmsmap errmap errormap masks maskbits msk dq dqm flg flagmap quality qual bpm badpix badpixel badpixels "
+    "goodpix goodpixel goodpixels bitmask seg segm segmap segmentation kernel prf lsf exp exptime exposure "
+    "exposures expmap time samp samples nexp coverage cov con ctx context depth bkg bck bg background backgrounds "
+    "bgmod sky model models residual residuals resid chi area wcsdvarr wavelength wave resolution"
 )
 _OTHER_ENDINGS = (
     *("err", "error", "var", "variance", "variances", "rms", "sigma", "noise", "wht", "weight"),
