@@ -7,7 +7,7 @@ import hashlib
 import math
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -17,7 +17,7 @@ from ssl_lens.data.folders.discovery import Found
 from ssl_lens.data.folders.layouts import labels_and_parts
 from ssl_lens.data.folders.tables import GrowingTable, Table
 from ssl_lens.data.pack.pack import FORMAT, IMAGES, Pack, describe_pack, image_hash, open_pack
-from ssl_lens.data.pack.reader import read_all
+from ssl_lens.data.pack.reader import Usable, read_all
 from ssl_lens.data.pixels.policy import common_size, fit_size
 from ssl_lens.data.quarantine import Unusable
 from ssl_lens.errors import InputError
@@ -43,12 +43,14 @@ def cache_folder() -> Path:
     return Path(os.environ.get("SSL_LENS_CACHE") or Path.home() / ".cache" / "ssl_lens")
 
 
-def cached_pack(found: Found, cache: Path) -> Pack:
+def cached_pack(found: Found, cache: Path, images: Iterable[Usable | Unusable] | None = None) -> Pack:
     """The pack of the images found: from `cache` if no file changed since, else made there now.
 
     A file of several images gives them as `name#000000`, `name#000001`, ..., an archive as `name#KEY`; one that breaks
     off gives what lies before the damage, and a reason.
 
+    Args:
+        images: what `read_all` gives, for whoever looks at the images while they are packed.
     Raises:
         InputError: images of several shapes that the policy does not make one, or no room in `cache`.
     """
@@ -56,7 +58,7 @@ def cached_pack(found: Found, cache: Path) -> Pack:
     try:
         if not folder.is_dir():
             with whole_folder(folder) as made:
-                make_pack(found, made)
+                make_pack(found, made, images=images)
     except OSError as error:
         if not os.path.isdir(folder):  # else another process packed the same set meanwhile
             raise InputError(
@@ -66,11 +68,17 @@ def cached_pack(found: Found, cache: Path) -> Pack:
     return open_pack(folder)
 
 
-def make_pack(found: Found, folder: Path, complete: Callable[[Table], Table] = lambda known: known) -> None:
+def make_pack(
+    found: Found,
+    folder: Path,
+    complete: Callable[[Table], Table] = lambda known: known,
+    images: Iterable[Usable | Unusable] | None = None,
+) -> None:
     """Packs images into an empty folder.
 
     Args:
         complete: adds what is known of the images besides their files.
+        images: as of `cached_pack`.
     Raises:
         InputError: images of several shapes that the policy does not make one, or not where the layout has them.
         OSError: no room.
@@ -78,7 +86,7 @@ def make_pack(found: Found, folder: Path, complete: Callable[[Table], Table] = l
     labels_and_parts(
         [source.name for source in found.sources], found.layout
     )  # a wrong one is reported before all are read
-    written = _write_images(found, folder / IMAGES)
+    written = _write_images(found, folder / IMAGES, read_all(found) if images is None else images)
     describe_pack(
         folder,
         complete(written.table),
@@ -111,7 +119,7 @@ def _fingerprint(found: Found) -> str:
     return digest.hexdigest()[:24]
 
 
-def _write_images(found: Found, path: Path) -> _Written:
+def _write_images(found: Found, path: Path, images: Iterable[Usable | Unusable]) -> _Written:
     """Writes the usable images as one array."""
     known, hashes, shapes, unusable = GrowingTable(), [], [], []
     examples: dict[tuple[int, ...], str] = {}
@@ -121,7 +129,7 @@ def _write_images(found: Found, path: Path) -> _Written:
     noises: list[np.ndarray | None] = []
     # Front to back and not through a memory map: a full disk then is an error instead of a bus error.
     with path.open("wb") as file:
-        for read in read_all(found):
+        for read in images:
             if isinstance(read, Unusable):
                 unusable.append(read)
                 continue
