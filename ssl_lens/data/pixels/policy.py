@@ -75,8 +75,12 @@ class PixelPolicy:
 
     def with_planes(self, planes: Names | None, noise: Names | None, mask: Names | None) -> PixelPolicy:
         """The same for other planes, noise and masks; None: for the same."""
-        given = {"planes": planes, "noise": noise, "mask": mask}
-        return dataclasses.replace(self, **{name: names for name, names in given.items() if names is not None})
+        return dataclasses.replace(
+            self,
+            planes=self.planes if planes is None else planes,
+            noise=self.noise if noise is None else noise,
+            mask=self.mask if mask is None else mask,
+        )
 
     def key(self) -> str:
         """What distinguishes packs of different policies."""
