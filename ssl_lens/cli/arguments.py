@@ -20,7 +20,7 @@ def flags(*names: str) -> dict[str, str]:
     return {name: f"--{name.replace('_', '-')}" for name in names}
 
 
-READING_FLAGS = flags("files", "planes", "noise")  # of `add_files`
+READING_FLAGS = flags("files", "planes", "noise", "mask")  # of `add_files`
 IMAGES_NAMES = (
     READING_KEYS | READING_FLAGS | flags("layout", "table", "batch_size") | {"data": IMAGES}
 )  # of `add_images`
@@ -174,6 +174,7 @@ def given_set(options: argparse.Namespace) -> dict[str, Any]:
             "files",
             "planes",
             "noise",
+            "mask",
             "split",
             "target_columns",
             "log_targets",
@@ -236,4 +237,10 @@ def add_files(parser: argparse.ArgumentParser, *, planes: str, noise: str) -> No
         metavar="NAMES",
         type=planes_argument,
         help=f"noise, variance or weight: pixels where it is not a positive number are filled (default: {noise})",
+    )
+    parser.add_argument(
+        "--mask",
+        metavar="NAMES",
+        type=planes_argument,
+        help=f"masks or quality flags: pixels that they mark are filled (default: {default})",
     )

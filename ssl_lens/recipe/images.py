@@ -126,7 +126,7 @@ def pixel_policy(recipe: Recipe) -> PixelPolicy:
     """How the image files of a recipe are read."""
     data = recipe.data
     size = None if data.size is None else (data.size, data.size)
-    return PixelPolicy(data.mask_value, data.max_masked, data.sizes, size, data.planes, data.noise)
+    return PixelPolicy(data.mask_value, data.max_masked, data.sizes, size, data.planes, data.noise, data.mask)
 
 
 @arguments_named(DATA_KEYS)

@@ -14,6 +14,7 @@ _WORDS: dict[Part, str] = {
     "val": "val|valid|validate|validating|validation|dev|devel|development|eval|evaluate|evaluation",
     "test": "test|tests|testing|tst|holdout|heldout|withheld|unseen|inference",
 }
+PARTS: tuple[Part, ...] = tuple(_WORDS)
 _FILLERS = (
     "x|y|the|my|sets?|data|datasets?|images?|imgs?|samples?|splits?|parts?|files?|cutouts?|stamps?|blind|and|only"
 )
