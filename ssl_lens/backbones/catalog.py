@@ -34,6 +34,7 @@ FAMILIES = (
     "twins",
     "crossformer",
     "regionvit",
+    "lens_wavelets",
 )
 NEAR = 3  # names that an error suggests
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from ssl_lens.backbones.cvt_lens import ConvStage, lens_head
 from ssl_lens.backbones.options import Family, Options
 from ssl_lens.backbones.steerable.backbone import SteerableBackbone
-from ssl_lens.backbones.steerable.fields import CircularMask, GroupPool, field_conv
-from ssl_lens.backbones.steerable.groups import Group, group_order
+from ssl_lens.backbones.steerable.fields import CircularMask, FieldPooling, field_conv, field_pool
+from ssl_lens.backbones.steerable.groups import Group
 from ssl_lens.errors import InputError
 
 FIELDS, DIM = 10, 32
@@ -26,9 +26,12 @@ class EqCvTOptions(Options):
 
     Attributes:
         group: rotations by 360° / 4 or / 8; D adds reflections.
+        pooling: of a field's elements their maximum or mean, or with lens_frame three channels of their orientation
+            relative to the middle of the image: tangential against radial.
     """
 
     group: Group = "C8"
+    pooling: FieldPooling = "max"
 
 
 class EqCvT(SteerableBackbone):
@@ -59,8 +62,10 @@ class EqCvT(SteerableBackbone):
         offset = torch.arange(5) - 2.0
         blur = torch.exp(-(offset[:, None].square() + offset.square()) / (2 * SIGMA**2))
         self.register_buffer("blur", blur / blur.sum(), persistent=False)
-        self.pool = GroupPool(group_order(group))
-        self.stage = ConvStage(FIELDS, DIM, kernel_size=3, stride=2, num_heads=3, depth=2, mlp_ratio=2.0)
+        self.pool = field_pool(group, options.pooling)
+        self.stage = ConvStage(
+            FIELDS * self.pool.per_field, DIM, kernel_size=3, stride=2, num_heads=3, depth=2, mlp_ratio=2.0
+        )
 
     @property
     def accepted_sizes(self) -> str:
@@ -74,7 +79,7 @@ class EqCvT(SteerableBackbone):
         return super().map_size(height - LOST, width - LOST)
 
     def stem(self, images: Tensor) -> Tensor:
-        """The map [B, 10, H - 4, W - 4] of images [B, C, H, W] that the CvT's stage sees."""
+        """The map [B, 10 or 30, H - 4, W - 4] of images [B, C, H, W] that the CvT's stage sees."""
         x = F.relu(self.conv(self.mask(images)))
         kernel = self.blur.to(x.dtype).expand(x.shape[1], 1, -1, -1)
         return self.pool(F.conv2d(x, kernel, padding=2, groups=x.shape[1]))

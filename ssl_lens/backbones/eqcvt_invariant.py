@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,8 +15,9 @@ from ssl_lens.backbones.steerable.fields import (
     AntialiasedDownsample,
     CircularMask,
     FieldNorm,
-    GroupPool,
+    FieldPooling,
     field_conv,
+    field_pool,
 )
 from ssl_lens.backbones.steerable.groups import Group, group_order
 
@@ -89,10 +91,18 @@ class EqCvTInvariantOptions(Options):
     Attributes:
         group: rotations by 360° / 4 or / 8; D adds reflections.
         depth: blocks of attention and MLP.
+        pooling: of a field's elements their maximum or mean, or with lens_frame three channels of their orientation
+            relative to the middle of the image: tangential against radial.
+        stages: keep the first few of three: the maps at the image's resolution, at half of it, and at a quarter, which
+            is behind the blocks.
+
+    Raises: InputError as `Options`.
     """
 
     group: Group = "C8"
     depth: Count = 3
+    pooling: FieldPooling = "max"
+    stages: Literal[1, 2, 3] = 3
 
 
 class EqCvTInvariant(SteerableBackbone):
@@ -115,32 +125,39 @@ class EqCvTInvariant(SteerableBackbone):
         self, in_channels: int, options: EqCvTInvariantOptions = EqCvTInvariantOptions(), *, folded: bool = False
     ) -> None:
         """Builds the network with random weights; see `SteerableBackbone` for `folded`."""
-        group = options.group
-        super().__init__(in_channels, EMBED_DIM, REDUCTION, folded=folded)
-        self.options = options
-        order = group_order(group)
+        group, stages = options.group, options.stages
+        pool = field_pool(group, options.pooling)
         first, fields = FIELDS[group]
+        embed_dim = (first, fields, EMBED_DIM)[stages - 1] * pool.per_field
+        super().__init__(in_channels, embed_dim, 2 ** (stages - 1), folded=folded)
+        self.options, self.pool = options, pool
         self.mask = CircularMask(margin=1.0)
-        self.lift = field_conv(group, in_channels, first, 7, scalar_input=True, norm=True, folded=folded)
-        self.conv1 = field_conv(group, first, fields, 5, norm=True, folded=folded)
-        self.conv2 = field_conv(group, fields, fields, 5, norm=True, folded=folded)
         self.downsample = AntialiasedDownsample()
-        self.blocks = nn.ModuleList(FieldBlock(group, fields, NUM_HEADS, 2, folded) for _ in range(options.depth))
-        self.norm = FieldNorm(fields, order)
-        self.out = field_conv(group, fields, EMBED_DIM, 1, norm=True, folded=folded)
-        self.pool = GroupPool(order)
+        self.lift = field_conv(group, in_channels, first, 7, scalar_input=True, norm=True, folded=folded)
+        if stages > 1:
+            self.conv1 = field_conv(group, first, fields, 5, norm=True, folded=folded)
+            self.conv2 = field_conv(group, fields, fields, 5, norm=True, folded=folded)
+        if stages > 2:
+            blocks = (FieldBlock(group, fields, NUM_HEADS, 2, folded) for _ in range(options.depth))
+            self.blocks = nn.ModuleList(blocks)
+            self.norm = FieldNorm(fields, group_order(group))
+            self.out = field_conv(group, fields, EMBED_DIM, 1, norm=True, folded=folded)
 
     def stages(self, images: Tensor) -> list[Tensor]:
-        """Group-pooled maps at the image's resolution, half and a quarter of it."""
+        """Maps at the image's resolution, half and a quarter of it, whose channels do not turn."""
         self.check_images(images)
-        fine = F.relu(self.lift(self.mask(images)))
-        half = F.relu(self.conv1(self.downsample(fine)))
-        half = half + F.relu(self.conv2(half))
-        x = self.downsample(half)
-        for block in self.blocks:
-            x = block(x)
-        last = F.relu(self.pool(self.out(self.norm(x))))
-        return [self.pool(fine), self.pool(half), last]
+        x = F.relu(self.lift(self.mask(images)))
+        maps = [self.pool(x)]
+        if self.options.stages > 1:
+            half = F.relu(self.conv1(self.downsample(x)))
+            x = half + F.relu(self.conv2(half))
+            maps.append(self.pool(x))
+        if self.options.stages > 2:
+            x = self.downsample(x)
+            for block in self.blocks:
+                x = block(x)
+            maps.append(self.pool(F.relu(self.out(self.norm(x)))))
+        return maps
 
 
 VARIANTS = {"eqcvt_invariant": EqCvTInvariantOptions()}

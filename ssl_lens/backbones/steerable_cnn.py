@@ -11,8 +11,14 @@ from torch import Tensor, nn
 from ssl_lens.backbones.cvt_lens import lens_head
 from ssl_lens.backbones.options import Bounds, Counts, Family, Options
 from ssl_lens.backbones.steerable.backbone import SteerableBackbone
-from ssl_lens.backbones.steerable.fields import AntialiasedDownsample, CircularMask, GroupPool, field_conv
-from ssl_lens.backbones.steerable.groups import Group, group_order
+from ssl_lens.backbones.steerable.fields import (
+    AntialiasedDownsample,
+    CircularMask,
+    FieldPooling,
+    field_conv,
+    field_pool,
+)
+from ssl_lens.backbones.steerable.groups import Group
 from ssl_lens.errors import InputError
 
 
@@ -22,7 +28,9 @@ class SteerableCNNOptions(Options):
 
     Attributes:
         group: rotations by 360° / 4 or / 8; D adds reflections.
-        fields: regular fields of each block; the last is the network's `embed_dim`.
+        fields: regular fields of each block; the last is the network's `embed_dim`, or a third of it with lens_frame.
+        pooling: of a field's elements their maximum or mean, or with lens_frame three channels of their orientation
+            relative to the middle of the image: tangential against radial.
         mask_margin: what the circular mask leaves free at the rim, percent of the radius; None for no mask.
 
     Raises: InputError if there is no block, or as `Options`.
@@ -30,6 +38,7 @@ class SteerableCNNOptions(Options):
 
     group: Group = "C8"
     fields: Counts = (6, 8, 12, 16, 24, 48)
+    pooling: FieldPooling = "max"
     mask_margin: Annotated[float, Bounds(0, 100)] | None = 1.0
 
     def __post_init__(self) -> None:
@@ -58,15 +67,15 @@ class SteerableCNN(SteerableBackbone):
     ) -> None:
         """Builds the network with random weights; see `SteerableBackbone` for `folded`."""
         group, fields = options.group, options.fields
-        super().__init__(in_channels, fields[-1], 2 ** (len(fields) // 2), folded=folded)
-        self.options = options
+        pool = field_pool(group, options.pooling)
+        super().__init__(in_channels, fields[-1] * pool.per_field, 2 ** (len(fields) // 2), folded=folded)
+        self.options, self.pool = options, pool
         self.mask = nn.Identity() if options.mask_margin is None else CircularMask(options.mask_margin)
         self.layers = nn.ModuleList(
             field_conv(group, given, made, 5 if i else 7, folded=folded, scalar_input=i == 0, norm=True)
             for i, (given, made) in enumerate(zip((in_channels, *fields[:-1]), fields, strict=True))
         )
         self.downsample = AntialiasedDownsample()
-        self.pool = GroupPool(group_order(group))
 
     def stages(self, images: Tensor) -> list[Tensor]:
         self.check_images(images)

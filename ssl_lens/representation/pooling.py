@@ -11,6 +11,7 @@ from ssl_lens.backbones.backbone import MapBackbone
 from ssl_lens.representation.pooling_names import Pooling
 
 MAX_RINGS = 6
+LOG_GAIN = 30  # of log_rings: linear below 1/30 of a pixel's standard deviation
 
 
 def pooled(backbone: MapBackbone, images: Tensor, pooling: Pooling) -> Tensor:
@@ -27,7 +28,8 @@ def pool_maps(stages: Sequence[Tensor], pooling: Pooling) -> Tensor:
     stats: mean, maximum and standard deviation over the last map, [B, 3 D]; a faint local signal outlives the maximum,
     not the mean. stages: the same of every stage's map, [B, 3 sum(C_i)]. rings: mean and standard deviation in
     concentric rings of the last map, which keep the distance from the lens's centre and ignore its orientation,
-    [B, 2 rings D]. stage_rings: the same of every stage's map.
+    [B, 2 rings D]. stage_rings: the same of every stage's map. log_rings: sign(f) log(1 + 30 |f|) of each of those, so
+    that a few bright images do not outweigh the others.
 
     Statistics are computed in float32, or in float64 of such maps, even under autocast.
     """
@@ -35,7 +37,8 @@ def pool_maps(stages: Sequence[Tensor], pooling: Pooling) -> Tensor:
     statistics = map_statistics if pooling in ("stats", "stages") else ring_statistics
     used = stages[-1:] if pooling in ("stats", "rings") else stages
     with torch.autocast(stages[-1].device.type, enabled=False):  # a variance in bfloat16 would be noise
-        return torch.cat([statistics(maps) for maps in used], dim=1)
+        features = torch.cat([statistics(maps) for maps in used], dim=1)
+        return features.sign() * torch.log1p(LOG_GAIN * features.abs()) if pooling == "log_rings" else features
 
 
 def map_statistics(maps: Tensor) -> Tensor:

@@ -84,7 +84,7 @@ def test_the_folded_network_is_the_same_function(group):
     network = warmed_up(group, in_channels=3)
     folded = network.fold()
     assert type(folded.conv) is torch.nn.Conv2d
-    assert folded.config() == {"in_channels": 3, "group": group, "folded": True}
+    assert folded.config() == {"in_channels": 3, "group": group, "pooling": "max", "folded": True}
     for size in ((32, 32), (33, 20), (5, 5)):
         images = torch.randn(2, 3, *size)
         assert relative(folded(images).regions, network(images).regions) <= 1e-6

@@ -50,6 +50,27 @@ def test_logits_do_not_see_quarter_turns_and_flips_of_the_group(group, size):
     assert change <= TOLERANCE if group[0] == "D" else change > 1e-4
 
 
+@pytest.mark.parametrize("pooling", ["max", "mean", "lens_frame"])
+@pytest.mark.parametrize("stages", [1, 2, 3])
+@torch.no_grad()
+def test_the_first_stages_are_those_of_the_whole_network(pooling, stages):
+    networks = []
+    for kept in (stages, 3):
+        torch.manual_seed(0)
+        networks.append(EqCvTInvariant(1, EqCvTInvariantOptions("C4", 1, pooling, kept)).eval())
+    part, whole = networks
+    images = torch.randn(2, 1, 24, 24)
+    maps = part.stages(images)
+    assert len(maps) == stages
+    assert maps[-1].shape[1:] == (part.embed_dim, *part.map_size(24, 24))
+    for ours, theirs in zip(maps, whole.stages(images), strict=False):
+        assert torch.equal(ours, theirs)
+    folded = part.fold()
+    assert folded.embed_dim == part.embed_dim == (14, 16, 64)[stages - 1] * (3 if pooling == "lens_frame" else 1)
+    assert relative(folded(images).view, part(images).view) <= 2e-6
+    assert relative(part(images.rot90(1, (2, 3))).view, part(images).view) <= TOLERANCE
+
+
 @torch.no_grad()
 def test_every_map_turns_with_an_oblong_image():
     network, images = warmed_up("D4", depth=3), torch.randn(1, 1, 38, 51)
@@ -64,7 +85,9 @@ def test_every_map_turns_with_an_oblong_image():
 def test_the_folded_network_is_the_same_function_in_plain_convolutions(group):
     network = warmed_up(group, depth=1, in_channels=3)
     folded = network.fold()
-    assert folded.config() == {"in_channels": 3, "group": group, "depth": 1, "folded": True}
+    assert folded.config() == {
+        "in_channels": 3, "group": group, "depth": 1, "pooling": "max", "stages": 3, "folded": True
+    }  # fmt: skip
     assert folded.fold() is folded
     for size in ((32, 32), (33, 20), (1, 1)):
         images = torch.randn(2, 3, *size)

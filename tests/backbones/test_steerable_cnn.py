@@ -53,6 +53,17 @@ def test_the_view_does_not_see_quarter_turns_and_flips_of_the_group(group, size)
         assert relative(turned, plain.rot90(1, (2, 3))) <= TOLERANCE
 
 
+@pytest.mark.parametrize("pooling", ["mean", "lens_frame"])
+@torch.no_grad()
+def test_other_poolings_do_not_see_quarter_turns_either(pooling):
+    network = SteerableCNN(1, SteerableCNNOptions("C8", NARROW, pooling)).eval()
+    images = torch.randn(2, 1, 65, 65)
+    view = network(images).view
+    assert view.shape == (2, network.embed_dim) == (2, 6 * (3 if pooling == "lens_frame" else 1))
+    assert relative(network(images.rot90(1, (2, 3))).view, view) <= TOLERANCE
+    assert relative(network.fold()(images).view, view) <= TOLERANCE
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("group", ORDERS)
 @torch.no_grad()

@@ -24,8 +24,10 @@ def test_poolings_choose_the_stages_and_the_statistics():
         "rings": ring_statistics(stages[1]),
         "stage_rings": torch.cat([ring_statistics(maps) for maps in stages], dim=1),
     }
+    rings = expected["stage_rings"]
+    expected["log_rings"] = torch.where(rings < 0, -(1 - 30 * rings).log(), (1 + 30 * rings).log())
     for pooling, features in expected.items():
-        assert torch.equal(pool_maps(stages, pooling), features)
+        torch.testing.assert_close(pool_maps(stages, pooling), features, rtol=0, atol=1e-6 * (pooling == "log_rings"))
 
 
 def test_rings_measure_a_radial_profile():
@@ -52,7 +54,7 @@ def test_a_small_scatter_on_a_large_value_is_measured():
     np.testing.assert_allclose(small, 1e-2 * ring_statistics(noise)[0, 6:], rtol=2e-3)
 
 
-@pytest.mark.parametrize("pooling", ["stats", "stages", "rings", "stage_rings"])
+@pytest.mark.parametrize("pooling", ["stats", "stages", "rings", "stage_rings", "log_rings"])
 @pytest.mark.parametrize("value", [0.0, 1e-3, 3.0])
 @pytest.mark.parametrize("scatter", [0.0, 1e-30, 1e-6])
 def test_gradients_are_finite_and_bounded_where_nothing_varies(pooling, value, scatter):
@@ -61,12 +63,12 @@ def test_gradients_are_finite_and_bounded_where_nothing_varies(pooling, value, s
     maps = (value + scatter * noise).requires_grad_()
     pool_maps([maps, maps], pooling).sum().backward()
     assert maps.grad.isfinite().all()
-    assert maps.grad.abs().max() <= 2 * 6 * 2
+    assert maps.grad.abs().max() <= 2 * 6 * 2 * (30 if pooling == "log_rings" else 1)
 
 
 def test_gradients_are_those_of_finite_differences():
     maps = torch.randn(1, 2, 6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64, requires_grad=True)
-    for pooling in ("stats", "stage_rings"):
+    for pooling in ("stats", "stage_rings", "log_rings"):
         assert torch.autograd.gradcheck(lambda m, pooling=pooling: pool_maps([m], pooling), maps)
 
 

@@ -6,13 +6,17 @@ side by side.
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from typing import Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ssl_lens.backbones.layers.lens_frame import HARMONICS, direction_cosines
 from ssl_lens.backbones.steerable.groups import Foldable, group_order
+
+FieldPooling: TypeAlias = Literal["max", "mean", "lens_frame"]
 
 
 def field_conv(
@@ -82,6 +86,8 @@ class GroupPool(nn.Module):
     nonlinearity only: before it, it would leave of each filter nothing but its average over all turns.
     """
 
+    per_field = 1
+
     def __init__(self, order: int, kind: Literal["max", "mean"] = "max") -> None:
         super().__init__()
         self.order = order
@@ -90,6 +96,48 @@ class GroupPool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x.unflatten(1, (-1, self.order))
         return x.amax(dim=2) if self.kind == "max" else x.mean(dim=2)
+
+
+class LensFrame(nn.Module):
+    """Orientations relative to the middle of the map: [B, fields * order, H, W] to [B, 3 * fields, H, W].
+
+    Of a field's elements f(theta), each the answer to a structure turned by theta, a pixel in the direction phi from
+    the middle keeps the means of f(theta) cos(k (theta - phi)), k = 0, 1, 2; the mean alone, by k = 0, is that of
+    `GroupPool`. Of D groups, a turned element and its mirror image are averaged, so that mirrored images give mirrored
+    maps. Equivariant as `GroupPool`: it tells tangential from radial structure, which a maximum does not.
+    """
+
+    per_field = HARMONICS
+
+    def __init__(self, group: str) -> None:
+        super().__init__()
+        self.mirrored = group[0] == "D"
+        self.turns = int(group[1:])
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.unflatten(1, (-1, 1 + self.mirrored, self.turns))
+        if self.mirrored:  # the flip is about the y axis, which turns what lies along x by 180 degrees
+            x = torch.stack([x[:, :, 0], x[:, :, 1].roll(self.turns // 2, dims=2)], dim=2)
+        theta = torch.arange(self.turns, device=x.device) * (2 * math.pi / self.turns)
+        angles = torch.arange(HARMONICS, device=x.device)[:, None] * theta
+        fields = x.mean(dim=2)  # [B, fields, turns, H, W]
+        height, width = x.shape[-2:]
+        cosine, sine = (part.to(x) for part in direction_cosines(height, width, HARMONICS))
+        along, across = (
+            torch.einsum("bfthw,kt->bfkhw", fields, weights.to(x) / self.turns)
+            for weights in (angles.cos(), angles.sin())
+        )
+        return (along * cosine + across * sine).flatten(1, 2)
+
+
+def field_pool(group: str, kind: FieldPooling) -> GroupPool | LensFrame:
+    """What makes maps of regular fields blind to turns, with `per_field` channels of each field.
+
+    Args:
+        group: one of C4, C8, D4, D8.
+        kind: "max", "mean", or "lens_frame" for orientations relative to the middle of the map.
+    """
+    return LensFrame(group) if kind == "lens_frame" else GroupPool(group_order(group), kind)
 
 
 class FieldNorm(nn.Module):

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from ssl_lens.backbones.backbone import Features, MapBackbone, SizeRule, taken
 from ssl_lens.backbones.options import Bounds, Count, Options
-from ssl_lens.backbones.steerable.fields import AntialiasedDownsample, GroupPool, field_conv, fold_into
-from ssl_lens.backbones.steerable.groups import Group, group_order
+from ssl_lens.backbones.steerable.fields import AntialiasedDownsample, FieldPooling, field_conv, field_pool, fold_into
+from ssl_lens.backbones.steerable.groups import Group
 from ssl_lens.errors import InputError
 
 
@@ -23,11 +23,12 @@ class StemOptions(Options):
 
     Attributes:
         group: rotations by 360° / 4 or / 8; D adds reflections.
-        fields: regular fields of every layer, and channels of the output.
+        fields: regular fields of every layer; the output has as many channels, three times as many with lens_frame.
         depth: number of convolutions.
         kernel_size: odd side of the filters, px.
         downsample: 2 halves the map (antialiased) after the first layer.
-        pooling: how the elements of the group become one channel.
+        pooling: how the elements of the group become one channel; lens_frame: three, of the orientation relative to the
+            middle of the image, so that the network behind it sees what is tangential and what is radial.
 
     Raises: InputError if the kernel is even, or as `Options`.
     """
@@ -37,7 +38,7 @@ class StemOptions(Options):
     depth: Count = 2
     kernel_size: Annotated[int, Bounds(3, 64)] = 5
     downsample: Literal[1, 2] = 1
-    pooling: Literal["max", "mean"] = "max"
+    pooling: FieldPooling = "max"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -67,10 +68,10 @@ class Stem(nn.Module):
         group, fields, depth = options.group, options.fields, options.depth
         self.options = options
         self.in_channels = in_channels
-        self.out_channels = fields
         self.folded = folded
         self.reduction = options.downsample
-        self.pool = GroupPool(group_order(group), options.pooling)
+        self.pool = field_pool(group, options.pooling)
+        self.out_channels = fields * self.pool.per_field
         self.layers = nn.ModuleList(
             field_conv(group, given, fields, options.kernel_size, folded=folded, scalar_input=i == 0, norm=True)
             for i, given in enumerate([in_channels] + [fields] * (depth - 1))
@@ -109,7 +110,7 @@ class Stem(nn.Module):
             x = layer(x)
             if i < len(self.layers) - 1:
                 x = F.relu(x)
-            elif self.pool.kind == "max":  # before the ReLU: the same result from a fraction of the work
+            elif self.options.pooling == "max":  # before the ReLU: the same result from a fraction of the work
                 x = F.relu(self.pool(x))
             else:
                 x = self.pool(F.relu(x))

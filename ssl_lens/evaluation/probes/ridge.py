@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from sklearn.linear_model import Ridge as PlainRidge
 from sklearn.linear_model import RidgeCV
 from sklearn.preprocessing import StandardScaler
 from torch import nn
@@ -15,7 +16,7 @@ from ssl_lens.evaluation.probes.linear import LinearClassifier
 from ssl_lens.evaluation.probes.probe import FeatureProbe, Fitted
 from ssl_lens.representation.predictor import linear_head
 
-REGULARISATIONS = tuple(10.0 ** (power / 2) for power in range(-2, 13))  # alpha, of standardised features
+REGULARISATIONS = tuple(10.0 ** (power / 2) for power in range(-4, 13))  # alpha, of standardised features
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,10 @@ class LinearRegressor(Fitted[np.ndarray]):
 class Ridge(FeatureProbe):
     """Standardises the features and fits a ridge regression, whose regularisation leave-one-out errors choose.
 
-    Each number has its own regularisation. Classes are one number each, +1 or -1, with one regularisation; what
-    leaving one out gives is also what their probabilities are calibrated by.
+    Each number has its own regularisation, that of the least squared error. Classes are one number each, +1 or -1, with
+    one regularisation: that whose predictions with an image left out are the most correlated with them, for a class
+    needs a direction, not a size. By squared error, ten labels a class would choose the strongest one, which says
+    nothing. What leaving one out gives is also what the probabilities are calibrated by.
     """
 
     name = "ridge"
@@ -63,7 +66,12 @@ def _classifier(standard: np.ndarray, answers: Classes, scale: StandardScaler) -
     signs = 2.0 * np.eye(len(answers.names))[answers.labels] - 1
     # With a scorer scikit-learn keeps the predictions with one image left out, without one their squared errors.
     ridge = RidgeCV(REGULARISATIONS, scoring="neg_mean_squared_error", store_cv_results=True).fit(standard, signs)
-    left_out = ridge.cv_results_[:, :, REGULARISATIONS.index(ridge.alpha_)] - signs.mean(axis=0)
-    factor = sharpness(left_out, answers.labels, log_prior)
+    means = (signs.sum(axis=0) - signs) / (len(signs) - 1)  # of the others: without it the mean would tell the label
+    left_out = ridge.cv_results_ - means[:, :, None]  # [N, C, R]
+    alignment = np.tensordot(signs - signs.mean(axis=0), left_out, axes=((0, 1), (0, 1)))
+    alignment /= np.linalg.norm(left_out, axis=(0, 1)) + np.finfo(np.float64).tiny
+    best = int(np.argmax(alignment))  # of equals the weakest
+    model = PlainRidge(REGULARISATIONS[best]).fit(standard, signs)
+    factor = sharpness(left_out[:, :, best], answers.labels, log_prior)
     # The features have a mean of 0, so that the scores' means are the intercepts.
-    return LinearClassifier(factor * ridge.coef_, log_prior, scale.mean_, scale.scale_)
+    return LinearClassifier(factor * model.coef_, log_prior, scale.mean_, scale.scale_)

@@ -5,7 +5,16 @@ import pytest
 import torch
 from e2cnn import gspaces
 
-from ssl_lens.backbones.steerable.fields import AntialiasedDownsample, CircularMask, FieldNorm, GroupPool
+from ssl_lens.backbones.steerable.convolution import SteerableConv2d
+from ssl_lens.backbones.steerable.fields import (
+    AntialiasedDownsample,
+    CircularMask,
+    FieldNorm,
+    GroupPool,
+    LensFrame,
+    field_pool,
+)
+from ssl_lens.backbones.steerable.groups import ORDERS
 
 
 @torch.no_grad()
@@ -48,6 +57,38 @@ def test_pooling_takes_the_channels_of_one_field_together():
     x = torch.tensor([1.0, 5, 2, -1, -3, -2]).view(1, 6, 1, 1)
     assert GroupPool(3)(x).flatten().tolist() == [5, -1]
     assert GroupPool(3, "mean")(x).flatten().tolist() == pytest.approx([8 / 3, -2])
+
+
+def test_the_lens_frame_turns_a_fields_elements_towards_the_middle():
+    """One field of C4 whose second element, that of 90 degrees, answers everywhere."""
+    field = torch.zeros(1, 4, 5, 5)
+    field[:, 1] = 4
+    isotropic, once, twice = LensFrame("C4")(field)[0]
+    assert isotropic.unique().tolist() == [1]
+    assert once[:, 2].tolist() == pytest.approx([1, 1, 0, -1, -1], abs=1e-6)  # above the middle 90 degrees is outwards
+    assert once[2].tolist() == pytest.approx([0] * 5, abs=1e-6)
+    assert twice[2].tolist() == pytest.approx([-1, -1, 0, -1, -1], abs=1e-6)  # next to it, tangential
+
+
+@pytest.mark.parametrize("group", ORDERS)
+@pytest.mark.parametrize("size", [(12, 12), (13, 13), (9, 14)])
+@torch.no_grad()
+def test_the_lens_frame_turns_and_flips_with_the_image(group, size):
+    torch.manual_seed(0)
+    conv, frame = SteerableConv2d(group, 1, 3, 5, scalar_input=True).double(), LensFrame(group)
+    images = torch.randn(1, 1, *size, dtype=torch.float64)
+    maps = frame(conv(images).relu())
+    assert maps.shape == (1, 9, *size)
+    torch.testing.assert_close(frame(conv(images.rot90(1, (2, 3))).relu()), maps.rot90(1, (2, 3)), atol=1e-6, rtol=0)
+    for axis in (2, 3):
+        change = (frame(conv(images.flip(axis)).relu()) - maps.flip(axis)).abs().max()
+        assert change <= 1e-6 if group[0] == "D" else change > 1e-3
+
+
+@pytest.mark.parametrize("group", ["C8", "D4"])
+def test_the_mean_over_a_field_is_the_lens_frames_first_harmonic(group):
+    x = torch.randn(2, 2 * ORDERS[group], 6, 7)
+    torch.testing.assert_close(field_pool(group, "lens_frame")(x)[:, ::3], field_pool(group, "mean")(x))
 
 
 @torch.no_grad()

@@ -24,7 +24,9 @@ def relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
     return ((ours - theirs).abs().max() / theirs.abs().max()).item()
 
 
-@pytest.mark.parametrize(("training", "pooling"), [(True, "max"), (False, "max"), (False, "mean")])
+@pytest.mark.parametrize(
+    ("training", "pooling"), [(True, "max"), (False, "max"), (False, "mean"), (False, "lens_frame")]
+)
 @pytest.mark.parametrize("downsample", [1, 2])
 @pytest.mark.parametrize("group", ORDERS)
 @torch.no_grad()
@@ -58,7 +60,7 @@ def test_only_eight_rotations_see_an_eighth_turn(group, least, most):
     assert least <= ((slanted - straight).norm() / straight.norm()).item() <= most
 
 
-@pytest.mark.parametrize("pooling", ["max", "mean"])
+@pytest.mark.parametrize("pooling", ["max", "mean", "lens_frame"])
 @pytest.mark.parametrize("group", ORDERS)
 @torch.no_grad()
 def test_a_folded_stem_is_the_same_function(group, pooling):
@@ -137,7 +139,7 @@ def test_folding_copies_the_backbone_and_leaves_it_as_it_was():
         ({"kernel_size": 4}, "kernel_size=4 .* odd number"),
         ({"depth": 0}, "depth=0 .* 1 or more"),
         ({"downsample": 3}, "downsample=3 should be 1 or 2"),
-        ({"pooling": "sum"}, "pooling='sum' should be 'max' or 'mean'"),
+        ({"pooling": "sum"}, "pooling='sum' should be 'max', 'mean' or 'lens_frame'"),
     ],
 )
 @pytest.mark.parametrize("folded", [False, True])

@@ -61,3 +61,25 @@ def test_probabilities_are_calibrated(frequency):
     for low, high in [(0.1, 0.3), (0.3, 0.5), (0.5, 0.7), (0.7, 0.9)]:
         chosen = (said > low) & (said < high)
         assert truth[chosen].mean() == pytest.approx(said[chosen].mean(), abs=0.12)
+
+
+@pytest.mark.parametrize("frequencies", [(10, 10), (4, 16), (7, 6, 5)])
+def test_classes_have_the_regularisation_whose_left_out_predictions_correlate_best(frequencies):
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(len(frequencies)), frequencies)
+    features = rng.normal(size=(len(labels), 40)) + 0.7 * np.eye(40)[labels]
+    names = tuple("abc"[: len(frequencies)])
+    fitted = Ridge().fit(features, Classes(labels, names), seed=0)
+    standard = StandardScaler().fit_transform(features)
+    signs = 2.0 * np.eye(len(names))[labels] - 1
+    found = []
+    for alpha in ridge.REGULARISATIONS:
+        left = np.empty_like(signs)
+        for i in range(len(labels)):
+            others = np.arange(len(labels)) != i
+            model = PlainRidge(alpha).fit(standard[others], signs[others])
+            left[i] = model.predict(standard[[i]])[0] - signs[others].mean(axis=0)
+        found.append((left * (signs - signs.mean(axis=0))).sum() / np.linalg.norm(left))
+    best = PlainRidge(ridge.REGULARISATIONS[int(np.argmax(found))]).fit(standard, signs)
+    direction = fitted.weight / np.linalg.norm(fitted.weight)
+    np.testing.assert_allclose(direction, best.coef_ / np.linalg.norm(best.coef_), rtol=1e-6, atol=1e-9)
