@@ -219,7 +219,7 @@ def add_files(parser: argparse.ArgumentParser, *, planes: str, noise: str) -> No
     """Adds which files of a folder are read, which planes of them, and what the folders mean.
 
     Args:
-        planes, noise: which are read unless some are named, for the help.
+        planes, noise: which are read unless some are named, for the help; masks as noise.
     """
     parser.add_argument("--layout", choices=get_args(LayoutName), default="auto", help="what the folders mean")
     parser.add_argument(
@@ -242,5 +242,5 @@ def add_files(parser: argparse.ArgumentParser, *, planes: str, noise: str) -> No
         "--mask",
         metavar="NAMES",
         type=planes_argument,
-        help=f"masks or quality flags: pixels that they mark are filled (default: {default})",
+        help=f"masks or quality flags: pixels that they mark are filled (default: {noise})",
     )
