@@ -63,6 +63,7 @@ def read_images(
     files: str | None = None,
     planes: Sequence[str | int] = (),
     noise: Sequence[str | int] = (),
+    mask: Sequence[str | int] = (),
 ) -> ImageSet:
     """Reads a folder of images, a table or a pack, with labels, numbers and held-out parts where they are known.
 
@@ -73,7 +74,8 @@ def read_images(
         table: labels and numbers; by default targets.csv or the like in the folder.
         files: pattern of the files of a folder to take, such as "*data.fits".
         planes: names or numbers of the planes of files, or of bands, that become the channels, in this order; noise:
-            those of their noise, variance or weight, where pixels that are not positive numbers are filled too.
+            those of their noise, variance or weight, where pixels that are not positive numbers are filled too;
+            mask: those of masks or quality flags, whose pixels are filled.
         mask_value: pixels of this value are filled with the median of their channel, as NaN is.
     Returns: pixels [N, C, H, W] as they are on disk, names, labels, numbers; read when they are indexed.
     Raises: InputError if they cannot be used; one line says what to change.
@@ -81,7 +83,7 @@ def read_images(
     from ssl_lens.data import reading
     from ssl_lens.data.pixels.policy import PixelPolicy
 
-    policy = PixelPolicy(mask_value, planes=tuple(planes), noise=tuple(noise))
+    policy = PixelPolicy(mask_value, planes=tuple(planes), noise=tuple(noise), mask=tuple(mask))
     return reading.read_images(path, policy=policy, layout=layout, table=table, files=files)
 
 

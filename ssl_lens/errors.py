@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator, Mapping
 from ssl_lens import launcher
 
 _LONGEST_MESSAGE = 2000  # characters
-_OF_THE_SYSTEM = (  # no room, and no right, to write or read: nothing that a traceback would explain
+_OF_THE_SYSTEM = (  # no room, right or place to write or read: nothing that a traceback would explain
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG,
+    errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT, errno.ELOOP,
 )  # fmt: skip
 
 

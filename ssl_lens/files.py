@@ -10,6 +10,7 @@ import re
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ MOST_LISTING = 256 << 20  # bytes of what has a line for each of millions of ima
 
 _PREFIX = ".making-"  # hidden, so that no search for images finds it
 _IN_USE = "in_use"
+_SECONDS_TO_LOCK = 60  # a folder without its lock is older only if its process was killed
 _LEFTOVER = re.compile(r"\..+\.\d+")  # of `whole_file`: name and process
 
 
@@ -59,7 +61,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     Raises: OSError if it cannot, or there is a folder with files by now, which is left as it is.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(path.parent)
+    remove_abandoned(path.parent)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=_PREFIX) as temporary, _locked(Path(temporary)) as mode:
         made = Path(temporary, "made")
         made.mkdir()
@@ -81,11 +83,36 @@ def _locked(folder: Path) -> Iterator[int]:
         yield mode
 
 
-def _remove_abandoned(parent: Path) -> None:
+def remove_folder(path: Path) -> None:
+    """Removes a folder: from the first moment on there is none of its name, whatever stops the process."""
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=_PREFIX) as temporary, _locked(Path(temporary)):
+        path.rename(Path(temporary, "removed"))
+
+
+def remove_abandoned(parent: Path) -> None:
+    """Removes the hidden folders that killed processes left of `whole_folder` and `remove_folder`."""
     for folder in parent.glob(f"{_PREFIX}*"):
-        with contextlib.suppress(OSError), (folder / _IN_USE).open("r+") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # an error while its process lives
-            shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            if not (folder / _IN_USE).exists() and folder.stat().st_mtime < time.time() - _SECONDS_TO_LOCK:
+                folder.rmdir()  # killed before its last act
+            with (folder / _IN_USE).open("r+") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # an error while its process lives
+                for path in folder.iterdir():
+                    if path.name != _IN_USE:  # the last to go, or who is killed here would leave the rest for ever
+                        shutil.rmtree(path, ignore_errors=True)
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_folder(folder: Path) -> None:
+    """Looks, before hours are spent, whether a folder is there to write into or could be made; makes nothing.
+
+    Raises: InputError if not.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if not there.is_dir():
+        raise InputError(f"{folder} cannot be written: {there} is not a folder; give another place")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"{folder} cannot be written: there is no right to write in {there}; give another place")
 
 
 def check_regular(path: Path) -> int:

@@ -60,3 +60,10 @@ def no_override() -> Iterator[None]:
     yield
     sets[0] = held
     assert libc.capset(header, sets) == 0
+
+
+@pytest.fixture
+def no_onnx(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exports and saved networks without their ONNX file, which takes ten seconds; tests/representation holds that."""
+    monkeypatch.setattr("ssl_lens.representation.export.write_onnx", lambda *arguments: None)
+    monkeypatch.setattr("ssl_lens.representation.export.onnx_difference", lambda *arguments: None)

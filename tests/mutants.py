@@ -28,6 +28,7 @@ import pyarrow.csv
 import pyarrow.parquet
 import tifffile
 from astropy.io import fits
+from astropy.table import MaskedColumn, Table
 from PIL import Image
 
 from ssl_lens.cli.console import show_progress
@@ -37,7 +38,7 @@ from ssl_lens.data.formats.sample import Sample, UnusableImage
 from ssl_lens.data.quarantine import Unusable
 from ssl_lens.errors import InputError
 
-TABLES = (".csv", ".parquet")
+TABLES = (".csv", ".parquet", ".ecsv", ".vot", ".table.fits")
 OTHER_NAMES = (
     ".jpeg",
     ".tiff",
@@ -97,7 +98,40 @@ def whole_files(suffix: str) -> list[bytes]:
             names = pyarrow.array([f"{i}.npy" for i in range(30)])
             table = pyarrow.table({"name": names, "label": ["a", "b"] * 15, "mass": np.arange(30.0)})
             return [saved(lambda file: pyarrow.parquet.write_table(table, file))]
+        case ".ecsv":
+            return [astropy_table("ascii.ecsv"), astropy_table("ascii.ecsv", delimiter=",")]
+        case ".vot":
+            return [astropy_table("votable", tabledata_format=how) for how in ("tabledata", "binary", "binary2")]
+        case ".table.fits":
+            return [fits_table(0), fits_table(1)]
     raise NotImplementedError(f"a sound file of {suffix} is needed here, to be damaged with the others")
+
+
+def astropy_table(kind: str, **options: str) -> bytes:
+    rows = range(40)
+    radius = MaskedColumn([i / 7 for i in rows], mask=[i == 3 for i in rows], unit="arcsec", description="Einstein's")
+    names, kinds = [f"{i}.npy" for i in rows], ["lens" if i % 2 else "none" for i in rows]
+    table = Table(
+        {"name": names, "label": kinds, "radius": radius, "count": list(rows)},
+        meta={"comments": ["made up, of no survey"] * 20},
+    )
+    table["is_test"] = [i > 8 for i in rows]
+    file = io.BytesIO() if kind == "votable" else io.StringIO()
+    table.write(file, format=kind, **options)
+    data = file.getvalue()
+    return data if isinstance(data, bytes) else data.encode()
+
+
+def fits_table(number: int) -> bytes:
+    names, rows = np.array([f"{i}.npy" for i in range(12)]), np.arange(12)
+    columns = [fits.Column("name", "6A" if number == 0 else "A6", array=names)]
+    columns.append(fits.Column("radius", "D" if number == 0 else "D25.17", array=rows / 7))
+    if number:
+        return saved(fits.HDUList([fits.PrimaryHDU(), fits.TableHDU.from_columns(columns)]).writeto)
+    pieces = np.array([np.arange(i % 3 + 1.0) for i in rows], dtype=object)
+    columns += [fits.Column("is_lens", "L", array=rows % 2 == 0), fits.Column("count", "J", array=rows, bzero=2**31)]
+    columns += [fits.Column("pieces", "PE()", array=pieces), fits.Column("shape", "2E", array=rows[:, None] * [1.0, 2])]
+    return saved(fits.HDUList([fits.PrimaryHDU(), fits.BinTableHDU.from_columns(columns)]).writeto)
 
 
 def tiff_file(number: int) -> bytes:

@@ -1,8 +1,10 @@
 """Errors name what the user wrote."""
 
+from pathlib import Path
+
 import pytest
 
-from ssl_lens.errors import InputError, arguments_named, renamed
+from ssl_lens.errors import InputError, arguments_named, one_line_errors, renamed
 
 KEYS = {"batch_size": "optim.batch_size", "size": "data.size", "sizes": "data.sizes", "bin": "data.bin"}
 
@@ -38,3 +40,15 @@ def test_an_error_leaves_with_the_names_of_the_user_and_its_own_class() -> None:
 def test_other_errors_pass() -> None:
     with pytest.raises(ValueError, match="^batch_size=3$"), arguments_named(KEYS):
         raise ValueError("batch_size=3")
+
+
+@pytest.mark.parametrize("place", ["file/new.png", "folder", "missing/new.png"])
+def test_a_place_that_cannot_be_written_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    assert one_line_errors(lambda: (tmp_path / place).write_text("") and None)() == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {tmp_path / place}: ")
+    assert said.count("\n") == 1

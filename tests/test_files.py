@@ -8,7 +8,8 @@ import tempfile
 
 import pytest
 
-from ssl_lens.files import whole_file, whole_folder
+from ssl_lens.errors import InputError
+from ssl_lens.files import check_folder, remove_abandoned, remove_folder, whole_file, whole_folder
 
 
 def _names(folder):
@@ -102,3 +103,42 @@ def _replace_by_a_private_file(path):
     os.close(descriptor)
     os.replace(private, path)
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_folder_is_looked_at_before_hours_are_spent(tmp_path, monkeypatch):
+    check_folder(tmp_path / "new" / "deeper")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").write_text("")
+    for folder in ("file", "file/new"):
+        with pytest.raises(InputError, match=f"{folder} cannot be written: {tmp_path / 'file'} is not a folder; give"):
+            check_folder(tmp_path / folder)
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)  # a user's; root may write everywhere
+    with pytest.raises(InputError, match=f"there is no right to write in {tmp_path}; give another place"):
+        check_folder(tmp_path / "new")
+
+
+def test_a_folder_is_gone_from_the_first_moment_of_its_removal(tmp_path):
+    """Stopped half-way it leaves nothing of its name, and the next process removes the rest."""
+    (tmp_path / "a" / "deep").mkdir(parents=True)
+    (tmp_path / "a" / "deep" / "x").write_text("x")
+    code = (
+        "import os, signal, shutil, sys; from pathlib import Path; from ssl_lens import files\n"
+        "shutil.rmtree = lambda *given, **how: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "files.remove_folder(Path(sys.argv[1]))"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path / "a")]).returncode == -9
+    assert not (tmp_path / "a").exists()
+    assert len(_names(tmp_path)) == 1
+    remove_abandoned(tmp_path)
+    assert _names(tmp_path) == []
+    (tmp_path / "b").mkdir()
+    remove_folder(tmp_path / "b")
+    assert _names(tmp_path) == []
+
+
+def test_an_empty_folder_is_removed_once_it_cannot_be_about_to_be_locked(tmp_path):
+    (tmp_path / ".making-old").mkdir()
+    (tmp_path / ".making-new").mkdir()
+    os.utime(tmp_path / ".making-old", (0, 0))
+    remove_abandoned(tmp_path)
+    assert _names(tmp_path) == [".making-new"]

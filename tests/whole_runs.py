@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -68,9 +69,7 @@ class Runs:
         assert process.exitcode is not None, "it does not end"
         return process.exitcode
 
-    def launch(
-        self, launcher: str, name: str, *overrides: str, epochs: int = 2000, port: int = 0, ignored: str = ""
-    ) -> subprocess.Popen:
+    def launch(self, launcher: str, name: str, *overrides: str, epochs: int = 2000, port: int = 0) -> subprocess.Popen:
         """A real launcher; what it says goes to a file (see `said`)."""
         words = [word.format(port=port) for word in LAUNCHERS[launcher]]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
@@ -81,7 +80,12 @@ class Runs:
                 env={**environment, "SSL_LENS_CACHE": str(self.root / "cache")},
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                preexec_fn=_heed_signals,
             )
+
+    def end_all(self) -> None:
+        """Ends what a failed test has left running."""
+        subprocess.run(["pkill", "-KILL", "-f", f"{self.root}/"])
 
     def said(self, name: str) -> str:
         return (self.root / f"{name}.log").read_text()
@@ -113,6 +117,12 @@ class Runs:
         """What should not be there after the end: files and folders that somebody was making."""
         found = (path.relative_to(self.folder(name)).as_posix() for path in self.folder(name).rglob(".*"))
         return sorted(path for path in found if path != ".lock")
+
+
+def _heed_signals() -> None:
+    """What the shell that started the tests lets its commands ignore: SIGINT behind `&`, SIGHUP behind `nohup`."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _pretrain(recipe: str, overrides: tuple[str, ...], log: str, before: Callable[[], None] | None) -> None:

@@ -41,6 +41,8 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of many types; torch's for a pickle it will not execute is no more than an Exception
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if reason.startswith("Weights only load failed"):  # and goes on to recommend executing it
+            reason = "it is none of torch's, or would have to be executed"
         raise InputError(f"{path} cannot be read as weights ({reason}); give a .safetensors file") from None
     for wrapper in WRAPPERS:
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):

@@ -20,7 +20,7 @@ def flags(*names: str) -> dict[str, str]:
     return {name: f"--{name.replace('_', '-')}" for name in names}
 
 
-READING_FLAGS = flags("files", "planes", "noise")  # of `add_files`
+READING_FLAGS = flags("files", "planes", "noise", "mask")  # of `add_files`
 IMAGES_NAMES = (
     READING_KEYS | READING_FLAGS | flags("layout", "table", "batch_size") | {"data": IMAGES}
 )  # of `add_images`
@@ -95,7 +95,7 @@ def count_or_all(text: str) -> int | None:
 def add_images(parser: argparse.ArgumentParser) -> None:
     """Adds a set of images, and what says what is known of them."""
     parser.add_argument("data", metavar=IMAGES, type=path_argument, help="folder of images, table, pack or image file")
-    add_files(parser, "those of the run")
+    add_files(parser, planes="those of the run; none: those known to be flux", noise="that of the run; none: none")
     parser.add_argument("--table", metavar="FILE", type=path_argument, help="labels and numbers of the images in DIR")
 
 
@@ -115,7 +115,7 @@ def add_set(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="images in one folder per class, a table or a pack",
     )
-    add_files(parser, "those of the run")
+    add_files(parser, planes="those of the run; none: those known to be flux", noise="that of the run; none: none")
     parser.add_argument(
         "--table",
         metavar="FILE",
@@ -174,6 +174,7 @@ def given_set(options: argparse.Namespace) -> dict[str, Any]:
             "files",
             "planes",
             "noise",
+            "mask",
             "split",
             "target_columns",
             "log_targets",
@@ -214,11 +215,11 @@ def planes_argument(text: str) -> tuple[str | int, ...]:
     return planes
 
 
-def add_files(parser: argparse.ArgumentParser, default: str) -> None:
+def add_files(parser: argparse.ArgumentParser, *, planes: str, noise: str) -> None:
     """Adds which files of a folder are read, which planes of them, and what the folders mean.
 
     Args:
-        default: what is read unless planes are named.
+        planes, noise: which are read unless some are named, for the help; masks as noise.
     """
     parser.add_argument("--layout", choices=get_args(LayoutName), default="auto", help="what the folders mean")
     parser.add_argument(
@@ -229,11 +230,17 @@ def add_files(parser: argparse.ArgumentParser, default: str) -> None:
         metavar="NAMES",
         type=planes_argument,
         help="planes of files, or bands, that are the channels, by name or number, such as VIS,NIR_Y or 1,2 "
-        f"(default: {default}; none: those known to be flux)",
+        f"(default: {planes})",
     )
     parser.add_argument(
         "--noise",
         metavar="NAMES",
         type=planes_argument,
-        help=f"noise, variance or weight: pixels where it is not a positive number are filled (default: {default})",
+        help=f"noise, variance or weight: pixels where it is not a positive number are filled (default: {noise})",
+    )
+    parser.add_argument(
+        "--mask",
+        metavar="NAMES",
+        type=planes_argument,
+        help=f"masks or quality flags: pixels that they mark are filled (default: {noise})",
     )

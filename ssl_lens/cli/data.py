@@ -16,11 +16,20 @@ if TYPE_CHECKING:  # imported when a command runs, so that its help comes at onc
     from ssl_lens.data.check.check import Begun
     from ssl_lens.data.pixels.policy import PixelPolicy
 
-NAMES = flags("layout", "table", "files", "planes", "noise", "mask_value", "max_masked", "sizes", "size", "rgb") | {
-    "path": IMAGES
-}
+NAMES = flags(
+    "layout", "table", "files", "planes", "noise", "mask", "mask_value", "max_masked", "sizes", "size", "rgb"
+) | {"path": IMAGES}
 
-DECIDED = ("mask_value", "max_masked", "sizes", "size", "files", "planes", "noise")  # by a recipe, if not by a flag
+DECIDED = (
+    "mask_value",
+    "max_masked",
+    "sizes",
+    "size",
+    "files",
+    "planes",
+    "noise",
+    "mask",
+)  # by a recipe, if not by a flag
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,7 +75,7 @@ def run(options: argparse.Namespace) -> int | None:
 
 def _add_set(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar=IMAGES, type=text_argument, help="folder of images, table or pack")
-    add_files(parser, "those known to be flux")
+    add_files(parser, planes="those known to be flux", noise="none")
     parser.set_defaults(layout=None)  # a recipe may say it
     parser.add_argument("--table", metavar="FILE", type=path_argument, help="labels and numbers of the images in DIR")
     parser.add_argument("--mask-value", metavar="X", type=float, help="pixels of this value are filled, as NaN is")
@@ -80,8 +89,8 @@ def _policy(options: argparse.Namespace) -> PixelPolicy:
 
     size = None if options.size is None else (options.size, options.size)
     max_masked = PixelPolicy.max_masked if options.max_masked is None else options.max_masked
-    sizes, planes, noise = options.sizes or PixelPolicy.sizes, options.planes or (), options.noise or ()
-    return PixelPolicy(options.mask_value, max_masked, sizes, size, planes, noise)
+    sizes, names = options.sizes or PixelPolicy.sizes, (options.planes, options.noise, options.mask)
+    return PixelPolicy(options.mask_value, max_masked, sizes, size, *(given or () for given in names))
 
 
 def _path(options: argparse.Namespace) -> Path:

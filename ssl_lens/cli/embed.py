@@ -52,5 +52,6 @@ def run(options: argparse.Namespace) -> None:
         files=options.files,
         planes=options.planes,
         noise=options.noise,
+        mask=options.mask,
     )
     print(f"{result.path}: {result.images} images, vectors of {result.dimension} numbers")

@@ -38,5 +38,6 @@ def run(options: argparse.Namespace) -> None:
         files=options.files,
         planes=options.planes,
         noise=options.noise,
+        mask=options.mask,
     )
     print(f"{result.path}: {len(result.names)} images")

@@ -43,7 +43,9 @@ def run(options: argparse.Namespace) -> None:
     recipe, smaller = crops_that_fit(recipe, *source.shape)
     print("\n".join(smaller), end="\n" if smaller else "")
     images = source.sample()
-    preprocess, multicrop = views_of(recipe, recipe_images.preprocess(recipe, images, source.policy), images)
+    preprocess, multicrop = views_of(
+        recipe, recipe_images.preprocess(recipe, images, source.policy), images, source.noise
+    )
     shown = np.linspace(0, len(images) - 1, min(SHOWN_IMAGES, len(images))).astype(np.int64)
     prepared = preprocess(torch.from_numpy(images[shown]))
     with arguments_named({name: f"views.{name}" for name in type(recipe.views).model_fields}):

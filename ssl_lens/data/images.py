@@ -18,7 +18,7 @@ from ssl_lens.data.folders.layouts import LayoutName, named_layout
 from ssl_lens.data.folders.parts import TRAIN
 from ssl_lens.data.folders.tables import Table, read_table
 from ssl_lens.data.formats.planes import left_out_line
-from ssl_lens.data.pack.pack import Pack, is_pack, open_pack, pixels_hash
+from ssl_lens.data.pack.pack import Pack, image_hash, is_pack, open_pack, pixels_hash
 from ssl_lens.data.pack.packed_images import Images, subset
 from ssl_lens.data.pack.packer import cache_folder, cached_pack, make_pack
 from ssl_lens.data.pixels.policy import PixelPolicy, check_channels
@@ -53,6 +53,8 @@ class ImageSet:
             without.
         held_out: whether an image is kept for tests by the set itself [N], bool; None if the set is not divided.
         policy: by which flagged pixels were filled and sizes made equal.
+        noise: standard deviation of the noise of each image and channel [N, C], float64, in the files' units, NaN where
+            it is not known; None if it is of no image.
     """
 
     images: Images
@@ -62,6 +64,7 @@ class ImageSet:
     targets: Mapping[str, np.ndarray] = field(default_factory=dict)
     held_out: np.ndarray | None = None
     policy: PixelPolicy = DEFAULT_POLICY
+    noise: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -73,7 +76,10 @@ class ImageSet:
 
     def listing(self) -> dict[str, Any]:
         """What distinguishes these images from others, ready for JSON."""
-        return {"names": list(self.names), "pixels": pixels_hash(self.images)}
+        listing = {"names": list(self.names), "pixels": pixels_hash(self.images)}
+        if self.noise is not None:
+            listing["noise"] = image_hash(self.noise).hex()
+        return listing
 
     def sample(self) -> Images:
         """All images [N, C, H, W], on disk where they lie there."""
@@ -107,6 +113,7 @@ class ImageSet:
             labels=None if self.labels is None else self.labels[index],
             targets={name: values[index] for name, values in self.targets.items()},
             held_out=None if self.held_out is None else self.held_out[index],
+            noise=None if self.noise is None else self.noise[index],
         )
 
 
@@ -216,6 +223,7 @@ def _image_set(
         targets=known.targets,
         held_out=held_out if held_out.any() else None,
         policy=pack.policy,
+        noise=pack.noise,
     )
 
 
@@ -233,7 +241,7 @@ def check_policy(path: Path, pack: Pack, policy: PixelPolicy) -> None:
             f"{path} was packed with mask_value={pack.policy.mask_value}, but mask_value={policy.mask_value:g} is "
             "needed; pack the images again with this value"
         )
-    for name in ("planes", "noise"):
+    for name in ("planes", "noise", "mask"):
         asked, packed = (",".join(map(str, getattr(one, name))) for one in (policy, pack.policy))
         if asked and asked.lower() != packed.lower():
             how = f"with {name}={packed}" if packed else f"without {name}"

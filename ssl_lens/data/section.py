@@ -21,7 +21,8 @@ class Data(Section):
     .tar is streamed, by `workers` processes of each rank (0: by itself), which draw every image from the next
     `shuffle_buffer` ones. layout: what the folders mean. files: a pattern of the files to read, such as *data.fits.
     planes: names or numbers of the planes of files, or of bands, that become the channels, in this order; noise: those
-    of their noise, variance or weight, which flag the pixels where they are not positive numbers.
+    of their noise, variance or weight, which flag the pixels where they are not positive numbers, and say how
+    much noise views add; mask: those of masks or quality flags, which flag the pixels that they mark.
     """
 
     path: Annotated[str, Field(min_length=1)] | None = None
@@ -29,6 +30,7 @@ class Data(Section):
     files: Annotated[str, Field(min_length=1)] | None = None
     planes: tuple[str | int, ...] = ()
     noise: tuple[str | int, ...] = ()
+    mask: tuple[str | int, ...] = ()
     exclude: str | None = None
     probe: str | None = None
     in_channels: Auto | Count = "auto"
@@ -43,7 +45,7 @@ class Data(Section):
     workers: Annotated[int, Field(ge=0)] = 2
     shuffle_buffer: Count = 1000
 
-    @field_validator("planes", "noise", mode="before")
+    @field_validator("planes", "noise", "mask", mode="before")
     @classmethod
     def _one_or_several(cls, value: Any) -> Any:
         """One plane, or several between commas, are a list too."""

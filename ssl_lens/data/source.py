@@ -17,6 +17,7 @@ from ssl_lens.data.splits import divide, own_division, read_names
 from ssl_lens.errors import InputError
 
 if TYPE_CHECKING:  # sets are read and simulated without torch
+    import numpy as np
     import torch
 
     from ssl_lens.data.batches import Batches, Plan
@@ -44,6 +45,11 @@ class ImageSource(Protocol):
     @property
     def policy(self) -> PixelPolicy:
         """By which flagged pixels were filled and sizes made equal."""
+        ...
+
+    @property
+    def noise(self) -> np.ndarray | None:
+        """Standard deviation of the noise of each image and channel [N, C] in the files' units; None if not known."""
         ...
 
     def __len__(self) -> int: ...

@@ -68,8 +68,8 @@ class Checkpoints:
         self.accelerator.wait_for_everyone()
 
 
-def checkpoint_to_continue(folder: RunFolder, accelerator: Accelerator) -> Path | None:
-    """The newest whole checkpoint; damaged ones are moved aside by the first process. Collective.
+def checkpoint_to_continue(folder: RunFolder, accelerator: Accelerator, *, keep: int) -> Path | None:
+    """The newest whole checkpoint; the first process moves damaged ones aside and leaves the `keep` newest. Collective.
 
     Raises: InputError if there are checkpoints, but none is whole.
     """
@@ -88,6 +88,7 @@ def checkpoint_to_continue(folder: RunFolder, accelerator: Accelerator) -> Path 
             )
         for path, problem in found.damaged.items():
             logger.warning("%s is damaged (%s): moved to %s", path, problem, checkpoint.move_aside(path).name)
+        checkpoint.prune(folder.checkpoints, keep)  # the process before may have been killed between save and removal
         name[0] = found.whole[0].name if found.whole else None
     broadcast_object_list(name)
     return None if name[0] is None else folder.checkpoints / name[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from typing import Literal
 
@@ -14,6 +15,8 @@ from ssl_lens.runs import checkpoint
 from ssl_lens.runs.folder import RunFolder
 from ssl_lens.runs.lock import locked
 from ssl_lens.runs.status import State, read_status, write_status
+
+logger = logging.getLogger(__name__)
 
 Resume = Literal["never", "auto", "restart"]
 
@@ -30,13 +33,11 @@ def session(folder: RunFolder, resume: Resume) -> Iterator[None]:
     first = launcher.rank() == 0
     with contextlib.ExitStack() as stack:
         if first:
-            if resume != "auto":
-                _refuse(folder, resume)
+            if resume == "never" or not folder.root.is_dir():
+                folder.refuse_existing()  # before a lock is left in a folder of something else
             stack.enter_context(locked(folder.lock))
-            if resume == "never":
-                folder.refuse_existing()  # again, now that nobody else is here
-            elif resume == "restart":
-                folder.put_aside()
+            if resume == "restart":
+                _put_aside(folder)
             remove_leftovers(folder.root)
             _write(folder, "running")
         try:
@@ -57,9 +58,10 @@ def session(folder: RunFolder, resume: Resume) -> Iterator[None]:
             _write(folder, "finished")
 
 
-def _refuse(folder: RunFolder, resume: Resume) -> None:
-    if resume == "never" or not folder.root.is_dir():
-        folder.refuse_existing()
+def _put_aside(folder: RunFolder) -> None:
+    before = folder.put_aside()
+    if before is not None:
+        logger.info("what was in %s is now in %s", folder.root, before)
 
 
 def _fail(folder: RunFolder, error: BaseException) -> None:

@@ -26,6 +26,7 @@ from ssl_lens.evaluation.report import summary_text, write_report
 from ssl_lens.evaluation.table import Prediction, Row, TrainingLog, Writer
 from ssl_lens.evaluation.targets import Subject, subjects
 from ssl_lens.evaluation.tasks import tasks_named
+from ssl_lens.files import check_folder
 from ssl_lens.representation.frozen import FrozenBackbone
 from ssl_lens.representation.pooling_names import Pooling
 
@@ -79,6 +80,7 @@ def evaluate(
     files: str | None = None,
     planes: Names | None = None,
     noise: Names | None = None,
+    mask: Names | None = None,
     pooling: Pooling | None = None,
     out: Path | None = None,
     save: Path | None = None,
@@ -101,7 +103,7 @@ def evaluate(
         split: file that names the images to judge by.
         layout, table, files: what the folders mean, a table of labels and numbers, and which files are read, as for
             `load_images`.
-        planes, noise: which planes of the files are read, in the place of those that a backbone was trained on.
+        planes, noise, mask: which planes of the files are read, in the place of those that a backbone was trained on.
         pooling: of the features; None: what a backbone says, stage_rings for a run.
         out: folder for the files; None: nothing is written.
         save: folder for the first target with its probe (linear, ridge or finetune), for `ssl-lens predict`.
@@ -116,7 +118,9 @@ def evaluate(
     found = subjects(models, untrained=untrained, pixels=pixels, pooling=pooling)
     settings = {"targets": [subject.name for subject in found], "pooling": pooling}
     return _run(
-        _Plan(found, data, layout, table, files, planes, noise, question, tasks, chosen, seeds, settings, out, save),
+        _Plan(
+            found, data, layout, table, files, planes, noise, mask, question, tasks, chosen, seeds, settings, out, save
+        ),
     )
 
 
@@ -138,6 +142,7 @@ def finetune(
     files: str | None = None,
     planes: Names | None = None,
     noise: Names | None = None,
+    mask: Names | None = None,
     out: Path | None = None,
     save: Path | None = None,
 ) -> Results:
@@ -150,8 +155,8 @@ def finetune(
         target_columns: numbers to learn; none: the classes.
         scratch: of a run or export, also train the same network from random weights.
         save: folder for the network trained on most images, of several seeds that with the lowest validation loss.
-        data, labels_per_class, labels, seeds, log_targets, split, layout, table, files, planes, noise, out: as for
-            `evaluate`.
+        data, labels_per_class, labels, seeds, log_targets, split, layout, table, files, planes, noise, mask, out: as
+            for `evaluate`.
 
     Raises: InputError if something given cannot be used.
     """
@@ -170,6 +175,7 @@ def finetune(
             files,
             planes,
             noise,
+            mask,
             question,
             tasks,
             [Finetune(settings)],
@@ -190,6 +196,7 @@ class _Plan:
     files: str | None
     planes: Names | None
     noise: Names | None
+    mask: Names | None
     question: Question
     tasks: Sequence[str]
     probes: list[Probe] | None
@@ -202,6 +209,9 @@ class _Plan:
 def _run(plan: _Plan) -> Results:
     """Evaluates, and writes as results come; of several processes one."""
     tasks = tasks_named(plan.tasks)
+    for folder in (plan.out, plan.save):
+        if folder is not None:
+            check_folder(folder)
     best = BestProbe(plan.subjects[0].name)
     with ExitStack() as stack:
         for probe in plan.probes or []:
@@ -251,7 +261,7 @@ def _reader(plan: _Plan, networks: Sequence[NetworkProbe]) -> Read:
                 return load_images(
                     Path(plan.data),
                     in_channels=in_channels,
-                    policy=policy.with_planes(plan.planes, plan.noise),
+                    policy=policy.with_planes(plan.planes, plan.noise, plan.mask),
                     layout=plan.layout,
                     table=plan.table,
                     files=plan.files,
@@ -279,4 +289,5 @@ def _settings(plan: _Plan) -> dict[str, Any]:
         "files": plan.files,
         "planes": plan.planes,
         "noise": plan.noise,
+        "mask": plan.mask,
     }

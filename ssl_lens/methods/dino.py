@@ -157,7 +157,7 @@ class DINO(Method):
         self.view_loss = ViewLoss(self._centering(), options.student_temp) if view_head else None
         self.region_loss = RegionLoss(self._centering(), options.student_temp) if region_head else None
         self._targets: list[Output] = []  # the teacher's, of this step's micro-batches
-        self._advisor = DINOAdvisor(options.out_dim, sinkhorn=options.centering == "sinkhorn")
+        self._advisor = DINOAdvisor(options)
 
     def _head(self, embed_dim: int) -> ProjectionHead:
         options = self.options
@@ -188,7 +188,12 @@ class DINO(Method):
         uniform = math.log(self.out_dim)  # loss and entropy of uniform targets
         return (
             Panel("loss (nats)", ("loss", "view_loss", "region_loss"), uniform),
-            Panel("teacher entropy (nats)", ("teacher_entropy", "mean_entropy"), uniform),
+            *(
+                Panel(
+                    f"teacher entropy of {kind}s (nats)", (f"{kind}_teacher_entropy", f"{kind}_mean_entropy"), uniform
+                )
+                for kind in ("view", "region")
+            ),
         )
 
     def schedule(self, epochs: int, steps_per_epoch: int) -> DINOSchedule:
@@ -246,14 +251,19 @@ class DINO(Method):
         return torch.cat([target.view_features.detach().flatten(0, -2) for target in self._targets])
 
     def metrics(self, now: DINOValues) -> dict[str, float]:
-        """How the teacher spreads images (without a view loss, regions) over the prototypes."""
+        """How the teacher spreads views, and regions, over the prototypes: `teacher_statistics` of each loss's targets,
+        by names that begin with `view_` or `region_`."""
+        targets: dict[str, Tensor] = {}
         if self.view_loss is not None:
-            targets = self.view_loss.centering.targets(_view_logits(self._targets), now.teacher_temp)
-        else:
-            assert self.region_loss is not None
+            targets["view"] = self.view_loss.centering.targets(_view_logits(self._targets), now.teacher_temp)
+        if self.region_loss is not None:
             rows = torch.cat([logits.flatten(0, -2) for logits in _region_logits(self._targets)])
-            targets = self.region_loss.centering.targets(rows, now.teacher_temp)
-        return teacher_statistics(targets)
+            targets["region"] = self.region_loss.centering.targets(rows, now.teacher_temp)
+        return {
+            f"{kind}_{name}": value
+            for kind, probabilities in targets.items()
+            for name, value in teacher_statistics(probabilities).items()
+        }
 
     def advice(self, metrics: dict[str, float]) -> list[str]:
         return self._advisor.advise(metrics)

@@ -31,9 +31,16 @@ from ssl_lens.errors import InputError, arguments_named, renamed
 from ssl_lens.launcher import first_rank_first
 from ssl_lens.methods.method import Method
 from ssl_lens.optim import adamw
-from ssl_lens.recipe.images import images_folder
+from ssl_lens.recipe.images import images_folder, refuse_folder_of_images
 from ssl_lens.recipe.recipe import Recipe
-from ssl_lens.recipe.resume import changes, recorded_threads, refuse_another_recipe, refuse_shorter, with_choices_of
+from ssl_lens.recipe.resume import (
+    changes,
+    recorded_recipe,
+    recorded_threads,
+    refuse_another_recipe,
+    refuse_shorter,
+    with_choices_of,
+)
 from ssl_lens.recipe.start import OPTIM_KEYS, open_images, start
 from ssl_lens.runs import checkpoint
 from ssl_lens.runs.environment import environment
@@ -136,6 +143,7 @@ def pretrain(recipe: Recipe) -> Path:
 
     Raises: InputError for whatever in the recipe or the data cannot work, before the first step; as `Pretraining.run`.
     """
+    refuse_folder_of_images(recipe)  # before anything is written there
     with StopSignals() as stop, session(RunFolder(recipe.run.folder), recipe.run.resume):
         return compose(recipe, stop).run()
 
@@ -157,13 +165,14 @@ def compose(recipe: Recipe, stop: StopSignals | None = None) -> Pretraining:
         cpu_threads=recipe.run.cpu_threads or recorded_threads(folder),
         rank_timeout_s=recipe.run.rank_timeout_s,
         trackers=["tensorboard", "wandb"] if recipe.run.wandb_project else ["tensorboard"],
-        tracker_folder=folder.root / "tensorboard",
+        tracker_folder=folder.tensorboard,
     )
     with first_rank_first("images"):  # the others find the cache filled
         opened = open_images(recipe, quarantine=folder.quarantine)
-    newest = checkpoint_to_continue(folder, accelerator)
+    newest = checkpoint_to_continue(folder, accelerator, keep=recipe.run.keep_checkpoints)
+    before = recorded_recipe(folder)
     ready = start(
-        with_choices_of(folder, recipe),
+        with_choices_of(before, recipe),
         opened,
         device=accelerator.device,
         processes=accelerator.num_processes,
@@ -171,7 +180,7 @@ def compose(recipe: Recipe, stop: StopSignals | None = None) -> Pretraining:
     )
     recipe, images, choices = ready.recipe, opened.images, list(ready.choices)
     del opened  # of shards, its sample is a copy
-    refuse_another_recipe(folder, recipe)
+    refuse_another_recipe(folder.root, before, recipe)
     batches = _batches(recipe, images, accelerator)
     network = {"seed": recipe.seed, "backbone": backbone_config(ready.trunk)}
     method, optimizer = _on_device(ready.method, accelerator)
@@ -187,7 +196,7 @@ def compose(recipe: Recipe, stop: StopSignals | None = None) -> Pretraining:
         if newest is not None:
             logger.info("resuming after step %d of %d from %s", restored.step, schedule.total_steps, newest)
             schedule_at = partial(schedule_of, method=method, steps_per_epoch=batches.steps_per_epoch)
-            choices += changes(folder, recipe, restored.step, schedule_at, surroundings["arithmetic"])
+            choices += changes(folder, before, recipe, restored.step, schedule_at, surroundings["arithmetic"])
         folder.write_head(
             recipe.to_yaml(),
             backbone=network,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,8 +41,7 @@ def image_source(recipe: Recipe, *, quarantine: Path | None = None) -> ImageSour
     from ssl_lens.data.source import open_source
 
     data = recipe.data
-    if data.path is not None and Path(data.path).resolve() == Path(recipe.run.folder).resolve():
-        raise InputError(f"run.folder={recipe.run.folder} is the folder of the images; give another, such as runs/NAME")
+    refuse_folder_of_images(recipe)
     if data.path is None:
         logger.info("data.path is not set: simulating lenses; give data.path=DIR for your own images")
     return open_source(
@@ -55,6 +55,13 @@ def image_source(recipe: Recipe, *, quarantine: Path | None = None) -> ImageSour
         shuffle_buffer=data.shuffle_buffer,
         quarantine=quarantine,
     )
+
+
+def refuse_folder_of_images(recipe: Recipe) -> None:
+    """Raises InputError if the run would lie where the images do."""
+    path, folder = recipe.data.path, recipe.run.folder
+    if path is not None and os.path.realpath(path) == os.path.realpath(folder):
+        raise InputError(f"run.folder={folder} is the folder of the images; give another, such as runs/NAME")
 
 
 def images_folder(recipe: Recipe) -> Path | None:
@@ -119,7 +126,7 @@ def pixel_policy(recipe: Recipe) -> PixelPolicy:
     """How the image files of a recipe are read."""
     data = recipe.data
     size = None if data.size is None else (data.size, data.size)
-    return PixelPolicy(data.mask_value, data.max_masked, data.sizes, size, data.planes, data.noise)
+    return PixelPolicy(data.mask_value, data.max_masked, data.sizes, size, data.planes, data.noise, data.mask)
 
 
 @arguments_named(DATA_KEYS)

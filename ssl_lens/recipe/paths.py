@@ -15,9 +15,10 @@ WORDS = ("pretrained",)  # of model.weights, not a path
 def with_absolute_paths(tree: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """A recipe's sections with their paths made absolute; relative ones are taken to start at `folder`.
 
-    Addresses (`https://...`, `pipe:...`) and absolute paths stay as they are; patterns of shards are paths. Applied to
-    a recipe's file with the file's folder, then, after the command line's overrides, with the working folder: so a
-    saved recipe means the same from everywhere. Values that are not text are left to be refused by the recipe.
+    `~` is the home folder. Addresses (`https://...`, `pipe:...`) and absolute paths stay as they are; patterns of
+    shards are paths. Applied to a recipe's file with the file's folder, then, after the command line's overrides, with
+    the working folder: so a saved recipe means the same from everywhere. Values that are not text are left to be
+    refused by the recipe.
     """
     sections = dict(tree)
     for name, keys in PATHS.items():
@@ -30,4 +31,4 @@ def with_absolute_paths(tree: Mapping[str, Any], folder: Path) -> dict[str, Any]
 def _absolute(path: Any, folder: Path) -> Any:
     if not isinstance(path, str) or not path or path in WORDS or "://" in path or path.startswith("pipe:"):
         return path
-    return os.path.abspath(folder / path)
+    return os.path.abspath(folder / os.path.expanduser(path))

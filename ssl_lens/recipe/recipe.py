@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import io
 import json
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -91,6 +92,8 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
     recipe = _overridden(with_absolute_paths(tree, path.parent), overrides, source=str(path))
     if recipe.run.folder == "auto":
         recipe = replace(recipe, {"run.folder": f"runs/{path.stem}"})
+    elif recipe.run.folder.startswith("~"):
+        recipe = replace(recipe, {"run.folder": os.path.expanduser(recipe.run.folder)})
     return recipe
 
 

@@ -23,27 +23,41 @@ def recorded_threads(folder: RunFolder) -> int | None:
     return threads if isinstance(threads, int) and 0 < threads <= _MOST_THREADS else None
 
 
-def with_choices_of(folder: RunFolder, recipe: Recipe) -> Recipe:
-    """The recipe, with what `auto` stood for when the run in the folder began, where there is one.
+def recorded_recipe(folder: RunFolder) -> Recipe | None:
+    """The recipe of the run in the folder, every `auto` resolved; None if there is none yet.
 
-    Raises: InputError if the run's recipe cannot be read.
+    Raises: InputError if it cannot be read.
     """
     if not folder.recipe.exists():
+        return None
+    try:
+        recipe = load_recipe(folder.recipe)
+        if recipe.data.in_channels == "auto":  # nothing is, in what a run writes
+            raise InputError("it is not the whole recipe of a run")
+    except (InputError, ValueError, OSError) as error:
+        raise InputError(
+            f"{folder.recipe} cannot be used ({error}); restore it, or set resume=restart to begin the run anew"
+        ) from None
+    return recipe
+
+
+def with_choices_of(before: Recipe | None, recipe: Recipe) -> Recipe:
+    """The recipe, with what `auto` stood for when the run began, where there is one."""
+    if before is None:
         return recipe
-    before, now = (one.model_dump(mode="json") for one in (_own_recipe(folder), recipe))
+    now = recipe.model_dump(mode="json")
     decides = {section: now[section] for section in now.keys() - MAY_CHANGE}
-    return replace(recipe, dict(_chosen(before, decides)))
+    return replace(recipe, dict(_chosen(before.model_dump(mode="json"), decides)))
 
 
-def refuse_another_recipe(folder: RunFolder, recipe: Recipe) -> None:
-    """Raises InputError naming the first key in which a recipe differs from that of the run in the folder.
+def refuse_another_recipe(root: Path, before: Recipe | None, recipe: Recipe) -> None:
+    """Raises InputError naming the first key in which a recipe differs from that of the run in the folder `root`.
 
     A folder may have been moved: places may differ, as the images themselves are compared, and weights are loaded from
     the run's own checkpoints.
     """
-    if folder.recipe.exists():
-        before, now = (one.model_dump(mode="json") for one in (_own_recipe(folder), recipe))
-        _refuse_differences(folder.root, before, now)
+    if before is not None:
+        _refuse_differences(root, before.model_dump(mode="json"), recipe.model_dump(mode="json"))
 
 
 def refuse_shorter(schedule: Schedule, start: int, epochs: int) -> None:
@@ -56,22 +70,28 @@ def refuse_shorter(schedule: Schedule, start: int, epochs: int) -> None:
 
 
 def changes(
-    folder: RunFolder, recipe: Recipe, step: int, schedule_of: Callable[[Recipe], Schedule], now: dict[str, Any]
+    folder: RunFolder,
+    before: Recipe | None,
+    recipe: Recipe,
+    step: int,
+    schedule_of: Callable[[Recipe], Schedule],
+    now: dict[str, Any],
 ) -> list[str]:
     """Lines on what is not as it was when the run stopped: its length, and what its bits depend on.
 
     Args:
+        before: the run's recipe until now, if it has one.
         step: that the run goes on with.
         schedule_of: of a recipe.
         now: `arithmetic` of the environment.
     """
     lines = []
-    epochs = _own_recipe(folder).optim.epochs if folder.recipe.exists() else recipe.optim.epochs
-    if epochs != recipe.optim.epochs:
+    if before is not None and before.optim.epochs != recipe.optim.epochs:
+        epochs = before.optim.epochs
         was, is_now = schedule_of(replace(recipe, {"optim.epochs": epochs})), schedule_of(recipe)
         lines.append(f"optim.epochs: {epochs} -> {recipe.optim.epochs}; {_moved(was, is_now, step)}")
-    before = recorded_arithmetic(folder.environment)
-    differing = [f"{name} {before[name]} -> {value}" for name, value in now.items() if before.get(name, value) != value]
+    were = recorded_arithmetic(folder.environment)
+    differing = [f"{name} {were[name]} -> {value}" for name, value in now.items() if were.get(name, value) != value]
     if differing:
         lines.append(f"not bit-exact from here on: {', '.join(differing)}")
     return lines
@@ -84,18 +104,6 @@ def _moved(was: Schedule, now: Schedule, step: int) -> str:
     then, values = was.at(min(step, was.total_steps - 1)).numbers(), now.at(step).numbers()
     moved = [f"{name} {then[name]:.3g} -> {value:.3g}" for name, value in values.items() if value != then[name]]
     return f"from step {step} on the schedules are those of {now.total_steps} steps: {', '.join(moved) or 'no change'}"
-
-
-def _own_recipe(folder: RunFolder) -> Recipe:
-    try:
-        recipe = load_recipe(folder.recipe)
-        if recipe.data.in_channels == "auto":  # nothing is, in what a run writes
-            raise InputError("it is not the whole recipe of a run")
-    except (InputError, ValueError, OSError) as error:
-        raise InputError(
-            f"{folder.recipe} cannot be used ({error}); restore it, or set resume=restart to begin the run anew"
-        ) from None
-    return recipe
 
 
 def _chosen(before: Any, now: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from ssl_lens.backbones.backbone import MapBackbone
 from ssl_lens.data.batches import Plan, fitting_batch_size
+from ssl_lens.data.formats.planes import listed
 from ssl_lens.data.images import ImageSet
 from ssl_lens.data.pack.packed_images import Images
 from ssl_lens.data.pixels.preprocess import Preprocess, pixel_range
@@ -89,7 +91,7 @@ def start(
     images = opened.images
     recipe, choices = crops_that_fit(recipe, *images.shape)
     preprocess = recipe_images.preprocess(recipe, opened.raw, images.policy).to(device or torch.device("cpu"))
-    wide, multicrop = views_of(recipe, preprocess, opened.raw)
+    wide, multicrop = views_of(recipe, preprocess, opened.raw, images.noise)
     recipe, smaller = _batch_that_fits(recipe, len(images), processes)
     recipe, resolved = resolve_auto(recipe, n_images=len(images), in_channels=images.shape[0])
     method, trunk = build_method(recipe, resuming=resuming)
@@ -99,17 +101,43 @@ def start(
     seen = _seen_whole(frozen, trunk, (height, width), opened)
     labelled = opened.labelled
     probe = None if labelled is None else OnlineProbe(labelled, frozen, seed=recipe.seed)
-    choices += [*smaller, *resolved, *regions, *seen]
+    choices += [*smaller, *resolved, *regions, *seen, *_noise_of_views(recipe, images, multicrop)]
     return Start(recipe, wide, frozen, multicrop, method, trunk, probe, tuple(choices))
 
 
-def views_of(recipe: Recipe, preprocess: Preprocess, raw: Images) -> tuple[Preprocess, MultiCrop]:
+def views_of(
+    recipe: Recipe, preprocess: Preprocess, raw: Images, noise: np.ndarray | None
+) -> tuple[Preprocess, MultiCrop]:
     """What makes views of raw images [N, C, H, W]: a preprocessing, and what is to be given its images.
 
     Views that are turned show in their corners what the files have around `data.center_crop`.
+
+    Args:
+        noise: of each image of the set, as of `ImageSource`.
     """
     wide, margin = preprocess.widened(recipe.views.margin, *raw.shape[2:])
-    return wide, recipe.views.multicrop(pixel_range(preprocess, raw), margin)
+    is_known = noise is not None and np.isfinite(noise).any(axis=0).all()
+    prepared = preprocess.prepared_noise(noise) if noise is not None and is_known else None
+    return wide, recipe.views.multicrop(pixel_range(preprocess, raw), margin, prepared)
+
+
+def _noise_of_views(recipe: Recipe, images: ImageSource, multicrop: MultiCrop) -> list[str]:
+    """A line on the noise that views add, if noise maps are read."""
+    added = recipe.views.chosen.added_noise()
+    if not recipe.data.noise or added is None:
+        return []
+    maps = f"data.noise={listed(recipe.data.noise)}"
+    if images.noise is None or multicrop.noise is None:
+        return [
+            f"{maps} flags pixels alone, and views add noise of noise_std: shards are streamed, or no name says that "
+            "it is a sigma, a variance or an inverse variance"
+        ]
+    raw, prepared = np.nanmedian(images.noise, axis=0), multicrop.noise.median(dim=0).values
+    shown = [" ".join(f"{value:.3g}" for value in values.tolist()) for values in (raw, prepared)]
+    return [
+        f"views add {added[0]:g} to {added[1]:g} times the noise of each image, which {maps} says: in the middle "
+        f"{shown[0]}, prepared {shown[1]}"
+    ]
 
 
 def crops_that_fit(recipe: Recipe, channels: int, height: int, width: int) -> tuple[Recipe, list[str]]:

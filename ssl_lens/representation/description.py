@@ -49,6 +49,7 @@ class _Policy(Options):
     size: tuple[Count, Count] | None
     planes: tuple[int | str, ...]
     noise: tuple[int | str, ...]
+    mask: tuple[int | str, ...]
 
 
 def is_export(path: Path) -> bool:

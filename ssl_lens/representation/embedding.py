@@ -54,6 +54,7 @@ def embed(
     files: str | None = None,
     planes: Names | None = None,
     noise: Names | None = None,
+    mask: Names | None = None,
 ) -> Embedding:
     """Writes the features of all images of a set, one row per image, in the set's order.
 
@@ -69,14 +70,16 @@ def embed(
         pooling: what the features are; None for what `load_backbone` gives.
         batch_size: images computed at once.
         layout, table, files: what is known of the images, and which files are read, as in `read_images`.
-        planes, noise: which planes of the files are read, in the place of those that the backbone was trained on.
+        planes, noise, mask: which planes of the files are read, in the place of those that the backbone was trained on.
 
     Raises: InputError if one of these cannot be used, or `out` cannot be written.
     """
     out = Path(out)
     write = _writer(out, Path(data))
     frozen = _frozen(target, which, pooling)
-    images = images_of(data, frozen.preprocess, layout=layout, table=table, files=files, planes=planes, noise=noise)
+    images = images_of(
+        data, frozen.preprocess, layout=layout, table=table, files=files, planes=planes, noise=noise, mask=mask
+    )
     frozen.check_size(images.shape[1], images.shape[2])
     folder = out.with_name(f"{out.name}.parts")
     try:

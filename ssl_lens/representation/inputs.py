@@ -71,17 +71,18 @@ def images_of(
     files: str | None = None,
     planes: Names | None = None,
     noise: Names | None = None,
+    mask: Names | None = None,
 ) -> ImageSet:
     """The images of a folder, a table, a pack or a file, as a network with this preprocessing needs them.
 
     Args:
-        planes, noise: which planes of the files are read; None for those that the preprocessing was fitted to.
+        planes, noise, mask: which planes of the files are read; None for those that the preprocessing was fitted to.
 
     Raises: InputError as `read_images`, whose `path` is called `data`.
     """
     from ssl_lens.data.reading import read_images
 
-    channels, policy = preprocess.in_channels, preprocess.policy.with_planes(planes, noise)
+    channels, policy = preprocess.in_channels, preprocess.policy.with_planes(planes, noise, mask)
     return read_images(data, in_channels=channels, policy=policy, layout=layout, table=table, files=files)
 
 

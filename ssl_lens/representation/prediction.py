@@ -43,6 +43,7 @@ def predict(
     files: str | None = None,
     planes: Names | None = None,
     noise: Names | None = None,
+    mask: Names | None = None,
 ) -> Predictions:
     """Applies a fine-tuned network or a probe to all images of a set and writes a CSV table, one row per image.
 
@@ -56,7 +57,7 @@ def predict(
         out: the table, `NAME.csv`.
         batch_size: images computed at once.
         layout, table, files: as in `read_images`.
-        planes, noise: which planes of the files are read, in the place of those that the network was trained on.
+        planes, noise, mask: which planes of the files are read, in the place of those that the network was trained on.
 
     Raises: InputError if one of these cannot be used, or `out` cannot be written.
     """
@@ -65,7 +66,7 @@ def predict(
         raise InputError(f"{out} cannot be written; give a name that ends in .csv")
     predictor = target if isinstance(target, SavedPredictor) else load_predictor(target).to(best_device())
     preprocess = predictor.preprocess
-    images = images_of(data, preprocess, layout=layout, table=table, files=files, planes=planes, noise=noise)
+    images = images_of(data, preprocess, layout=layout, table=table, files=files, planes=planes, noise=noise, mask=mask)
     values = predictor.predict(images.images, batch_size=batch_size, progress="predict")
     result = Predictions(out, images.names, predictor.outputs, values)
     try:

@@ -21,7 +21,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ssl_lens.errors import InputError
-from ssl_lens.files import check_regular, read_json, whole_folder
+from ssl_lens.files import check_regular, read_json, remove_abandoned, remove_folder, whole_folder
 
 METHOD, OPTIMIZER, OBSERVED, STATE = FILES = (
     "method.safetensors",
@@ -86,7 +86,8 @@ def save(
             (made / CHECKSUMS).write_text(json.dumps(sums, indent=2) + "\n", encoding="utf-8")
             for path in (*made.iterdir(), made):
                 _sync(path)
-            shutil.rmtree(target, ignore_errors=True)
+            if target.exists():
+                remove_folder(target)
         _sync(folder)
     except (OSError, RuntimeError, SafetensorError) as error:  # of the system, of torch.save, of safetensors
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).partition("\n")[0]
@@ -95,9 +96,15 @@ def save(
             f"cannot write {target}: {reason}; {f'{before[0]} is whole' if before else 'there is none before it'}; "
             "make room, then continue the run"
         ) from error
-    for old in _newest_first(folder)[keep:]:
-        shutil.rmtree(old)
+    prune(folder, keep)
     return target
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Removes all but the `keep` newest checkpoints, and what killed processes left half written or half removed."""
+    remove_abandoned(folder)
+    for old in _newest_first(folder)[keep:]:
+        remove_folder(old)
 
 
 def find_checkpoints(folder: Path) -> Found:

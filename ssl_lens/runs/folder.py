@@ -6,16 +6,18 @@ import contextlib
 import itertools
 import json
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ssl_lens.errors import InputError
-from ssl_lens.files import MOST_LISTING, read_json, whole_file
+from ssl_lens.files import MOST_LISTING, check_regular, read_json, whole_file
 
 logger = logging.getLogger(__name__)
 
 _RESTARTED = "before_restart_"  # folders of what a run began anew had before
+_OF_OTHERS = ("eval", "wandb")  # what evaluators and trackers write into the folder of a run
 
 
 class RunFolder:
@@ -40,6 +42,7 @@ class RunFolder:
         self.quarantine = self.root / "quarantine.tsv"
         self.skipped_steps = self.root / "skipped_steps.jsonl"
         self.status = self.root / "status.json"
+        self.tensorboard = self.root / "tensorboard"
         self.lock = self.root / ".lock"
 
     def refuse_existing(self) -> None:
@@ -56,11 +59,18 @@ class RunFolder:
             )
 
     def put_aside(self) -> Path | None:
-        """Moves all that a run left into a folder of its own within its folder, which it returns; None: nothing there.
+        """Moves what a run and its evaluations left into a folder within its folder, which it returns; None: nothing.
+
+        Whatever else lies there, such as somebody's images, stays where it is.
 
         Raises: OSError if it cannot.
         """
-        there = [path for path in self.root.iterdir() if path != self.lock and not path.name.startswith(_RESTARTED)]
+        own = (
+            *(self.recipe, self.backbone, self.preprocess, self.environment, self.images, self.metrics, self.plots),
+            *(self.checkpoints, self.quarantine, self.skipped_steps, self.status, self.tensorboard),
+            *(self.root / name for name in _OF_OTHERS),
+        )
+        there = [path for path in own if os.path.lexists(path)]
         if not there:
             return None
         before = next(
@@ -116,11 +126,12 @@ class RunFolder:
     def rewind(self, step: int) -> None:
         """Drops what was measured and skipped at or after `step`, which a resumed run writes again, and torn lines.
 
-        Raises: OSError if it cannot.
+        Raises: InputError if one of the files is none; OSError if it cannot.
         """
         for file in (self.metrics, self.skipped_steps):
-            if not file.is_file():
+            if not os.path.lexists(file):
                 continue
+            check_regular(file)  # or lines that are added to it may wait for ever
             before = file.read_bytes()
             kept = "".join(json.dumps(record) + "\n" for record in records(file) if record["step"] < step).encode()
             if kept != before:

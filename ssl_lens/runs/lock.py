@@ -10,8 +10,10 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from ssl_lens.errors import InputError
+from ssl_lens.files import check_regular
 
 logger = logging.getLogger(__name__)
 
@@ -22,10 +24,9 @@ def locked(file: Path) -> Iterator[None]:
 
     Where the file system has no locks, a warning says so.
 
-    Raises: InputError if another process has it; OSError if it cannot be written.
+    Raises: InputError if another process has it, or there can be no such file; OSError if it cannot be written.
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("a+", encoding="utf-8") as held:
+    with _opened(file) as held:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -41,6 +42,18 @@ def locked(file: Path) -> Iterator[None]:
         held.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
         held.flush()
         yield
+
+
+def _opened(file: Path) -> TextIO:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if os.path.lexists(file):
+            check_regular(file)
+        return file.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise InputError(
+            f"folder={file.parent} cannot be written ({error.strerror}); make room, or give another folder=NEW"
+        ) from error
 
 
 def is_locked(file: Path) -> bool:

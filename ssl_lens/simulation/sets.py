@@ -11,6 +11,7 @@ import math
 import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
@@ -92,7 +93,7 @@ def simulate_lenses(
     Returns:
         `out`.
     Raises:
-        InputError: values out of range, an image too small for the ring, or another set in `out`.
+        InputError: values out of range, an image too small for the ring, another set in `out`, or a worker that ended.
     """
     if image_size is not None and image_size < 1:
         raise InputError(f"image_size={image_size} is too small; set it to 1 or more")
@@ -220,10 +221,28 @@ def _simulate(out: Path, settings: _Settings, todo: list[tuple[str, int]], worke
             for chunk in chunks:
                 bar.update(work(chunk))
             return
-        # Spawned, as forking a process that has run torch or numpy threads can hang.
-        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-            for done in pool.map(work, chunks):
-                bar.update(done)
+        ours: set[int | None] = set()
+        try:
+            # Spawned, as forking a process that has run torch or numpy threads can hang.
+            with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+                results = pool.map(work, chunks)
+                ours.update(child.pid for child in multiprocessing.active_children())
+                for done in results:
+                    bar.update(done)
+        except BrokenProcessPool:  # it has ended the others
+            _remove_unfinished(out, ours)
+            there = sum(_image_path(out, kind, i).exists() for kind, i in todo)
+            raise InputError(
+                f"one of the {workers} processes that simulate lenses ended early, perhaps killed for lack of memory; "
+                f"{there} of {len(todo)} images were made in {out}: simulate again to go on, with workers=1 if need be"
+            ) from None
+
+
+def _remove_unfinished(out: Path, processes: set[int | None]) -> None:
+    """Removes the hidden files that processes were writing when they ended."""
+    for process in processes:
+        for path in out.glob(f"*/.*.{process}"):
+            path.unlink(missing_ok=True)
 
 
 def _simulate_chunk(out: Path, settings: _Settings, images: list[tuple[str, int]]) -> int:

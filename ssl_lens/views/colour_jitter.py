@@ -45,12 +45,13 @@ class ColourJitter:
     blur_sigma_px: tuple[float, float] = (0.1, 2.0)
     solarize_probability: tuple[float, float, float] = (0.0, 0.2, 0.0)
 
-    def __call__(self, views: Tensor, keys: Tensor, kinds: Sequence[ViewKind]) -> Tensor:
+    def __call__(self, views: Tensor, keys: Tensor, kinds: Sequence[ViewKind], noise: Tensor | None = None) -> Tensor:
         """Changes `views` [V, B, C, s, s], contiguous, in place and returns them.
 
         Args:
             keys: int64 [V, B], on the CPU.
             kinds: one per view.
+            noise: not used; the reference adds none.
         """
         images = views.view(-1, *views.shape[2:])
         black = torch.tensor(self.black, device=images.device)[:, None, None]

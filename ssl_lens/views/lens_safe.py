@@ -15,7 +15,8 @@ class LensSafePolicy(Policy):
     """Views that keep the pixel scale: rotation, mirror, shift, then what an instrument may do to a view.
 
     Each photometric effect applies with `probability`, its strength drawn evenly from the range; sky and noise are
-    in units of the data set's standard deviation.
+    in units of the data set's standard deviation. Where noise maps are read, each image has noise of its own, and views
+    add noise_ratio times that in the place of noise_std: 1 is what half the exposure has more.
     """
 
     max_shift_px: NonNegative = 4.0
@@ -23,6 +24,7 @@ class LensSafePolicy(Policy):
     psf_sigma_px: Range = (0.3, 0.8)
     sky_offset: SignedRange = (-0.1, 0.1)
     noise_std: Range = (0.02, 0.15)
+    noise_ratio: Range = (0.25, 1.0)
     probability: Probability = 0.5
 
     def geometry(self) -> LensSafe:
@@ -34,7 +36,11 @@ class LensSafePolicy(Policy):
             psf_sigma_px=Effect(*self.psf_sigma_px, self.probability),
             sky_offset=Effect(*self.sky_offset, self.probability),
             noise_std=Effect(*self.noise_std, self.probability),
+            noise_ratio=Effect(*self.noise_ratio, self.probability),
         )
+
+    def added_noise(self) -> tuple[float, float] | None:
+        return self.noise_ratio if self.probability else None
 
     def margin_px(self, size: int) -> float:
         """A corner of a view that is turned lies half a diagonal from the view's centre, not half a side."""

@@ -47,6 +47,7 @@ class MultiCrop(nn.Module):
         interpolation: "bilinear" or "bicubic" (sharper, four times as slow).
         margin: px on each side of the tensors given that are the surroundings of the image: no view is placed by them,
             but one that is turned shows them in its corners. Beyond what is given, the last row or column goes on.
+        noise: standard deviation of the noise in each image of the set [N, C], as standardised; None: not known.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class MultiCrop(nn.Module):
         local_counts: tuple[int, ...] = (),
         interpolation: str = "bilinear",
         margin: int = 0,
+        noise: Tensor | None = None,
     ) -> None:
         super().__init__()
         if len(local_sizes) != len(local_counts):
@@ -73,6 +75,7 @@ class MultiCrop(nn.Module):
         self.counts = (n_global, *local_counts)
         self.interpolation = interpolation
         self.margin = margin
+        self.noise = noise  # not a buffer: it stays on the CPU, where numbers are drawn
 
     @torch.no_grad()
     def forward(self, images: Tensor, index: Tensor, *, seed: int, epoch: int) -> Views:
@@ -93,9 +96,11 @@ class MultiCrop(nn.Module):
                 f"{name}={max(self.sizes)} exceeds the image size {height}x{width}; "
                 f"set it to {min(height, width)} or less"
             )
-        keys = fold_in(image_keys(seed, epoch, index.cpu())[:, None], torch.arange(sum(self.counts)))
+        index = index.cpu()
+        keys = fold_in(image_keys(seed, epoch, index)[:, None], torch.arange(sum(self.counts)))
         chunk = _CPU_CHUNK if images.device.type == "cpu" else len(images)
-        parts = [self._crops(*part) for part in zip(images.split(chunk), keys.split(chunk), strict=True)]
+        pieces = zip(images.split(chunk), keys.split(chunk), index.split(chunk), strict=True)
+        parts = [self._crops(*piece) for piece in pieces]
         crops = [torch.cat(part, dim=1) for part in zip(*parts, strict=True)]
         return Views(crops[0], tuple(crops[1:]))
 
@@ -104,7 +109,7 @@ class MultiCrop(nn.Module):
         margin = self.margin
         return images[..., margin : images.shape[-2] - margin, margin : images.shape[-1] - margin]
 
-    def _crops(self, images: Tensor, keys: Tensor) -> list[Tensor]:
+    def _crops(self, images: Tensor, keys: Tensor, index: Tensor) -> list[Tensor]:
         """Crops [V, B, C, s, s] per resolution; `keys` [B, number of views]."""
         image_size = images.shape[-2] - 2 * self.margin, images.shape[-1] - 2 * self.margin
         where, pixels = fold_in(keys, 0).split(self.counts, dim=1), fold_in(keys, 1).split(self.counts, dim=1)
@@ -115,7 +120,8 @@ class MultiCrop(nn.Module):
 
         kinds = [[ViewKind.FIRST_GLOBAL] + [ViewKind.OTHER_GLOBAL] * (self.counts[0] - 1)]
         kinds += [[ViewKind.LOCAL] * count for count in self.counts[1:]]
-        return [self.photometry(*each) for each in zip(crops, (k.T for k in pixels), kinds, strict=True)]
+        noise = None if self.noise is None else self.noise[index]
+        return [self.photometry(*each, noise) for each in zip(crops, (k.T for k in pixels), kinds, strict=True)]
 
 
 def resample(images: Tensor, maps: list[Tensor], sizes: tuple[int, ...], interpolation: str) -> list[Tensor]:

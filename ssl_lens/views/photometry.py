@@ -46,41 +46,50 @@ class Photometry:
         flux_scale: factor on the standardised pixels.
         psf_sigma_px: standard deviation of the Gaussian that widens the PSF.
         sky_offset, noise_std: in units of the data set's standard deviation.
+        noise_ratio: in units of the image's own noise, in the place of noise_std where that is known.
     """
 
     flux_scale: Effect = Effect(0.9, 1.1, 0.5)
     psf_sigma_px: Effect = Effect(0.3, 0.8, 0.5)
     sky_offset: Effect = Effect(-0.1, 0.1, 0.5)
     noise_std: Effect = Effect(0.02, 0.15, 0.5)
+    noise_ratio: Effect = Effect(0.25, 1.0, 0.5)
 
-    def __call__(self, views: Tensor, keys: Tensor, kinds: Sequence[ViewKind]) -> Tensor:
+    def __call__(self, views: Tensor, keys: Tensor, kinds: Sequence[ViewKind], noise: Tensor | None = None) -> Tensor:
         """Changes `views` [V, B, C, s, s], contiguous, in place and returns them.
 
         Args:
             keys: int64 [V, B], on the CPU.
             kinds: one per view; all are treated alike, as a survey would.
+            noise: standard deviation of the noise in each image and channel [B, C], on the CPU; None: not known.
         """
         images = views.view(-1, *views.shape[2:])
         keys = keys.flatten()
         strengths, chances = uniform(fold_in(keys, 0), 8).unflatten(1, (2, 4)).unbind(1)
         effects = zip(
-            (self.flux_scale, self.psf_sigma_px, self.sky_offset, self.noise_std),
+            (
+                self.flux_scale,
+                self.psf_sigma_px,
+                self.sky_offset,
+                self.noise_std if noise is None else self.noise_ratio,
+            ),
             strengths.unbind(1),
             chances.unbind(1),
             (1.0, 0.0, 0.0, 0.0),
             strict=True,
         )
-        flux, sigma, sky, noise = (effect.draw(*draws) for effect, *draws in effects)
+        flux, sigma, sky, added = (effect.draw(*draws) for effect, *draws in effects)
+        std = added if noise is None else added[:, None] * noise.repeat(len(views), 1)
 
         # blur commutes with scale and offset, which therefore come together
         images.mul_(_per_image(flux, images)).add_(_per_image(sky, images))
         change_rows_(images, sigma > 0, lambda rows, which: gaussian_blur(rows, sigma[which], self.psf_sigma_px.high))
-        change_rows_(images, noise > 0, lambda rows, which: add_noise(rows, noise[which], fold_in(keys[which], 1)))
+        change_rows_(images, added > 0, lambda rows, which: add_noise(rows, std[which], fold_in(keys[which], 1)))
         return views
 
 
 def add_noise(images: Tensor, std: Tensor, keys: Tensor) -> Tensor:
-    """Adds white Gaussian noise of standard deviation `std` [N] to images [N, C, H, W]."""
+    """Adds white Gaussian noise of standard deviation `std` [N] or [N, C] to images [N, C, H, W]."""
     pixels = normal(keys.to(images.device), images[0].numel()).view_as(images)
     return pixels.mul_(_per_image(std, images)).add_(images)
 
@@ -99,5 +108,5 @@ def change_rows_(images: Tensor, chosen: Tensor, change: Callable[[Tensor, Tenso
 
 
 def _per_image(values: Tensor, images: Tensor) -> Tensor:
-    """Numbers [N] made to broadcast against images [N, C, H, W]."""
-    return values.to(images.device)[:, None, None, None]
+    """Numbers [N] or [N, C] made to broadcast against images [N, C, H, W]."""
+    return values.to(images.device).reshape(len(values), -1, 1, 1)

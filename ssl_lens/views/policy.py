@@ -30,9 +30,12 @@ class PixelEffects(Protocol):
     Args:
         keys: of the random numbers, int64 [V, B], on the CPU.
         kinds: one per view.
+        noise: standard deviation of the noise in each image and channel [B, C], on the CPU; None where not known.
     """
 
-    def __call__(self, views: Tensor, keys: Tensor, kinds: Sequence[ViewKind]) -> Tensor: ...
+    def __call__(
+        self, views: Tensor, keys: Tensor, kinds: Sequence[ViewKind], noise: Tensor | None = None
+    ) -> Tensor: ...
 
 
 class Policy(Section):
@@ -53,6 +56,10 @@ class Policy(Section):
     def margin_px(self, size: int) -> float:
         """How far views of `size` px may look beyond the border of the image; 0 if never."""
         return 0.0
+
+    def added_noise(self) -> tuple[float, float] | None:
+        """What views add to the noise of their image, where that is known: from and to, in its units; None: nothing."""
+        return None
 
     def check(self, size: int) -> None:  # noqa: B027, a hook that a policy need not have
         """Raises InputError that names an option, and `size=...`, if views of this side in px cannot be made."""

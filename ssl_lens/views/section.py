@@ -6,6 +6,7 @@ import math
 from typing import Literal
 
 from pydantic import field_validator, model_validator
+from torch import Tensor
 
 from ssl_lens.section import Count, Section
 from ssl_lens.views.imagenet import ImageNetPolicy
@@ -61,12 +62,12 @@ class Views(Section):
         """Pixels beyond the border of the image that views may show."""
         return math.ceil(max(self.chosen.margin_px(size) for size in (self.global_size, *self.local_sizes)))
 
-    def multicrop(self, pixel_range: tuple[float, float], margin: int = 0) -> MultiCrop:
+    def multicrop(self, pixel_range: tuple[float, float], margin: int = 0, noise: Tensor | None = None) -> MultiCrop:
         """What makes the views.
 
         Args:
             pixel_range: lowest and highest pixel of the prepared images.
-            margin: as of `MultiCrop`.
+            margin, noise: as of `MultiCrop`.
         """
         return MultiCrop(
             self.chosen.geometry(),
@@ -76,4 +77,5 @@ class Views(Section):
             local_counts=self.local_counts,
             interpolation=self.interpolation,
             margin=margin,
+            noise=noise,
         )

@@ -99,7 +99,10 @@ def test_a_pickle_is_never_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     ("content", "message"),
     [
         (None, "weights.pth does not exist; give a file of weights"),
-        (b"not weights", "weights.pth cannot be read as weights"),
+        (
+            b"not weights",
+            "weights.pth cannot be read as weights (it is none of torch's, or would have to be executed); give",
+        ),
         ([1, 2], "weights.pth holds no state dict; save `network.state_dict()` in it"),
         ({"epoch": 3}, "weights.pth holds no state dict"),
     ],

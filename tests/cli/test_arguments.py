@@ -74,3 +74,24 @@ def test_errors_name_keys_and_flags(
 def test_the_keys_of_reading_are_keys() -> None:
     assert set(READING_KEYS.values()) <= set(VALID_KEYS)
     assert flags("labels_per_class", "k") == {"labels_per_class": "--labels-per-class", "k": "--k"}
+
+
+@pytest.mark.parametrize(
+    ("command", "planes", "noise"),
+    [
+        ("data check", "(default: those known to be flux)", "(default: none)"),
+        (
+            "evaluate",
+            "(default: those of the run; none: those known to be flux)",
+            "(default: that of the run; none: none)",
+        ),
+    ],
+)
+def test_help_says_what_is_read_unless_asked(
+    capsys: pytest.CaptureFixture[str], command: str, planes: str, noise: str
+) -> None:
+    with pytest.raises(SystemExit):
+        main([*command.split(), "--help"])
+    words = " ".join(capsys.readouterr().out.split())
+    assert planes in words
+    assert noise in words

@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
 from shard_files import image, write_shards
 
 from ssl_lens.data.batches import Plan
-from ssl_lens.data.images import pack_images
+from ssl_lens.data.images import load_images, pack_images
 from ssl_lens.data.pixels.policy import PixelPolicy
 from ssl_lens.data.source import ImageSource, open_source
 from ssl_lens.errors import InputError
@@ -83,3 +84,27 @@ def test_channels_are_checked_by_all(paths):
     for path in paths.values():
         with pytest.raises(InputError, match=r"images of 1 channels, needed are 3; .*\(in_channels=1\)"):
             open_source(path, in_channels=3)
+
+
+@pytest.mark.parametrize("kind", ["npz", "h5"])
+def test_arrays_for_tests_are_never_trained_on(tmp_path, monkeypatch, kind):
+    monkeypatch.setenv("SSL_LENS_CACHE", str(tmp_path / "cache"))
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for part, count in (("train", 20), ("val", 17), ("test", 18)):
+        arrays[f"x_{part}"] = rng.normal(size=(count, 1, 8, 8)).astype(np.float32)
+        arrays[f"y_{part}"] = np.arange(count) % 2
+    (tmp_path / "set").mkdir()
+    if kind == "npz":
+        np.savez(tmp_path / "set" / "all.npz", **arrays)
+    else:
+        with h5py.File(tmp_path / "set" / "all.h5", "w") as file:
+            for name, array in arrays.items():
+                file[name] = array
+    source = open_source(str(tmp_path / "set"))
+    assert source.names == tuple(f"all.{kind}#train/{i:06d}" for i in range(20))
+    np.testing.assert_array_equal(source.sample()[:], arrays["x_train"])
+    images = load_images(tmp_path / "set")
+    assert images.held_out.tolist() == [False] * 20 + [True] * 35
+    assert images.classes == ("0", "1")
+    np.testing.assert_array_equal(images.labels, np.concatenate([arrays[f"y_{p}"] for p in ("train", "val", "test")]))

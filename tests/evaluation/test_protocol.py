@@ -135,7 +135,7 @@ def test_regression_on_frozen_features_next_to_the_constant(run, tmp_path):
         target_columns=["width_px", "flux"],
         log_targets=["flux"],
         labels=[50, None],
-        seeds=2,
+        seeds=1,
         pixels=True,
         out=tmp_path / "out",
         save=tmp_path / "saved",
@@ -162,7 +162,7 @@ def test_regression_on_frozen_features_next_to_the_constant(run, tmp_path):
 
 
 def test_a_saved_linear_probe_repeats_its_probabilities(run, data, tmp_path):
-    results = evaluate(run, data=data, probes=["linear"], labels_per_class=[None], save=tmp_path / "saved")
+    results = evaluate(run, data=data, probes=["linear"], labels_per_class=[8], seeds=1, save=tmp_path / "saved")
     (kept,) = results.predictions
     pixels = np.stack([np.load(data / name)[None] for name in kept.names])
     np.testing.assert_allclose(load_predictor(tmp_path / "saved").predict(pixels), kept.scores, atol=1e-4)
@@ -196,6 +196,8 @@ def test_flagged_and_unequal_images_are_read_as_the_run_says(tmp_path, caplog):
         ("--labels 10", "--labels needs --target-column NAME"),
         ("--target-column mass", "mass is not a number that the images have"),
         ("--pooling max", "max"),
+        (f"--out {__file__}/new", "test_protocol.py is not a folder; give another place"),
+        (f"--probes linear --save {__file__}", "test_protocol.py is not a folder; give another place"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(run, data, capsys, change, message):
@@ -203,6 +205,7 @@ def test_bad_input_is_one_line_and_status_2(run, data, capsys, change, message):
     error = capsys.readouterr().err
     assert message in error.splitlines()[-1]
     assert error.count("error: ") == 1
+    assert "accuracy" not in error  # nothing was computed
 
 
 def test_a_folder_that_is_not_a_run(data, capsys, tmp_path):

@@ -113,7 +113,11 @@ def test_without_view_loss_there_is_no_view_head():
     assert set(losses) == {"total", "region_loss"}
     assert losses["total"].item() == losses["region_loss"].item() / 2
     assert method.student.view_head is None
-    assert set(method.metrics(method.schedule(1, 2).at(0))) == {"teacher_entropy", "mean_entropy", "information"}
+    assert set(method.metrics(method.schedule(1, 2).at(0))) == {
+        "region_teacher_entropy",
+        "region_mean_entropy",
+        "region_information",
+    }
     assert method.features().shape == (8, 4)
 
 

@@ -39,6 +39,7 @@ CHANGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "data.files": ("'[0-3].npy'", ()),
     "data.planes": ("1", ("data.path={colour}",)),
     "data.noise": ("noise", ("data.path={noisy}",)),
+    "data.mask": ("mask", ("data.path={noisy}",)),
     "data.exclude": ("{names}", ()),
     "data.probe": ("{images}", ()),
     "data.in_channels": ("3", ()),
@@ -66,6 +67,10 @@ CHANGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "views.lens_safe.flux_scale": ("[0.5, 0.6]", ("views.lens_safe.probability=1.0",)),
     "views.lens_safe.psf_sigma_px": ("[1.0, 1.1]", ("views.lens_safe.probability=1.0",)),
     "views.lens_safe.sky_offset": ("[0.5, 0.6]", ("views.lens_safe.probability=1.0",)),
+    "views.lens_safe.noise_ratio": (
+        "[2, 3]",
+        ("data.path={noisy}", "data.noise=noise", "views.lens_safe.probability=1.0"),
+    ),
     "views.lens_safe.noise_std": ("[0.5, 0.6]", ("views.lens_safe.probability=1.0",)),
     "views.lens_safe.probability": ("1.0", ()),
     "views.imagenet.global_scale": ("[0.9, 1.0]", IMAGENET),
@@ -149,7 +154,8 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path | str]:
     (root / "noisy").mkdir()
     for i in range(8):
         noise = np.where(np.arange(400).reshape(20, 20) == 7 * i, 0.0, 0.1)  # one pixel that was not measured
-        np.savez(root / "noisy" / f"{i}.npz", image=rng.gamma(2.0, 1.0, (20, 20)), noise=noise)
+        image, mask = rng.gamma(2.0, 1.0, (20, 20)), noise == 0
+        np.savez(root / "noisy" / f"{i}.npz", image=image, noise=noise, mask=mask)
     (root / "names.txt").write_text("a/0.npy\nb/1.npy\n")
     files = sorted((root / "images").rglob("*.npy"))
     write_tar(root / "shards" / "0.tar", [member(f"{i}.npy", file.read_bytes()) for i, file in enumerate(files)])

@@ -43,6 +43,7 @@ def rings(root: Path, side: int, per_class: int = 6) -> Path:
         pytest.param("lenses_cpu", 334, 52, marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.usefixtures("no_onnx")
 def test_from_the_first_step_to_the_embedding(tmp_path: Path, recipe: str, side: int, seen: int) -> None:
     data = rings(tmp_path / "data", side)
     places = [f"data.path={data}", f"data.probe={data}", f"run.folder={tmp_path / 'run'}"]

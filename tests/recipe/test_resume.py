@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -51,6 +52,45 @@ def test_with_no_whole_checkpoint_it_stops_and_restart_loses_nothing(run: Callab
     assert len(folder.metrics.read_text().splitlines()) == 6
 
 
+@pytest.mark.parametrize("resume", ["auto", "restart"])
+def test_the_folder_of_the_images_is_left_as_it_was(
+    run: Callable[..., Pretraining], image_folder: Path, resume: str
+) -> None:
+    before = sorted(image_folder.rglob("*"))
+    with pytest.raises(InputError, match=r"run.folder=.*/images is the folder of the images; give another"):
+        run("a", f"run.folder={image_folder}", f"run.resume={resume}")
+    assert sorted(image_folder.rglob("*")) == before
+
+
+def test_restart_moves_nothing_but_the_run(
+    run: Callable[..., Pretraining], image_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Images and notes may lie in the folder of a run."""
+    folder = tmp_path / "a"
+    shutil.move(image_folder, folder / "images")
+    (folder / "notes.txt").write_text("mine")
+    caplog.set_level(logging.INFO)
+    place = f"data.path={folder / 'images'}"
+    assert run("a", place, "run.resume=restart").start == 0
+    assert not (folder / "before_restart_1").exists()
+    (folder / "eval").mkdir()
+    assert run("a", place, "run.resume=restart").start == 0
+    assert f"what was in {folder} is now in {folder / 'before_restart_1'}" in caplog.text
+    assert {"eval", "checkpoints", "tensorboard"} <= {path.name for path in (folder / "before_restart_1").iterdir()}
+    assert not (folder / "eval").exists()
+    assert (folder / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("resume", ["never", "auto", "restart"])
+@pytest.mark.parametrize("place", ["file", "file/run", "/proc/run", "file/run/deeper"])
+def test_a_folder_that_cannot_be_is_one_line(
+    run: Callable[..., Pretraining], tmp_path: Path, place: str, resume: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=f"run.folder={tmp_path / place} (is a file|cannot be written .*); "):
+        run("a", f"run.folder={tmp_path / place}", f"run.resume={resume}")
+
+
 def test_checkpoints_that_are_gone_are_missed(run: Callable[..., Pretraining]) -> None:
     shutil.rmtree(run("a").folder.checkpoints)
     with pytest.raises(InputError, match="had a checkpoint of step 6, which is gone; restore it, or set run.resume=re"):
@@ -73,13 +113,26 @@ def test_torn_lines_and_head_files_end_no_run(run: Callable[..., Pretraining]) -
     assert json.loads(folder.status.read_text())["state"] == "finished"
 
 
-@pytest.mark.parametrize("name", ["recipe.yaml", "images.json"])
-@pytest.mark.parametrize("content", [b"", b"\0" * 50, b"{", b"[1]"])
-def test_a_damaged_head_file_is_one_line(run: Callable[..., Pretraining], name: str, content: bytes) -> None:
+def test_a_damaged_head_file_is_one_line(run: Callable[..., Pretraining]) -> None:
     folder = run("a").folder
-    (folder.root / name).write_bytes(content)
-    with pytest.raises(InputError, match=name):
-        run("a", "run.resume=auto")
+    for name in ("recipe.yaml", "images.json"):
+        whole = (folder.root / name).read_bytes()
+        for content in (b"", b"\0" * 50, b"{", b"[1]"):
+            (folder.root / name).write_bytes(content)
+            with pytest.raises(InputError, match=name):
+                run("a", "run.resume=auto")
+        (folder.root / name).write_bytes(whole)
+    assert run("a", "run.resume=auto").start == 6
+
+
+def test_what_lines_are_added_to_is_not_waited_for(run: Callable[..., Pretraining]) -> None:
+    folder = run("a").folder
+    for file in (folder.metrics, folder.skipped_steps, folder.lock):
+        file.unlink(missing_ok=True)
+        os.mkfifo(file)
+        with pytest.raises(InputError, match=f"{file} is not a regular file"):
+            run("a", "run.resume=auto", "optim.epochs=3")
+        file.unlink()
 
 
 def test_only_what_differs_is_written_again(run: Callable[..., Pretraining]) -> None:

@@ -1,6 +1,7 @@
 """Runs that are stopped, killed and starved."""
 
 import multiprocessing
+from collections.abc import Iterator
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
@@ -19,5 +20,7 @@ def warm_processes() -> Any:
 
 
 @pytest.fixture
-def runs(tmp_path: Path, warm_processes: Any) -> Runs:
-    return Runs(tmp_path, warm_processes)
+def runs(tmp_path: Path, warm_processes: Any) -> Iterator[Runs]:
+    made = Runs(tmp_path, warm_processes)
+    yield made
+    made.end_all()

@@ -1,5 +1,6 @@
 """What becomes of a run whose launcher is stopped, or one of whose processes ends or hangs."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -65,7 +66,8 @@ def test_a_rank_that_hangs_ends_the_run_after_its_time(runs):
     try:
         assert process.wait(90) != 0
     finally:
-        os.kill(hung, signal.SIGCONT)
+        with contextlib.suppress(ProcessLookupError):  # the launcher has killed it
+            os.kill(hung, signal.SIGCONT)
     _wait_until_alone(runs)
     assert runs.said("a").count("error: another process of this run has ended, or has not answered for") == 1
     assert "run.resume=auto continues" in runs.said("a")

@@ -82,6 +82,29 @@ def test_killed_while_it_saves_the_checkpoint_before_is_the_newest(runs, write):
         assert runs.leftovers("a") == []
 
 
+def test_killed_while_it_removes_an_old_checkpoint_no_part_of_it_stays(runs):
+    """In the last save, behind which nothing is left to do but to clear up."""
+    process = runs.start("a", epochs=3, before=_dies_in_the_first_removal)
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    assert sorted(path.name[:5] for path in (runs.folder("a") / "checkpoints").iterdir()) == [".maki", "step_", "step_"]
+    assert runs.finish("a", epochs=3) == 0
+    assert "damaged" not in runs.said("a")
+    assert runs.leftovers("a") == []
+    assert len(list((runs.folder("a") / "checkpoints").iterdir())) == 2
+
+
+def _dies_in_the_first_removal() -> None:
+    remove = os.unlink
+
+    def dying(path, **where):
+        remove(path, **where)
+        if str(path).endswith("optimizer.pt"):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    os.unlink = dying
+
+
 class _DiesInTheThirdSave:
     def __init__(self, write: str) -> None:
         self.write = write
@@ -98,7 +121,7 @@ class _DiesInTheThirdSave:
 
         checkpoint.save_file = dying
         if self.write == "in place":
-            checkpoint.whole_folder, checkpoint.shutil.rmtree = _in_place, lambda *folder, **how: None
+            checkpoint.whole_folder, checkpoint.remove_folder = _in_place, lambda folder: None
 
 
 @contextlib.contextmanager

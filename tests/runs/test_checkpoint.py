@@ -77,6 +77,16 @@ def test_the_newest_are_kept(tmp_path: Path) -> None:
     assert checkpoint.newest_whole(tmp_path) == tmp_path / "step_00000300"
 
 
+def test_those_that_a_killed_process_kept_too_many_of_are_removed(tmp_path: Path) -> None:
+    for step in (1, 2, 3):
+        save(tmp_path, trained(), step=step, keep=3)
+    (tmp_path / "step_00000001_best").mkdir()
+    checkpoint.prune(tmp_path, 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "step_00000001_best", "step_00000002", "step_00000003"
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("damage", ["truncate", "flip", "remove file", "no checksums"])
 def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
     for step in (1, 2):

@@ -1,8 +1,10 @@
 import csv
 import json
+import multiprocessing
 import re
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -99,6 +101,33 @@ def test_a_killed_process_leaves_a_set_that_continues(tmp_path):
         files = {name: data for name, data in _files(tmp_path / "set").items() if "/." not in name}
         assert files.items() <= whole.items()
         assert (len(files) == len(whole)) == continued
+
+
+def test_a_worker_that_is_killed_is_one_line_and_leaves_a_set_that_continues(tmp_path):
+    given = _SMALL | {"count_per_class": 100}
+
+    def kill_one():
+        while not list((tmp_path / "set").glob("*/[a-z]*.npy")):
+            time.sleep(0.001)
+        child = next(child for child in multiprocessing.active_children() if child.pid is not None)
+        unfinished.write_bytes(b"half")
+        unfinished.rename(unfinished.with_name(f".cdm_000099.npy.{child.pid}"))
+        child.kill()
+
+    unfinished = tmp_path / "set" / "cdm" / "another"
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    with pytest.raises(InputError, match="one of the 2 processes that simulate lenses ended early, perhaps") as raised:
+        simulate_lenses(tmp_path / "set", **given, workers=2)
+    killer.join()
+    made = len([name for name in _files(tmp_path / "set") if name.endswith(".npy")])
+    assert f"; {made} of 300 images were made in {tmp_path}/set: simulate again to go on, with workers=1" in (
+        str(raised.value)
+    )
+    assert not list((tmp_path / "set").rglob(".*"))
+    assert not (tmp_path / "set" / "parameters.csv").exists()
+    simulate_lenses(tmp_path / "set", **given, workers=1)
+    assert _files(tmp_path / "set") == _files(simulate_lenses(tmp_path / "whole", **given, workers=1))
 
 
 def test_a_whole_set_is_reused(tmp_path, monkeypatch):

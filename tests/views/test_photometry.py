@@ -37,6 +37,14 @@ def test_noise_stds_fill_the_range_with_the_probability():
     assert abs(applied.mean() - 0.2) < 0.02
 
 
+def test_known_noise_is_that_of_each_image_and_channel():
+    noisy = Photometry(OFF, OFF, OFF, noise_std=Effect(9.0, 9.0, 1.0), noise_ratio=Effect(0.5, 0.5, 1.0))
+    own = 0.1 * torch.arange(1, 3001).view(1000, 3)
+    added = noisy(views(channels=3), KEYS, KINDS, own) - views(channels=3)
+    assert ((added.std((3, 4)) / own).mean((0, 1)) - 0.5).abs().max() < 0.01
+    assert (added.std((3, 4)) / own - 0.5).abs().max() < 0.15
+
+
 def test_flux_and_sky_are_a_factor_and_an_offset_per_view():
     changed = Photometry(
         flux_scale=Effect(0.5, 2.0, 0.5), psf_sigma_px=OFF, sky_offset=Effect(-1.0, 1.0, 0.5), noise_std=OFF

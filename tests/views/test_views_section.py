@@ -20,6 +20,7 @@ def test_every_option_of_a_policy_arrives() -> None:
         psf_sigma_px=(0.1, 0.2),
         sky_offset=(-0.3, 0.4),
         noise_std=(0.7, 0.8),
+        noise_ratio=(1.5, 2.5),
         probability=0.9,
     )
     made = Views(lens_safe=safe).multicrop((0.0, 1.0))
@@ -29,6 +30,7 @@ def test_every_option_of_a_policy_arrives() -> None:
         psf_sigma_px=Effect(0.1, 0.2, 0.9),
         sky_offset=Effect(-0.3, 0.4, 0.9),
         noise_std=Effect(0.7, 0.8, 0.9),
+        noise_ratio=Effect(1.5, 2.5, 0.9),
     )
     zooming = ImageNetPolicy(global_scale=(0.3, 0.9), local_scale=(0.1, 0.2))
     made = Views(policy="imagenet", imagenet=zooming).multicrop((-3.0, 5.0))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from ssl_lens.data.folders.tables import Table, read_table
 from ssl_lens.data.formats.sample import Sample
 from ssl_lens.data.images import check_no_pattern, check_policy, load_images
 from ssl_lens.data.pack.pack import Pack, damages, is_pack, open_pack
+from ssl_lens.data.pack.packer import cache_folder, cached_pack
 from ssl_lens.data.pack.reader import Usable, read_all
 from ssl_lens.data.pixels.policy import PixelPolicy
 from ssl_lens.data.pixels.preprocess import fit_preprocess
@@ -108,10 +110,10 @@ def check_images(
     against: Path | None = None,
     begin: Callable[[], Begun] | None = None,
 ) -> Report:
-    """Begins a run on a set without training, reads every image once more, and reports.
+    """Begins a run on a set without training, and reports what is in its images.
 
-    The verdict is that of the run's own beginning, which packs the images into the cache as training would. Memory
-    grows by some 200 bytes an image.
+    The verdict is that of the run's own beginning, which finds the images packed into the cache: they are read once,
+    here, while they are packed as training would. Memory grows by some 200 bytes an image.
 
     Args:
         path, policy, layout, table, files: as of `load_images`.
@@ -123,15 +125,11 @@ def check_images(
     """
     source = _open(path, policy, layout, table, files)
     excluded = frozenset(() if exclude is None else read_names(exclude))
+    tally, shown = _packed(source)
     begun, problems = _verdict(begin or partial(_begin, path, policy, layout, files, exclude))
-    tally, shown = Tally(), Chosen(source)
     try:
-        for read in _images(source):
-            if isinstance(read, Unusable):
-                tally.unusable.append(read)
-            else:
-                tally.add(read)
-                shown.add(read)
+        if not tally.is_whole:
+            deque(_counted(_images(source), tally, shown), maxlen=0)
         damaged = tuple(damages(path)) if isinstance(source, Pack) else ()
     except InputError as error:  # a pack that becomes shorter while it is read
         damaged = ()
@@ -170,6 +168,27 @@ def check_images(
         labels=labels,
         shown=shown.images(),
     )
+
+
+def _packed(source: Found | Pack) -> tuple[Tally, Chosen]:
+    """What is in the images of a folder, looked at while they are packed; nothing where they were packed before."""
+    tally, shown = Tally(), Chosen(source)
+    if isinstance(source, Found):
+        with contextlib.suppress(InputError):  # the run that is begun will say it
+            cached_pack(source, cache_folder(), _counted(read_all(source), tally, shown))
+    return (tally, shown) if tally.is_whole else (Tally(), Chosen(source))
+
+
+def _counted(images: Iterable[Usable | Unusable], tally: Tally, shown: Chosen) -> Iterator[Usable | Unusable]:
+    """The images, each added to the tally before it is passed on."""
+    for read in images:
+        if isinstance(read, Unusable):
+            tally.unusable.append(read)
+        else:
+            tally.add(read)
+            shown.add(read)
+        yield read
+    tally.is_whole = True
 
 
 def _verdict(begin: Callable[[], Begun]) -> tuple[Begun | None, list[str]]:

@@ -44,6 +44,7 @@ class Tally:
     suspects: Counter[float] = field(default_factory=Counter)
     moments: list[np.ndarray] = field(default_factory=list)  # of each image [C, 4]: lowest, highest, mean, variance
     keys: list[bytes] = field(default_factory=list)
+    is_whole: bool = False  # whether all images were seen
 
     def add(self, read: Usable) -> None:
         image = read.sample.image

@@ -12,10 +12,11 @@ from typing import NamedTuple
 import numpy as np
 
 from ssl_lens.data.folders.band_files import BandFile, joined_by_name
+from ssl_lens.data.folders.parts import part_called
 from ssl_lens.data.folders.roles import Roles, name_of, roles_of
-from ssl_lens.data.formats.plane_images import flag_by_noise
-from ssl_lens.data.formats.plane_names import band_of
-from ssl_lens.data.formats.planes import EVERYTHING, PlaneChoice
+from ssl_lens.data.formats.plane_images import with_noise, without_marked
+from ssl_lens.data.formats.plane_names import bad_where, band_of, is_mask, is_other, noise_kind
+from ssl_lens.data.formats.planes import EVERYTHING, Names, PlaneChoice
 from ssl_lens.data.formats.reader import read_images
 from ssl_lens.data.formats.sample import Sample, UnusableImage
 from ssl_lens.data.quarantine import Unusable
@@ -33,7 +34,7 @@ class Source(NamedTuple):
         name: of the image, relative to the set's folder, with `/`.
         files: its file; or one file per band, in the order of the bands, None where a band is missing.
         bands: names of the bands; empty for a file of its own.
-        noise: of each file the file of its noise, None where it is missing; empty for none.
+        noise, mask: of each file the file of its noise or mask, None where it is missing; empty for none.
         choice: of the planes in each file.
     """
 
@@ -41,6 +42,7 @@ class Source(NamedTuple):
     files: tuple[str | None, ...]
     bands: tuple[str, ...] = ()
     noise: tuple[str | None, ...] = ()
+    mask: tuple[str | None, ...] = ()
     choice: PlaneChoice = EVERYTHING
 
 
@@ -93,20 +95,17 @@ def read_source(root: Path, source: Source) -> Iterator[Sample | Unusable]:
     if not source.bands:
         (file,) = source.files
         assert file is not None, "a source without bands has its file"
-        if not source.noise:
+        if not source.noise and not source.mask:
             yield from read_images(root / file, source.choice)
             return
-        yield _with_noise(root, _only_image(root, file, source.choice, file), source.noise[0])
+        yield _with_belonging(root, _only_image(root, file, source.choice, file), source, 0)
         return
     missing = [band for band, file in zip(source.bands, source.files, strict=True) if file is None]
     if missing:
         raise UnusableImage(f"{', '.join(missing)} missing of {len(source.bands)} bands")
     bands: list[Sample] = []
-    noise = source.noise or (None,) * len(source.bands)
-    for band, file, noise_file in zip(source.bands, source.files, noise, strict=True):
-        sample = _only_image(root, str(file), source.choice, band)
-        if source.noise:
-            sample = _with_noise(root, sample, noise_file)
+    for i, (band, file) in enumerate(zip(source.bands, source.files, strict=True)):
+        sample = _with_belonging(root, _only_image(root, str(file), source.choice, band), source, i)
         if bands and sample.image.shape[1:] != bands[0].image.shape[1:]:
             raise UnusableImage(f"{band} has {sample.image.shape[1:]} pixels but the first {bands[0].image.shape[1:]}")
         bands.append(sample)
@@ -114,7 +113,9 @@ def read_source(root: Path, source: Source) -> Iterator[Sample | Unusable]:
     left_out = tuple(dict.fromkeys(plane for band in bands for plane in band.left_out))
     label = next((band.label for band in bands if band.label is not None), None)
     image = np.concatenate([band.image for band in bands])
-    yield Sample(image, bands[-1].stored, targets, label=label, left_out=left_out)
+    noises = [band.noise for band in bands if band.noise is not None]
+    sigma = np.concatenate(noises) if len(noises) == len(bands) else None
+    yield Sample(image, bands[-1].stored, targets, label=label, left_out=left_out, noise=sigma)
 
 
 def _only_image(root: Path, file: str, choice: PlaneChoice, what: str) -> Sample:
@@ -122,15 +123,38 @@ def _only_image(root: Path, file: str, choice: PlaneChoice, what: str) -> Sample
     sample = next(samples)
     if isinstance(sample, Unusable):
         raise UnusableImage(f"{what}: {sample.reason}")
+    if sample.name is not None:
+        raise UnusableImage(f"{what} holds the image {sample.name}, a part of a set; needed is a file without parts")
     if next(samples, None) is not None:
         raise UnusableImage(f"{what} holds several images; needed is one per file")
     return sample
 
 
-def _with_noise(root: Path, sample: Sample, file: str | None) -> Sample:
-    if file is None:
-        raise UnusableImage("the file of its noise is missing")
-    return flag_by_noise(sample, _only_image(root, file, EVERYTHING, file).image)
+def _with_belonging(root: Path, sample: Sample, source: Source, i: int) -> Sample:
+    """The sample of the i-th file, with what the files of its noise and of its mask say."""
+    if source.noise:
+        file = source.noise[i]
+        if file is None:
+            raise UnusableImage("the file of its noise is missing")
+        if is_mask(file):
+            raise UnusableImage(f"{file} is a mask by its name, of which 0 is good; give it as mask, not as noise")
+        sample = with_noise(sample, _only_image(root, file, EVERYTHING, file).image, noise_kind(file))
+    if source.mask:
+        file = source.mask[i]
+        if file is None:
+            raise UnusableImage("the file of its mask is missing")
+        marks = bad_where(_without_parts(file))
+        if marks is None:
+            raise UnusableImage(f"{file} is no mask by its name; give a noise or weight as noise, not as mask")
+        sample = without_marked(sample, _only_image(root, file, PlaneChoice(marks=marks), file).image)
+    return sample
+
+
+def _without_parts(file: str) -> str:
+    """A file's name with the folder that says what it is, where the name does not: `valid` is a part, and no mask."""
+    *folders, stem = (*PurePosixPath(file).parts[:-1], name_of(file))
+    telling = [part for part in (*folders, stem) if is_other(part) and part_called(part) is None]
+    return telling[-1] if telling else stem
 
 
 def _join(parent: str, folders: Mapping[str, list[str]]) -> Iterator[Source]:
@@ -179,16 +203,19 @@ def _of_band_files(joined: Mapping[str, Mapping[str, BandFile]]) -> Iterator[Sou
 
 def _as_chosen(sources: Sequence[Source], choice: PlaneChoice, roles: Roles) -> Iterator[Source]:
     """The sources with the bands and the noise that are asked for; what is neither is a plane of each file."""
-    noise_files = _noise_files(choice, roles)
+    noise_files, mask_files = _belonging_files(choice.noise, roles), _belonging_files(choice.mask, roles)
     for source in sources:
         planes = choice.planes
         places = _places(source.bands, planes) if source.bands else None
         if places is not None:
             files, bands = zip(*((source.files[i], source.bands[i]) for i in places), strict=True)
             source, planes = source._replace(files=files, bands=bands), ()
-        own = PlaneChoice(planes, () if noise_files else choice.noise)
-        noise = tuple(None if file is None else noise_files.get(file) for file in source.files) if noise_files else ()
-        yield source._replace(choice=own, noise=noise)
+        own = PlaneChoice(planes, () if noise_files else choice.noise, () if mask_files else choice.mask)
+        noise, mask = (
+            tuple(None if file is None else found.get(file) for file in source.files) if found else ()
+            for found in (noise_files, mask_files)
+        )
+        yield source._replace(choice=own, noise=noise, mask=mask)
 
 
 def _places(bands: Sequence[str], planes: Sequence[str | int]) -> list[int] | None:
@@ -206,11 +233,11 @@ def _places(bands: Sequence[str], planes: Sequence[str | int]) -> list[int] | No
     return found
 
 
-def _noise_files(choice: PlaneChoice, roles: Roles) -> dict[str, str]:
-    """Of each image the file next to it that has the name of the noise; empty where noise is no file."""
-    if len(choice.noise) != 1 or not isinstance(choice.noise[0], str):
+def _belonging_files(names: Names, roles: Roles) -> dict[str, str]:
+    """Of each image the file next to it that has the name of its noise or mask; empty where that is no file."""
+    if len(names) != 1 or not isinstance(names[0], str):
         return {}
-    wanted = set(re.findall(r"[a-z]+", choice.noise[0].lower()))
+    wanted = set(re.findall(r"[a-z]+", names[0].lower()))
     found = {}
     for image, files in roles.belonging.items():
         for file in files:

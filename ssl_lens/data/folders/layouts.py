@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence, Set
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
-from ssl_lens.data.folders.parts import TRAIN, Marked, Part, is_fold, part_called, part_in
+from ssl_lens.data.folders.parts import TRAIN, Marked, Part, is_container, is_fold, part_called, part_in, short_parts
 from ssl_lens.errors import InputError
 
 LayoutName: TypeAlias = Literal[
@@ -78,7 +78,8 @@ def labels_and_parts(names: Sequence[str], layout: LayoutName) -> tuple[tuple[st
     where no name of a folder, a file or an archive's member speaks of a part (`parts.part_in`). Where one does, an
     image is held out if any of its names says so, else it is for training. The class is then the folder inside the
     part, else the one around it, else what the folder's name says besides: `test/lens/FILE`, `lens/test/FILE`,
-    `test_lens/FILE`; for a folder `Model_I_test` next to `Model_I`, the folder inside both.
+    `test_lens/FILE`; for a folder `Model_I_test` next to `Model_I`, the folder inside both. What a name says besides is
+    no class where one name is all that there is of each part, with the classes inside: `train_v2/lens/FILE`.
 
     Args:
         names: files relative to the set's folder, with `/`; of images in a file of many, `file.tar#KEY`.
@@ -103,8 +104,9 @@ def labels_and_parts(names: Sequence[str], layout: LayoutName) -> tuple[tuple[st
     places = [_place(name) for name in names]
     if layout != "folders":
         _check_folds(places)
-        marks = _marks(places)
+        places, marks = _without_containers(places, _marks(places))
         if any(marks):
+            marks = _named_alone(places, marks)
             sets = {mark.rest for mark in marks if mark is not None and mark.rest and not mark.leads}
             labels = tuple(_label(place, mark, sets) for place, mark in zip(places, marks, strict=True))
             return labels, tuple(TRAIN if mark is None else mark.part for mark in marks)
@@ -148,6 +150,7 @@ def _marks(places: Sequence[_Place]) -> list[_Mark | None]:
     words = {word for place in places for word in (*place.folders, *place.files)}
     with_valid = any("invalid" in word.lower() for word in words)  # then `valid` is its opposite, and no part
     marked = {word: None if with_valid and _VALID.search(word) else part_in(word) for word in words}
+    marked |= short_parts(words)
     found: list[_Mark | None] = []
     for place in places:
         named: list[tuple[Marked | None, int | None]] = [(marked[word], i) for i, word in enumerate(place.folders)]
@@ -156,6 +159,47 @@ def _marks(places: Sequence[_Place]) -> list[_Mark | None]:
         held_out = next((mark.part for mark in marks if mark.part != TRAIN), TRAIN)
         found.append(marks[0]._replace(part=held_out) if marks else None)
     return found
+
+
+def _without_containers(
+    places: Sequence[_Place], marks: Sequence[_Mark | None]
+) -> tuple[list[_Place], list[_Mark | None]]:
+    """The same without a folder such as `images` that all parts have inside, or around them."""
+    kept, moved = list(places), list(marks)
+    for beside in (1, -1):
+        names = {_folder_at(place, mark, beside) for place, mark in zip(kept, moved, strict=True)}
+        if len(names) != 1 or not is_container(names.pop() or ""):
+            continue
+        for n, (place, mark) in enumerate(zip(kept, moved, strict=True)):
+            assert mark is not None
+            assert mark.folder is not None
+            i = mark.folder + beside
+            kept[n] = place._replace(folders=(*place.folders[:i], *place.folders[i + 1 :]))
+            moved[n] = mark._replace(folder=mark.folder + min(beside, 0))
+    return kept, moved
+
+
+def _folder_at(place: _Place, mark: _Mark | None, beside: int) -> str | None:
+    """The folder inside (1) or around (-1) the one that is called as a part."""
+    if mark is None or mark.folder is None or not 0 <= mark.folder + beside < len(place.folders):
+        return None
+    return place.folders[mark.folder + beside]
+
+
+def _named_alone(places: Sequence[_Place], marks: Sequence[_Mark | None]) -> list[_Mark | None]:
+    """The same, with nothing said besides the part where the classes are the folders inside: `train_v2/lens`."""
+    besides: dict[Part, set[str]] = {}
+    inside: dict[Part, set[str]] = {}
+    for place, mark in zip(places, marks, strict=True):
+        label = _folder_at(place, mark, 1)
+        if mark is None or label is None:
+            return list(marks)
+        besides.setdefault(mark.part, set()).add(mark.rest if mark.leads else "")
+        inside.setdefault(mark.part, set()).add(label)
+    one_each = all(len(rests) == 1 for rests in besides.values()) or any("" in rests for rests in besides.values())
+    if len(inside) < 2 or not one_each or not set.intersection(*inside.values()):
+        return list(marks)
+    return [mark._replace(rest="") if mark is not None and mark.leads else mark for mark in marks]
 
 
 def _label(place: _Place, mark: _Mark | None, sets: Set[str]) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Literal, NamedTuple, TypeAlias
 
 Part: TypeAlias = Literal["train", "val", "test"]
@@ -10,9 +11,10 @@ TRAIN: Part = "train"  # the part of a set that is for training; the others are 
 
 _WORDS: dict[Part, str] = {
     "train": "train|training|trainval|trn|pretrain|pretraining|unlabell?ed",
-    "val": "val|valid|validate|validation|dev|devel|development|eval|evaluate|evaluation",
-    "test": "test|tests|testing|tst|holdout|heldout",
+    "val": "val|valid|validate|validating|validation|dev|devel|development|eval|evaluate|evaluation",
+    "test": "test|tests|testing|tst|holdout|heldout|withheld|unseen|inference",
 }
+PARTS: tuple[Part, ...] = tuple(_WORDS)
 _FILLERS = (
     "x|y|the|my|sets?|data|datasets?|images?|imgs?|samples?|splits?|parts?|files?|cutouts?|stamps?|blind|and|only"
 )
@@ -22,9 +24,13 @@ _PART = re.compile(
 _FILLER = re.compile(rf"(?:{_FILLERS}|\d+)")
 # `hold_out` is one word; `testData` and `trainA` are two, `x2` as well.
 _TOKEN = re.compile(r"(?i:(?:hold|held)[ _.-]?out)(?![a-z])|[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
-_HINT = re.compile("tra?i?n|val|test|tst|dev|h[oe]ld|unlabel", re.IGNORECASE)  # most names have none of these
+_HINT = re.compile(
+    "tra?i?n|val|test|tst|dev|h[oe]ld|unlabel|unseen|infer", re.IGNORECASE
+)  # most names have none of these
 _SEPARATORS = " _.-"
-_FOLD = re.compile(r"(?:k|cv)?[ _-]?folds?[ _-]?\d+", re.IGNORECASE)
+_FOLD = re.compile(r"(?:(?:k|cv)?[ _-]?folds?|cv|split)[ _-]?\d+", re.IGNORECASE)
+_SHORT = re.compile(r"(?:x[ _-]?)?(?:(?P<train>tr)|(?P<val>va)|(?P<test>te|ts))(?:[ _-]?x)?", re.IGNORECASE)
+_CONTAINER = re.compile(r"data|(?:data)?sets?|images?|imgs?|samples?|files?|cutouts?|stamps?|pictures?", re.IGNORECASE)
 
 
 class Marked(NamedTuple):
@@ -68,6 +74,22 @@ def part_called(word: str) -> Part | None:
     """The part that a word of a table is, such as `Training` or `hold-out`; None if it is none."""
     marked = part_in(word)
     return None if marked is None or marked.rest else marked.part
+
+
+def short_parts(names: Collection[str]) -> dict[str, Marked]:
+    """The names that are parts in two letters, `tr` and `te` or `xtr` and `xte`: only where the one for training is
+    among them, and one that is held out.
+    """
+    found = {name: match for name in names if (match := _SHORT.fullmatch(name))}
+    parts = {name: next(part for part in _WORDS if match.group(part)) for name, match in found.items()}
+    if TRAIN not in parts.values() or set(parts.values()) == {TRAIN}:
+        return {}
+    return {name: Marked(part, "", leads=True) for name, part in parts.items()}
+
+
+def is_container(name: str) -> bool:
+    """Whether a folder is called as one that merely holds images, such as `images`."""
+    return _CONTAINER.fullmatch(name) is not None
 
 
 def is_fold(name: str) -> bool:

@@ -12,11 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from xml.parsers import expat
 
 import numpy as np
 import pyarrow.parquet
 
 from ssl_lens.data.folders.headers import is_known
+from ssl_lens.data.formats.fits_structure import check_units
 from ssl_lens.data.formats.limits import check_expansion
 from ssl_lens.data.formats.reader import is_image
 from ssl_lens.errors import InputError
@@ -101,6 +103,9 @@ def _read_astropy(path: Path) -> tuple[list[Column], bool]:
 
     suffix = path.suffix.lower()
     kind = "fits" if suffix in FITS_SUFFIXES else "ascii.ecsv" if suffix == ".ecsv" else "votable"
+    check = {"fits": _check_fits, "votable": _check_votable}.get(kind)
+    if check is not None:
+        check(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         table = Table.read(path, format=kind)
@@ -115,6 +120,38 @@ def _read_astropy(path: Path) -> tuple[list[Column], bool]:
             cells = [None if hidden else cell for hidden, cell in zip(mask, plain, strict=True)]
             columns.append(_plain(Column(str(name), cells)))
     return columns, True
+
+
+def _check_fits(path: Path) -> None:
+    """Refuses headers of absurd forms, which astropy believes."""
+    from astropy.io import fits
+
+    with path.open("rb") as file:
+        check_units(file, path.stat().st_size)
+        file.seek(0)
+        with warnings.catch_warnings(), fits.open(file, memmap=False) as units:
+            warnings.simplefilter("ignore")
+            for unit in units:
+                if isinstance(unit, fits.BinTableHDU | fits.TableHDU):
+                    width, declared = unit.columns.dtype.itemsize, unit.header["NAXIS1"]
+                    if not 0 < width <= declared:
+                        raise InputError(f"its columns take {width} bytes of a row of {declared}: damaged")
+
+
+def _check_votable(path: Path) -> None:
+    """Refuses data that lie elsewhere, which astropy would fetch, and entities, which expand."""
+
+    def start(name: str, attributes: dict[str, str]) -> None:
+        if name.rpartition(":")[2] == "STREAM" and "href" in attributes:
+            raise InputError(f"its data lie in {attributes['href']}, which is not followed; save the table whole")
+
+    def declare(name: str, *_: object) -> None:
+        raise InputError(f"it declares the entity {name}; save it without")
+
+    parser = expat.ParserCreate()
+    parser.StartElementHandler, parser.EntityDeclHandler = start, declare
+    with path.open("rb") as file:
+        parser.ParseFile(file)
 
 
 def _plain(column: Column) -> Column:

@@ -16,14 +16,14 @@ from ssl_lens.data.formats.fits_structure import check_units
 from ssl_lens.data.formats.layout import MOST_CHANNELS, Pixels
 from ssl_lens.data.formats.limits import check_complete, check_expansion, most_bytes
 from ssl_lens.data.formats.plane_images import read_planes
-from ssl_lens.data.formats.plane_names import Kind, kind_of
+from ssl_lens.data.formats.plane_names import Kind, Noise, is_harmless_bit, kind_of, noise_kind
 from ssl_lens.data.formats.planes import Plane, PlaneChoice
 from ssl_lens.data.formats.sample import Sample, UnusableImage
 
 SUFFIXES = tuple(stem + pack for stem in (".fits", ".fit", ".fts") for pack in ("", ".gz", ".fz"))
 _MOST_UNPACKED = 512 << 20  # bytes of a .fits.gz, which is held in memory
 _NO_NAMES = ("PRIMARY", "COMPRESSED_IMAGE")  # what astropy and cfitsio call a unit that has no name
-# What HDUCLAS2 (ESO) or EXTTYPE (LSST, HSC) say of a unit.
+# What HDUCLAS2 (ESO) or EXTTYPE (LSST, HSC) say of a unit; HDUCLAS3 says which error it is.
 _FLUX_CLASSES, _OTHER_CLASSES = ("DATA", "IMAGE"), ("ERROR", "QUALITY", "MASK", "VARIANCE")
 
 _SQUARED = re.compile(r"(?:1 ?/ ?)?(?:[A-Za-z]+|\(.+\)) ?(?:\*\*|\^)? ?\(?[+-]?2\)?")  # nJy**2, adu2, (MJy/sr)^-2
@@ -64,7 +64,8 @@ def _pixels(unit: fits.ImageHDU) -> Pixels:
 
 def _plane(number: int, unit: fits.ImageHDU) -> Plane:
     name = "" if unit.name in _NO_NAMES else unit.name
-    return Plane(name, number, _without_degenerate(unit.shape), _kind(unit, name), _channel_names(unit))
+    shape, kind = _without_degenerate(unit.shape), _kind(unit, name)
+    return Plane(name, number, shape, kind, _channel_names(unit), _noise(unit, name), _bad_bits(unit))
 
 
 def _without_degenerate(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -83,6 +84,20 @@ def _kind(unit: fits.ImageHDU, name: str) -> Kind:
     if any(of in _FLUX_CLASSES for of in classes):
         return "flux"
     return "other" if _SQUARED.fullmatch(str(unit.header.get("BUNIT", "")).strip()) else "unknown"
+
+
+def _noise(unit: fits.ImageHDU, name: str) -> Noise | None:
+    texts = (*(str(unit.header.get(key, "")) for key in ("HDUCLAS3", "EXTTYPE")), name)
+    return next((kind for text in texts if (kind := noise_kind(text)) is not None), None)
+
+
+def _bad_bits(unit: fits.ImageHDU) -> int | None:
+    """Of a mask whose header names its bits, as those of LSST and HSC (MP_SAT = 1), the bad ones; None if unnamed."""
+    named = {key: unit.header[key] for key in unit.header if key.startswith("MP_")}
+    for key, bit in named.items():
+        if type(bit) is not int or not 0 <= bit < 63:
+            raise UnusableImage(f"{key}={bit!r:.50} is not the number of a bit of a mask: damaged")
+    return sum({1 << bit for key, bit in named.items() if not is_harmless_bit(key[3:])}) if named else None
 
 
 def _channel_names(unit: fits.ImageHDU) -> tuple[str, ...]:

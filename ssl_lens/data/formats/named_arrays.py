@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ssl_lens.data.folders.parts import PARTS, TRAIN, Part, part_in
 from ssl_lens.data.formats.layout import Pixels, count_of
 from ssl_lens.data.formats.plane_images import read_planes
-from ssl_lens.data.formats.plane_names import is_label, kind_of
+from ssl_lens.data.formats.plane_names import is_label, kind_of, noise_kind
 from ssl_lens.data.formats.planes import Chosen, Plane, PlaneChoice, choose
 from ssl_lens.data.formats.sample import Sample, UnusableImage
 
@@ -38,12 +39,45 @@ class _Answers(NamedTuple):
 def read_arrays(arrays: Mapping[str, Array], choice: PlaneChoice, *, what: str) -> Iterator[Sample]:
     """The images of a file of named arrays, with their classes or numbers where the file holds them.
 
+    Where the names of all arrays of images say which part of a set they are, as `x_train` and `x_test`, each part is
+    read by itself, and its images are called after it: `test/000012`.
+
     Args:
         what: the format's word for an array.
     Raises: UnusableImage as `planes.choose`.
     """
+    parts = {} if choice.planes else _parts(arrays)
+    if not parts:
+        yield from _read(arrays, choice, what)
+    for part, of_part in parts.items():
+        for i, sample in enumerate(_read(of_part, choice, what)):
+            yield sample._replace(name=f"{part}/{i:06d}")
+
+
+def _parts(arrays: Mapping[str, Array]) -> dict[Part, dict[str, Array]]:
+    """The arrays of each part of a set; empty if the images are not told apart so, or are all for training.
+
+    What belongs to no part, such as a PSF, belongs to each, but labels do not.
+    """
+    part_of = {name: next(filter(None, map(part_in, name.split("/"))), None) for name in arrays}
+    images = [name for name in _planes(arrays) if kind_of(name) != "other"]
+    found = {name: mark.part for name, mark in part_of.items() if mark is not None}
+    if not all(name in found for name in images) or {found[name] for name in images} <= {TRAIN}:
+        return {}
+    common = {name: array for name, array in arrays.items() if name not in found and not is_label(name)}
+    return {
+        part: common | {name: array for name, array in arrays.items() if found.get(name) == part}
+        for part in PARTS
+        if part in (found[name] for name in images)
+    }
+
+
+def _read(arrays: Mapping[str, Array], choice: PlaneChoice, what: str) -> Iterator[Sample]:
+    """The images of the arrays that are one set."""
     names = _planes(arrays)
-    planes = [Plane(name, i, arrays[name].shape or (), kind_of(name)) for i, name in enumerate(names)]
+    planes = [
+        Plane(name, i, arrays[name].shape or (), kind_of(name), noise=noise_kind(name)) for i, name in enumerate(names)
+    ]
     chosen = choose(planes, choice, what=what, ordered=False)
     answers = _answers(arrays, names, chosen)
     samples = read_planes(planes, lambda i: arrays[names[i]].pixels(), choice, what=what, ordered=False)

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple, TypeAlias
 
 Kind: TypeAlias = Literal["flux", "other", "unknown"]
+BadWhere: TypeAlias = Literal["nonzero", "zero"]
+Noise: TypeAlias = Literal["sigma", "variance", "inverse variance"]
 
 
 def _vocabulary(text: str) -> frozenset[str]:
@@ -18,11 +20,11 @@ _FLUX = _vocabulary(
     "drz drc pixels counts rate intensity"
 )
 _OTHER = _vocabulary(
-    "err errors uncert uncertainty unc std stdev stddev inverse invvar weights wgt weightmap noisemap varmap rmsmap "
-    "errmap errormap masks maskbits msk dq dqm flg flagmap quality qual bpm badpix bitmask seg segm segmap "
-    "segmentation kernel prf lsf exp exptime exposure exposures expmap time samp samples nexp coverage cov con ctx "
-    "context depth bkg bck bg background backgrounds bgmod sky model models residual residuals resid chi area "
-    "wcsdvarr wavelength wave resolution"
+    "err errors uncert uncertainty unc std stdev stddev inverse invvar weights wgt weightmap noisemap varmap "
+    "rmsmap errmap errormap masks maskbits msk dq dqm flg flagmap quality qual bpm badpix badpixel badpixels "
+    "goodpix goodpixel goodpixels bitmask seg segm segmap segmentation kernel prf lsf exp exptime exposure "
+    "exposures expmap time samp samples nexp coverage cov con ctx context depth bkg bck bg background backgrounds "
+    "bgmod sky model models residual residuals resid chi area wcsdvarr wavelength wave resolution"
 )
 _OTHER_ENDINGS = (
     *("err", "error", "var", "variance", "variances", "rms", "sigma", "noise", "wht", "weight"),
@@ -30,6 +32,19 @@ _OTHER_ENDINGS = (
 )
 # What is left once one of them was taken away is flux again: `sky_subtracted`, `psf_matched`.
 _UNDONE = _vocabulary("sub subtracted free removed convolved matched corrected weighted masked without")
+_MASK = _vocabulary("masks maskbits msk dq dqm flg flagmap quality qual bpm badpix bad badpixel badpixels bitmask bits")
+_MASK_ENDINGS = ("mask", "flag", "flags")
+_GOOD = re.compile(r"good|usable|unmasked|valid(?!at)")
+# Bits of the masks of LSST and HSC that say nothing against a pixel, as it was measured.
+_HARMLESS_BITS = _vocabulary(
+    "DETECTED DETECTED_NEGATIVE NOT_DEBLENDED BRIGHT_OBJECT INEXACT_PSF CLIPPED REJECTED SENSOR_EDGE INJECTED "
+    "INJECTED_CORE INJECTED_TEMPLATE FAKE"
+)
+_VARIANCE = ("var", "variance", "variances", "varmap", "mse")
+_SIGMA = (
+    *("sigma", "rms", "rmsmap", "rmse", "noise", "noisemap", "err", "error", "errors", "errmap", "errormap"),
+    *("std", "stdev", "stddev", "unc", "uncert", "uncertainty"),
+)
 _LABEL = _vocabulary(
     "label labels lbl lbls class classes cls target targets ans answer answers category categories truth y"
 )
@@ -101,6 +116,46 @@ def is_other(name: str) -> bool:
     """Whether a name is that of noise, a mask, a PSF, a background, a model: what belongs to an image and is none."""
     words = _words(name)
     return not _UNDONE.intersection(words) and any(word in _OTHER or word.endswith(_OTHER_ENDINGS) for word in words)
+
+
+def noise_kind(name: str) -> Noise | None:
+    """What a plane of noise of this name holds for a pixel; None where the name leaves it open, as of a weight.
+
+    Of the parts of the name, separated by `/`, the last one that says it counts.
+    """
+    return next((kind for part in reversed(name.split("/")) if (kind := _noise_kind(_words(part))) is not None), None)
+
+
+def _noise_kind(words: list[str]) -> Noise | None:
+    is_variance = any(word.endswith(_VARIANCE) for word in words)
+    if any(word.startswith("inv") or word == "ivar" for word in words):
+        return "inverse variance" if is_variance else None
+    if any(re.search("signal|snr|log|w(?:ei)?gh?ts?$", word) for word in words):
+        return None
+    if is_variance:
+        return "variance"
+    return "sigma" if any(word.endswith(_SIGMA) for word in words) else None
+
+
+def is_mask(name: str) -> bool:
+    """Whether a name is surely that of a mask or of quality flags; a segmentation, which numbers objects, is none."""
+    words = _words(name)
+    return not any(word.startswith("seg") for word in words) and any(
+        word in _MASK or word.endswith(_MASK_ENDINGS) for word in words
+    )
+
+
+def bad_where(name: str) -> BadWhere | None:
+    """Which pixels are bad in a mask of this name; None if it is the name of something else."""
+    words = _words(name.rpartition("/")[2])
+    if any(_GOOD.match(word) for word in words):
+        return "zero"
+    return "nonzero" if is_mask(name) or kind_of(name) == "unknown" else None
+
+
+def is_harmless_bit(name: str) -> bool:
+    """Whether a pixel of a mask that has the bit of this name was measured nevertheless."""
+    return name.upper() in _HARMLESS_BITS
 
 
 def band_of(name: str) -> Band | None:

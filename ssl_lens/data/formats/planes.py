@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 from ssl_lens.data.formats.layout import MOST_CHANNELS
-from ssl_lens.data.formats.plane_names import Kind, band_of
+from ssl_lens.data.formats.plane_names import BadWhere, Kind, Noise, bad_where, band_of, is_mask
 from ssl_lens.data.formats.sample import UnusableImage
 
 _SHOWN = 16
@@ -32,11 +32,15 @@ class PlaneChoice(NamedTuple):
             a FITS unit, the primary being 0, of another array in the file, or, where one array is all there is, of
             its channel; all counted from 0.
         noise: noise, variance or weight of the image, one for all channels or one for each: where it is not a positive
-            number, the pixel is flagged.
+            number, the pixel is flagged; what it is of the rest is the noise of the image.
+        mask: masks or quality flags, one for all channels or one for each: pixels that they mark are flagged.
+        marks: if the file itself is a mask, which of its pixels are bad: 1 takes the place of these, 0 of the others.
     """
 
     planes: Names = ()
     noise: Names = ()
+    mask: Names = ()
+    marks: BadWhere | None = None
 
 
 EVERYTHING = PlaneChoice()
@@ -51,6 +55,8 @@ class Plane(NamedTuple):
         shape: its axes.
         kind: what its name or its header says.
         channels: names of its channels, if they have any.
+        noise: what it holds, if it is one of noise and its name or its header says so.
+        bad_bits: of a mask whose header names its bits, those that are bad; None: any.
     """
 
     name: str
@@ -58,6 +64,8 @@ class Plane(NamedTuple):
     shape: tuple[int, ...]
     kind: Kind
     channels: tuple[str, ...] = ()
+    noise: Noise | None = None
+    bad_bits: int | None = None
 
 
 class Chosen(NamedTuple):
@@ -65,7 +73,7 @@ class Chosen(NamedTuple):
 
     Attributes:
         planes: they become the channels of one image, or of each image if they are stacks.
-        noise: of the noise.
+        noise, mask: of the noise and of the masks.
         left_out: names of all others.
         are_images: the planes are images, not channels.
         channels: of the only plane, those that are wanted; None for all.
@@ -73,6 +81,7 @@ class Chosen(NamedTuple):
 
     planes: tuple[int, ...]
     noise: tuple[int, ...]
+    mask: tuple[int, ...]
     left_out: tuple[str, ...]
     are_images: bool = False
     channels: tuple[int, ...] | None = None
@@ -92,24 +101,42 @@ def choose(planes: Sequence[Plane], choice: PlaneChoice, *, what: str, ordered: 
     Raises: UnusableImage if that is not clear, or what is asked for is not there.
     """
     noise = tuple(_place(planes, wanted, "noise", what) for wanted in choice.noise)
+    mask = tuple(_place(planes, wanted, "mask", what) for wanted in choice.mask)
+    _check_kinds([planes[i].name for i in noise], [planes[i].name for i in mask])
     if choice.planes:
         taken, channels = _asked_for(planes, choice.planes, what)
         are_images = False
     else:
-        taken, are_images = _by_rule(planes, noise, what, ordered)
+        taken, are_images = _by_rule(planes, (*noise, *mask), what, ordered)
         channels = None
-    if len(noise) not in (0, 1, len(taken)):
-        raise UnusableImage(f"noise={listed(choice.noise)} for {len(taken)} {what}s; give one for all or one for each")
-    if set(noise).intersection(taken):
-        raise UnusableImage(f"noise={listed(choice.noise)} is the image itself; name the {what} of its noise")
-    used = {*taken, *noise}
+    for argument, places, wanted in (("noise", noise, choice.noise), ("mask", mask, choice.mask)):
+        given = f"{argument}={listed(wanted)}"
+        if len(places) not in (0, 1, len(taken)):
+            raise UnusableImage(f"{given} for {len(taken)} {what}s; give one for all or one for each")
+        if set(places).intersection(taken):
+            raise UnusableImage(f"{given} is the image itself; name the {what} of its {argument}")
+    used = {*taken, *noise, *mask}
     return Chosen(
         taken,
         noise,
+        mask,
         tuple(_shown(plane, what) for i, plane in enumerate(planes) if i not in used),
         are_images,
         channels,
     )
+
+
+def _check_kinds(noise: Sequence[str], mask: Sequence[str]) -> None:
+    """Refuses a mask for noise, of which 0 would be bad, and what is no mask for one."""
+    for name in noise:
+        if is_mask(name):
+            raise UnusableImage(f"noise={name} is a mask, of which 0 is good; give it as mask={name}")
+    for name in mask:
+        if bad_where(name) is None:
+            raise UnusableImage(
+                f"mask={name} is no mask by its name; a noise, weight or exposure map is given as noise={name}, and a "
+                "segmentation says nothing of what was measured"
+            )
 
 
 def left_out_line(left_out: Mapping[str, int]) -> str:
@@ -159,11 +186,11 @@ def _matching(planes: Sequence[Plane], wanted: str | int) -> list[int]:
     return [i for i, band in enumerate(bands) if band and asked and band.key == asked.key]
 
 
-def _by_rule(planes: Sequence[Plane], noise: tuple[int, ...], what: str, ordered: bool) -> tuple[tuple[int, ...], bool]:
+def _by_rule(planes: Sequence[Plane], used: tuple[int, ...], what: str, ordered: bool) -> tuple[tuple[int, ...], bool]:
     """Places of the planes that are the image, and whether each is an image of its own."""
     if len(planes) == 1:
         return (0,), False
-    rest = [i for i, plane in enumerate(planes) if plane.kind != "other" and i not in noise]
+    rest = [i for i, plane in enumerate(planes) if plane.kind != "other" and i not in used]
     bands = [i for i in rest if band_of(planes[i].name) is not None]
     known = [i for i in rest if planes[i].kind == "flux"]
     keys = {band.key for i in bands if (band := band_of(planes[i].name)) is not None}

@@ -25,6 +25,7 @@ class Sample(NamedTuple):
         name: of the image within an archive; None where its place in the file is all there is.
         label: its class, where the file says so.
         left_out: names of the planes of its file that are not in it.
+        noise: standard deviation of the noise of each channel [C], in the file's units, where a plane says it.
     """
 
     image: np.ndarray
@@ -33,3 +34,4 @@ class Sample(NamedTuple):
     name: str | None = None
     label: str | None = None
     left_out: tuple[str, ...] = ()
+    noise: np.ndarray | None = None

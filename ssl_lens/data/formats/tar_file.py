@@ -105,6 +105,8 @@ def image_of(entry: Entry, decode: Decode) -> Sample:
         raise UnusableImage(f"{entry.file} holds {'several' if samples else 'no'} images; needed is one per member")
     sample = samples[0]
     assert isinstance(sample, Sample), "members are not tars themselves"
+    if sample.name is not None:
+        raise UnusableImage(f"{entry.file} holds the image {sample.name}, a part of a set; give such files in a folder")
     return sample
 
 

@@ -1,7 +1,7 @@
 """A pack on disk: all images of a set as one array, a table of what is known of them, and a manifest.
 
 images.npy      float32 [N, C, H, W], little-endian, C order: `numpy.load(path, mmap_mode="r")` opens it
-images.csv      name, label, part and numbers of each image, in the array's order
+images.csv      name, label, part, numbers and noise of each image, in the array's order
 images.sha256   hash and name of each image: of its pixels as they lie in the array
 manifest.json   shape, source, pixel policy, planes and images left out and why, hashes of the two files above
 """
@@ -25,7 +25,7 @@ from ssl_lens.errors import InputError
 from ssl_lens.files import MOST_LISTING, check_regular, read_json
 
 IMAGES, TABLE, HASHES, MANIFEST = "images.npy", "images.csv", "images.sha256", "manifest.json"
-FORMAT = "ssl_lens pack 4"
+FORMAT = "ssl_lens pack 5"
 _MOST = 2 << 30  # bytes of the two files that have a line for each image
 
 
@@ -40,6 +40,8 @@ class Pack:
         flagged: pixels filled, and images that had any.
         policy: by which the images were packed.
         left_out: planes of the files that are not in the images, and in how many images they are not.
+        noise: standard deviation of the noise of each image and channel [N, C], float64, in the files' units, NaN where
+            it is not known; None if it is of no image.
     """
 
     images: PackedImages | None
@@ -48,6 +50,7 @@ class Pack:
     flagged: tuple[int, int]
     policy: PixelPolicy
     left_out: Mapping[str, int]
+    noise: np.ndarray | None = None
 
 
 def is_pack(folder: Path) -> bool:
@@ -67,6 +70,7 @@ def open_pack(folder: Path) -> Pack:
         flagged = (int(manifest["flagged_pixels"]), int(manifest["flagged_images"]))
         policy, count, shape = PixelPolicy.from_record(manifest["policy"]), manifest["images"], tuple(manifest["shape"])
         left_out = {str(plane): int(images) for plane, images in manifest["planes_left_out"].items()}
+        with_noise = {True: True, False: False}[manifest["noise"]]
         if count == 0:
             return Pack(None, Table((), (), (), {}), unusable, flagged, policy, left_out)
         other = [name for name in (TABLE, HASHES) if _file_hash(folder / name) != manifest["sha256"][name]]
@@ -84,7 +88,17 @@ def open_pack(folder: Path) -> Pack:
     table = read_written(folder / TABLE)
     if len(table.names) != count:
         raise InputError(f"{folder / TABLE} has {len(table.names)} lines for {count} images; pack the images again")
-    return Pack(images, table, unusable, flagged, policy, left_out)
+    noise = None
+    if with_noise:
+        targets = dict(table.targets)
+        columns = [targets.pop(name, None) for name in _noise_columns(shape[0])]
+        if any(column is None for column in columns):
+            raise InputError(f"{folder / TABLE} lacks the noise of the images; pack the images again")
+        table, noise = (
+            table._replace(targets=targets),
+            np.stack([column for column in columns if column is not None], 1),
+        )
+    return Pack(images, table, unusable, flagged, policy, left_out, noise)
 
 
 def describe_pack(
@@ -98,9 +112,13 @@ def describe_pack(
     flagged: tuple[int, int],
     policy: PixelPolicy,
     left_out: Mapping[str, int],
+    noise: np.ndarray | None,
 ) -> None:
     """Writes next to `images.npy` all that makes it a pack; `hashes` are those of the images' bytes."""
-    write_table(table, folder / TABLE)
+    columns = {} if noise is None else dict(zip(_noise_columns(shape[0]), noise.T, strict=True))
+    if taken := sorted(columns.keys() & table.targets.keys()):
+        raise InputError(f"the number {taken[0]} of the images has the name of a column of their noise; rename it")
+    write_table(table._replace(targets={**table.targets, **columns}), folder / TABLE)
     with (folder / HASHES).open("w", encoding="utf-8") as file:
         file.writelines(f"{digest.hex()}  {name}\n" for digest, name in zip(hashes, table.names, strict=True))
     manifest = {
@@ -112,10 +130,15 @@ def describe_pack(
         "flagged_pixels": flagged[0],
         "flagged_images": flagged[1],
         "planes_left_out": dict(left_out),
+        "noise": noise is not None,
         "quarantined": [list(image) for image in unusable],
         "sha256": {name: _file_hash(folder / name) for name in (TABLE, HASHES)},
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+
+
+def _noise_columns(channels: int) -> list[str]:
+    return [f"noise_sigma_{channel}" for channel in range(channels)]
 
 
 def image_hash(image: np.ndarray) -> bytes:

@@ -7,7 +7,7 @@ import hashlib
 import math
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -17,13 +17,13 @@ from ssl_lens.data.folders.discovery import Found
 from ssl_lens.data.folders.layouts import labels_and_parts
 from ssl_lens.data.folders.tables import GrowingTable, Table
 from ssl_lens.data.pack.pack import FORMAT, IMAGES, Pack, describe_pack, image_hash, open_pack
-from ssl_lens.data.pack.reader import read_all
+from ssl_lens.data.pack.reader import Usable, read_all
 from ssl_lens.data.pixels.policy import common_size, fit_size
 from ssl_lens.data.quarantine import Unusable
 from ssl_lens.errors import InputError
 from ssl_lens.files import whole_folder
 
-_READING_VERSION = 4  # to be raised when reading or `pixels` change, so that old packs are not reused
+_READING_VERSION = 5  # to be raised when reading or `pixels` change, so that old packs are not reused
 
 
 class _Written(NamedTuple):
@@ -35,6 +35,7 @@ class _Written(NamedTuple):
     unusable: list[Unusable]
     flagged: tuple[int, int]
     left_out: Counter[str]
+    noise: np.ndarray | None
 
 
 def cache_folder() -> Path:
@@ -42,12 +43,14 @@ def cache_folder() -> Path:
     return Path(os.environ.get("SSL_LENS_CACHE") or Path.home() / ".cache" / "ssl_lens")
 
 
-def cached_pack(found: Found, cache: Path) -> Pack:
+def cached_pack(found: Found, cache: Path, images: Iterable[Usable | Unusable] | None = None) -> Pack:
     """The pack of the images found: from `cache` if no file changed since, else made there now.
 
     A file of several images gives them as `name#000000`, `name#000001`, ..., an archive as `name#KEY`; one that breaks
     off gives what lies before the damage, and a reason.
 
+    Args:
+        images: what `read_all` gives, for whoever looks at the images while they are packed.
     Raises:
         InputError: images of several shapes that the policy does not make one, or no room in `cache`.
     """
@@ -55,7 +58,7 @@ def cached_pack(found: Found, cache: Path) -> Pack:
     try:
         if not folder.is_dir():
             with whole_folder(folder) as made:
-                make_pack(found, made)
+                make_pack(found, made, images=images)
     except OSError as error:
         if not os.path.isdir(folder):  # else another process packed the same set meanwhile
             raise InputError(
@@ -65,11 +68,17 @@ def cached_pack(found: Found, cache: Path) -> Pack:
     return open_pack(folder)
 
 
-def make_pack(found: Found, folder: Path, complete: Callable[[Table], Table] = lambda known: known) -> None:
+def make_pack(
+    found: Found,
+    folder: Path,
+    complete: Callable[[Table], Table] = lambda known: known,
+    images: Iterable[Usable | Unusable] | None = None,
+) -> None:
     """Packs images into an empty folder.
 
     Args:
         complete: adds what is known of the images besides their files.
+        images: as of `cached_pack`.
     Raises:
         InputError: images of several shapes that the policy does not make one, or not where the layout has them.
         OSError: no room.
@@ -77,7 +86,7 @@ def make_pack(found: Found, folder: Path, complete: Callable[[Table], Table] = l
     labels_and_parts(
         [source.name for source in found.sources], found.layout
     )  # a wrong one is reported before all are read
-    written = _write_images(found, folder / IMAGES)
+    written = _write_images(found, folder / IMAGES, read_all(found) if images is None else images)
     describe_pack(
         folder,
         complete(written.table),
@@ -88,6 +97,7 @@ def make_pack(found: Found, folder: Path, complete: Callable[[Table], Table] = l
         flagged=written.flagged,
         policy=found.policy,
         left_out=written.left_out,
+        noise=written.noise,
     )
 
 
@@ -98,7 +108,7 @@ def _fingerprint(found: Found) -> str:
         digest.update(f"\0\0\0{name}".encode())
     for source in found.sources:
         digest.update(f"\0\0{source.name}".encode())
-        for file in (*source.files, *source.noise):
+        for file in (*source.files, *source.noise, *source.mask):
             if file is None:
                 digest.update(b"\0")
                 continue
@@ -109,16 +119,17 @@ def _fingerprint(found: Found) -> str:
     return digest.hexdigest()[:24]
 
 
-def _write_images(found: Found, path: Path) -> _Written:
+def _write_images(found: Found, path: Path, images: Iterable[Usable | Unusable]) -> _Written:
     """Writes the usable images as one array."""
     known, hashes, shapes, unusable = GrowingTable(), [], [], []
     examples: dict[tuple[int, ...], str] = {}
     interned: dict[tuple[int, ...], tuple[int, ...]] = {}
     flagged_pixels = flagged_images = 0
     left_out: Counter[str] = Counter()
+    noises: list[np.ndarray | None] = []
     # Front to back and not through a memory map: a full disk then is an error instead of a bus error.
     with path.open("wb") as file:
-        for read in read_all(found):
+        for read in images:
             if isinstance(read, Unusable):
                 unusable.append(read)
                 continue
@@ -134,13 +145,23 @@ def _write_images(found: Found, path: Path) -> _Written:
             flagged_pixels += read.flagged
             flagged_images += read.flagged > 0
             left_out.update(read.sample.left_out)
+            noises.append(read.sample.noise)
         if len(examples) == 1:
             _write_header(file, len(known.names), shapes[0])
     shape = shapes[0] if shapes else ()
     if len(examples) > 1:
         shape = (shape[0], *common_size(found.path, Counter(shapes), examples, found.policy))
         hashes = _make_one_size(path, shapes, shape)
-    return _Written(known.table(), hashes, shape, unusable, (flagged_pixels, flagged_images), left_out)
+    flagged = (flagged_pixels, flagged_images)
+    return _Written(known.table(), hashes, shape, unusable, flagged, left_out, _noise_table(noises))
+
+
+def _noise_table(noises: list[np.ndarray | None]) -> np.ndarray | None:
+    """The noise of all images [N, C]; NaN where one has none, None if none has any."""
+    known = next((noise for noise in noises if noise is not None), None)
+    if known is None:
+        return None
+    return np.stack([np.full(len(known), np.nan) if noise is None else noise for noise in noises])
 
 
 def _make_one_size(path: Path, shapes: list[tuple[int, ...]], shape: tuple[int, ...]) -> list[bytes]:

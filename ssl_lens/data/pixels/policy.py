@@ -26,8 +26,8 @@ class PixelPolicy:
         sizes: what to do with images of unequal height or width: "refuse", "crop" all to the smallest height and
             width of the set, or "pad" all to the largest; around the centre.
         size: (height, width) in pixels to crop or pad to, instead of the smallest or largest.
-        planes, noise: which planes of files, or which bands of folders, are the channels and their noise, as in
-            `PlaneChoice`.
+        planes, noise, mask: which planes of files, or which bands of folders, are the channels, their noise and their
+            masks, as in `PlaneChoice`.
     """
 
     mask_value: float | None = None
@@ -36,13 +36,14 @@ class PixelPolicy:
     size: tuple[int, int] | None = None
     planes: Names = ()
     noise: Names = ()
+    mask: Names = ()
 
     def __post_init__(self) -> None:
         if self.sizes not in ("refuse", "crop", "pad"):
             raise InputError(f"sizes={self.sizes!r} is unknown; set it to refuse, crop or pad")
         if not 0 <= self.max_masked < 1:
             raise InputError(f"max_masked={self.max_masked} is not a fraction; set it to 0 or more and below 1")
-        for name in ("planes", "noise"):
+        for name in ("planes", "noise", "mask"):
             if not are_names(names := getattr(self, name)):
                 raise InputError(
                     f"{name}={list(names)} is not a list of names and numbers from 0; give such as VIS or 1"
@@ -61,21 +62,25 @@ class PixelPolicy:
             raise TypeError(f"mask_value={mask_value!r:.50} and max_masked={max_masked!r:.50} should be numbers")
         if size is not None and [type(side) for side in size] != [int, int]:
             raise TypeError(f"size={size!r:.50} should be a height and a width")
-        planes, noise = tuple(record["planes"]), tuple(record["noise"])
-        if not all(type(name) in (int, str) for name in (*planes, *noise)):
-            raise TypeError(f"planes={planes!r:.50} and noise={noise!r:.50} should be names or numbers")
+        names = [tuple(record[name]) for name in ("planes", "noise", "mask")]
+        if not all(type(name) in (int, str) for name in sum(names, ())):
+            raise TypeError(f"planes, noise and mask {names!r:.50} should be names or numbers")
         size = None if size is None else tuple(size)
-        return cls(mask_value, max_masked, record["sizes"], size, planes, noise)
+        return cls(mask_value, max_masked, record["sizes"], size, *names)
 
     @property
     def choice(self) -> PlaneChoice:
         """Of the planes of a file."""
-        return PlaneChoice(self.planes, self.noise)
+        return PlaneChoice(self.planes, self.noise, self.mask)
 
-    def with_planes(self, planes: Names | None, noise: Names | None) -> PixelPolicy:
-        """The same for other planes and noise; None: for the same."""
-        planes, noise = self.planes if planes is None else planes, self.noise if noise is None else noise
-        return dataclasses.replace(self, planes=planes, noise=noise)
+    def with_planes(self, planes: Names | None, noise: Names | None, mask: Names | None) -> PixelPolicy:
+        """The same for other planes, noise and masks; None: for the same."""
+        return dataclasses.replace(
+            self,
+            planes=self.planes if planes is None else planes,
+            noise=self.noise if noise is None else noise,
+            mask=self.mask if mask is None else mask,
+        )
 
     def key(self) -> str:
         """What distinguishes packs of different policies."""

@@ -190,6 +190,18 @@ class Preprocess(nn.Module):
         images = F.avg_pool2d(images, self.bin) if self.bin > 1 else images
         return (self.stretch(images) - self.mean) / self.std
 
+    def prepared_noise(self, noise: np.ndarray) -> Tensor:
+        """Standard deviation [N, C] of noise in the sky once it is prepared, from that in raw pixels [N, C].
+
+        Bright pixels have less of it where the stretch compresses them. An image whose noise is not known has the
+        median of the others.
+        """
+        known = np.where(np.isfinite(noise), noise, np.nanmedian(noise, axis=0))
+        sigma = torch.from_numpy(known)[:, :, None, None].to(self.mean.device) / self.bin
+        sky = per_channel(self._sky).to(sigma)
+        spread = (self.stretch(sky + sigma) - self.stretch(sky - sigma)) / (2 * self.std)
+        return spread[:, :, 0, 0].float().cpu()
+
     def _cropped(self, images: Tensor) -> Tensor:
         """The central pixels of raw images that `output_size` is made of."""
         height, width = (side * self.bin for side in self.output_size(*images.shape[-2:]))

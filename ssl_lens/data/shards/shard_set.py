@@ -66,6 +66,11 @@ class ShardSet:
     def names(self) -> ShardNames:
         return ShardNames(self.shards)
 
+    @property
+    def noise(self) -> None:
+        """Not known before the images are read."""
+        return None
+
     def listing(self) -> dict[str, Any]:
         """What distinguishes these images from others, ready for JSON."""
         return {"shards": {shard.name: shard.count for shard in self.shards}}

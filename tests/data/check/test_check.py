@@ -9,6 +9,7 @@ from ssl_lens.cli import main as cli
 from ssl_lens.data.check.check import NO_CLASS, check_images
 from ssl_lens.data.check.duplicates import orientation_free_key
 from ssl_lens.data.check.report import lines, write_check
+from ssl_lens.data.folders import bands
 from ssl_lens.data.images import load_images, pack_images
 from ssl_lens.data.pixels.policy import PixelPolicy
 from ssl_lens.errors import InputError
@@ -301,3 +302,23 @@ def test_sets_of_others(lens_data, tmp_path, capsys, monkeypatch):
     out = capsys.readouterr().out
     assert "flagged pixels: 261 in 2 images" in out
     assert "exactly" not in out
+
+
+@pytest.mark.parametrize("recipe", [False, True])
+def test_every_file_is_read_once(root, monkeypatch, tmp_path, recipe):
+    opened, read = [], bands.read_images
+    monkeypatch.setattr(bands, "read_images", lambda path, choice: (opened.append(path), read(path, choice))[1])
+    arguments = ["data", "check", str(root), "--out", str(tmp_path / "report")]
+    arguments += ["--recipe", "quickstart", "data.in_channels=2"] if recipe else []
+    cli.main(arguments)
+    assert sorted(opened) == sorted(root.rglob("*.npy"))
+    first = (tmp_path / "report" / "check.json").read_text()
+    assert json.loads(first)["usable"] == 6
+    cli.main(arguments)  # the pack does not say what lies in the files
+    assert len(opened) == 12
+    assert (tmp_path / "report" / "check.json").read_text() == first
+    np.save(root / "train" / "a" / "1.npy", _RNG.normal(size=(2, 9, 9)))
+    cli.main(arguments)
+    record = json.loads((tmp_path / "report" / "check.json").read_text())
+    assert {tuple(shape["shape"]): shape["images"] for shape in record["shapes"]} == {(2, 8, 9): 6, (2, 9, 9): 1}
+    assert "mixes image shapes" in record["problems"][0]

@@ -112,3 +112,4 @@ def test_bands_with_their_noise_become_one_image(tmp_path):
     assert loaded.names == ("J1",)
     changed = np.argwhere(loaded.images[0] != planes).tolist()
     assert changed == [[0, 0, 3], [1, 1, 3]]
+    assert loaded.noise.tolist() == [[1, 1]]

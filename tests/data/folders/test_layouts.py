@@ -38,6 +38,17 @@ _RNG = np.random.default_rng(0)
         (("valid/1.npy", "invalid/2.npy"), ("valid", "invalid"), (None, None)),
         (("a/1.npy", "b/2.npy", "unlabelled/3.npy"), ("a", "b", None), ("train",) * 3),
         (("test/1.npy", "test/2.npy"), (None, None), ("test", "test")),
+        (("tr/a/1.npy", "te/b/2.npy"), ("a", "b"), ("train", "test")),
+        (("tr/1.npy", "a/2.npy"), ("tr", "a"), (None, None)),
+        (("train_val/a/1.npy", "train_val/b/2.npy", "test/a/3.npy"), ("a", "b", "a"), ("train", "train", "test")),
+        (("train_v2/a/1.npy", "train_v2/b/2.npy", "test_v2/b/3.npy"), ("a", "b", "b"), ("train", "train", "test")),
+        (("train/a/1.npy", "test_open/a/2.npy", "test_secret/a/3.npy"), ("a",) * 3, ("train", "test", "test")),
+        (("train_a/1/1.npy", "train_b/1/2.npy", "test_a/1/3.npy"), ("a", "b", "a"), ("train", "train", "test")),
+        (("train_a/1/1.npy", "test_b/2/2.npy"), ("a", "b"), ("train", "test")),
+        (("train/images/a/1.npy", "test/images/b/2.npy"), ("a", "b"), ("train", "test")),
+        (("train/images/1.npy", "test/images/2.npy"), (None, None), ("train", "test")),
+        (("data/train/1.npy", "data/test/2.npy"), (None, None), ("train", "test")),
+        (("train/images/1.npy", "train/a/2.npy", "test/a/3.npy"), ("images", "a", "a"), ("train", "train", "test")),
     ],
 )
 def test_auto(names, labels, parts):

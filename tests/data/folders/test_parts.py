@@ -2,7 +2,7 @@
 
 import pytest
 
-from ssl_lens.data.folders.parts import is_fold, part_called, part_in
+from ssl_lens.data.folders.parts import is_fold, part_called, part_in, short_parts
 
 
 @pytest.mark.parametrize(
@@ -12,9 +12,13 @@ from ssl_lens.data.folders.parts import is_fold, part_called, part_in
             "train",
             "train Train training TRAINING train_set trainset train-data x_train X_train train2017 trn unlabelled",
         ),
-        ("val", "val valid validation Validation dev devel development eval evaluation val_set val2017 x_val"),
+        (
+            "val",
+            "val valid validation Validation validating dev devel development eval evaluation val_set val2017 x_val",
+        ),
         ("test", "test tests testing Testing holdout hold_out hold-out HoldOut held_out held-out heldout testset"),
         ("test", "test_set TestData test.data x_test X_test test1 test_0001 test-000 images_test data_test blind_test"),
+        ("test", "unseen unseen_images withheld inference inference_set"),
     ],
 )
 def test_words_for_a_part(part, words):
@@ -63,8 +67,25 @@ def test_a_part_and_something_else(name, part, rest, leads):
     assert part_called(name) is None
 
 
+@pytest.mark.parametrize(
+    ("names", "parts"),
+    [
+        (("tr", "te", "lens"), {"tr": "train", "te": "test"}),
+        (("Xtr", "x_va", "xts"), {"Xtr": "train", "x_va": "val", "xts": "test"}),
+        (("te", "ts"), {}),
+        (("tr", "lens"), {}),
+        (("true", "ten"), {}),
+    ],
+)
+def test_two_letters_are_parts_only_together(names, parts):
+    assert {name: mark.part for name, mark in short_parts(names).items()} == parts
+
+
 def test_folds():
-    assert [is_fold(name) for name in ("fold0", "fold_3", "Fold 12", "kfold1", "unfold1", "fold", "field1")] == [
-        *[True] * 4,
+    assert [
+        is_fold(name)
+        for name in ("fold0", "fold_3", "Fold 12", "kfold1", "cv2", "split_1", "unfold1", "fold", "field1")
+    ] == [
+        *[True] * 6,
         *[False] * 3,
     ]

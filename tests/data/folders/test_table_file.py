@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from astropy.table import Column as AstropyColumn
 from astropy.table import Table as AstropyTable
 
@@ -144,3 +145,42 @@ def test_a_name_with_a_hash_in_a_quoted_text_is_no_comment(tmp_path):
     columns, named = read_columns(tmp_path / "t.csv")
     assert named
     assert columns[1].cells == ["one\n# two", "x"]
+
+
+def _refused(path):
+    with pytest.raises(InputError) as raised:
+        read_columns(path)
+    return str(raised.value)
+
+
+def test_a_votable_fetches_nothing_and_expands_nothing(tmp_path):
+    table, path = AstropyTable({"name": ["a.npy", "b.npy"], "z": [1.0, 2.0]}), tmp_path / "targets.vot"
+    table.write(path, format="votable", tabledata_format="binary2")
+    text = path.read_text()
+    assert read_columns(path)[0][1].cells == [1, 2]
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"\0" * 100)
+    path.write_text(text.replace('<STREAM encoding="base64">', f'<STREAM href="file://{secret}" encoding="base64">'))
+    assert f"its data lie in file://{secret}, which is not followed; save the table whole" in _refused(path)
+    path.write_text(text.replace("?>", '?>\n<!DOCTYPE VOTABLE [<!ENTITY a "aaaa">]>', 1))
+    assert "it declares the entity a; save it without" in _refused(path)
+
+
+@pytest.mark.parametrize(
+    ("card", "message"),
+    [
+        ("NAXIS   = 99999999999999", "declares 99999999999999 axes"),
+        ("TBCOL2  =           999999", "its columns take"),
+        ("TFORM1  = 'A9999999'", "its columns take"),
+    ],
+)
+def test_fits_tables_of_absurd_forms(tmp_path, card, message):
+    path = tmp_path / "targets.fits"
+    names, numbers = np.array(["a.npy", "b.npy"]), np.arange(2.0)
+    columns = [fits.Column("name", "A5", array=names), fits.Column("z", "E15.7", array=numbers)]
+    fits.HDUList([fits.PrimaryHDU(), fits.TableHDU.from_columns(columns)]).writeto(path)
+    assert read_columns(path)[0][1].cells == [0, 1]
+    data = path.read_bytes()
+    place = data.rindex(card[:8].encode())
+    path.write_bytes(data[:place] + card.encode().ljust(80) + data[place + 80 :])
+    assert message in _refused(path)

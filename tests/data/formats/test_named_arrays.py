@@ -1,6 +1,9 @@
+import io
+
 import h5py
 import numpy as np
 import pytest
+from shard_files import member, write_tar
 
 from ssl_lens.data.formats.planes import PlaneChoice
 from ssl_lens.data.formats.reader import read_images
@@ -102,10 +105,44 @@ def test_stacks_of_bands_are_joined_image_by_image(write):
     assert (len(samples), samples[5].label) == (20, "1")
 
 
-def test_training_and_test_arrays_are_told_apart_by_the_user(write):
-    path = write(x_train=_STACK, y_train=_HALVES, x_test=_STACK[:18] + 1, y_test=_HALVES[:18] + 5)
-    with pytest.raises(UnusableImage, match=r"2 (array|dataset)s in the file \(x_te?r?a?"):
-        list(read_images(path))
-    samples = list(read_images(path, PlaneChoice(("x_test",))))
+@pytest.mark.parametrize(
+    "names",
+    [
+        "x_train y_train x_test y_test",
+        "X_train Y_train X_test Y_test",
+        "train_images train_labels test_images test_labels",
+    ]
+    + ["train/x train/y test/x test/y", "images_training labels_training images_testing labels_testing"],
+)
+def test_training_and_test_arrays_are_parts(write, names):
+    x, y, x_test, y_test = names.split()
+    arrays = {x: _STACK, y: _HALVES, x_test: _STACK[:18] + 1, y_test: _HALVES[:18] + 5, "psf": np.ones((5, 5))}
+    path = write(**arrays)
+    samples = list(read_images(path))
+    assert [sample.name for sample in samples] == [
+        *(f"train/{i:06d}" for i in range(20)),
+        *(f"test/{i:06d}" for i in range(18)),
+    ]
+    np.testing.assert_array_equal(samples[23].image, _STACK[3] + 1)
+    assert [sample.label for sample in samples] == ["0", "1"] * 10 + ["5", "6"] * 9
+    assert samples[0].left_out == samples[30].left_out == ("psf",)
+    samples = list(read_images(path, PlaneChoice((x_test,))))
     np.testing.assert_array_equal(samples[0].image, _STACK[0] + 1)
     assert [sample.label for sample in samples] == ["5", "6"] * 9
+    assert samples[0].name is None
+
+
+def test_arrays_of_tests_alone_are_for_tests_and_those_for_training_need_no_part(write):
+    assert next(read_images(write(x_test=_STACK))).name == "test/000000"
+    assert next(read_images(write(x_train=_STACK, y_train=_HALVES))).name is None
+    assert next(read_images(write(x_val=_STACK, x_train=_STACK, noise=_STACK))).name == "train/000000"
+    (sample, *_) = read_images(write(images=_STACK, valid=_STACK > 0))  # good pixels, and no part
+    assert (sample.name, sample.left_out) == (None, ("valid",))
+
+
+def test_a_member_of_a_tar_has_no_parts(tmp_path):
+    file = io.BytesIO()
+    np.savez(file, x_test=_ONE)
+    write_tar(tmp_path / "a.tar", [member("a.npz", file.getvalue())])
+    (found,) = read_images(tmp_path / "a.tar")
+    assert found.reason == "a.npz holds the image test/000000, a part of a set; give such files in a folder"

@@ -1,6 +1,6 @@
 import pytest
 
-from ssl_lens.data.formats.plane_names import band_of, bands_in, is_label, is_other, kind_of, without_kind
+from ssl_lens.data.formats.plane_names import band_of, bands_in, is_label, is_other, kind_of, noise_kind, without_kind
 
 FLUX = ["SCI", "IMAGE", "images", "image_data", "group/images", "VIS", "NIR_Y", "VIS.SCI", "SCI_F814W", "HSC-G", "Ks"]
 FLUX += ["EUC_MER_BGSUB-MOSAIC-VIS", "decam-g", "g-band", "band_3", "sci1"]
@@ -64,3 +64,16 @@ def test_labels(name, labels):
 )
 def test_a_stem_without_its_kind(stem, rest):
     assert without_kind(stem) == rest
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("sigma", "RMS NOISE_MAP VIS_RMS err ERROR sigma noise g_noise UNCERT weight/noise_map std"),
+        ("variance", "VARIANCE var VAR_POISSON noise_variance varmap MSE"),
+        ("inverse variance", "SCI_IVAR invvar INVERSE_VARIANCE inv_var inverse_variance_weight INVMSE"),
+        (None, "WHT weight weight_map rms_weight EXPTIME signal_to_noise SNR log_noise inverse_sigma mask SCI x"),
+    ],
+)
+def test_what_noise_holds(kind, names):
+    assert {name: noise_kind(name) for name in names.split()} == dict.fromkeys(names.split(), kind)

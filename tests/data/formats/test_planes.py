@@ -193,6 +193,34 @@ def test_noise_that_does_not_fit(tmp_path, noise, message):
         _read(tmp_path / "a.npy", noise=noise)
 
 
+@pytest.mark.parametrize(
+    ("header", "sigma"),
+    [
+        ({"EXTNAME": "RMS"}, 4.0),
+        ({"EXTNAME": "VARIANCE"}, 2.0),
+        ({"EXTNAME": "IVAR"}, 0.5),
+        ({"EXTTYPE": "VARIANCE"}, 2.0),
+        ({"EXTNAME": "ERRORS", "HDUCLAS2": "ERROR", "HDUCLAS3": "INVMSE"}, 0.5),
+        ({"EXTNAME": "WHT"}, None),
+    ],
+)
+def test_noise_is_measured_over_the_good_pixels(tmp_path, header, sigma):
+    noise = np.full((20, 24), 4, np.float32)
+    noise[:9], noise[9] = 0, 1e9  # not measured, and a bright star
+    unit = fits.ImageHDU(noise)
+    unit.header.update(header)
+    fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(_CUBE, name="SCI"), unit]).writeto(tmp_path / "a.fits")
+    found = _read(tmp_path / "a.fits", noise=(2,)).noise
+    assert (found is None) if sigma is None else found.tolist() == [sigma] * len(_CUBE)
+
+
+def test_noise_of_the_channels_that_are_chosen(tmp_path):
+    planes = np.arange(1, 4)[:, None, None] * np.ones((3, 20, 24), np.float32)
+    np.savez(tmp_path / "a.npz", image=_RNG.normal(size=(3, 20, 24)), noise_map=planes)
+    (sample,) = read_images(tmp_path / "a.npz", PlaneChoice(("image",), ("noise_map",)))
+    assert sample.noise.tolist() == [1, 2, 3]
+
+
 def test_an_image_is_not_its_own_noise(tmp_path):
     with pytest.raises(UnusableImage, match="noise=SCI is the image itself; name the plane of its noise"):
         _read(_units(tmp_path, "SCI"), noise=("SCI",))

@@ -107,5 +107,10 @@ def test_impossible_policies(arguments, reason):
 def test_policies_have_keys_of_their_own():
     policies = [PixelPolicy(), PixelPolicy(100), PixelPolicy(None, 0.2), PixelPolicy(sizes="crop")]
     policies += [PixelPolicy(sizes="pad"), PixelPolicy(sizes="crop", size=(64, 48))]
-    policies += [PixelPolicy(planes=("VIS",)), PixelPolicy(planes=(1,)), PixelPolicy(noise=("VIS",))]
-    assert len({policy.key() for policy in policies}) == 9
+    policies += [
+        PixelPolicy(mask=("VIS",)),
+        PixelPolicy(planes=("VIS",)),
+        PixelPolicy(planes=(1,)),
+        PixelPolicy(noise=("VIS",)),
+    ]
+    assert len({policy.key() for policy in policies}) == 10
