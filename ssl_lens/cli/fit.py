@@ -23,13 +23,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("out", metavar="OUT", type=path_argument, help="folder to write")
     parser.add_argument(
+        "overrides", metavar="key=value", nargs="*", help="changes to a network or a recipe, such as model.stages=2"
+    )
+    parser.add_argument(
         "--data",
         metavar="DIR",
         type=text_argument,
         required=True,
         help="images to fit to, without labels: a folder, a table, a pack or shards",
     )
-    add_files(parser, "those of the run")
+    add_files(
+        parser, planes="those of the target; none: those known to be flux", noise="that of the target; none: none"
+    )
     parser.add_argument("--exclude", metavar="FILE", type=path_argument, help="names of images to leave out")
     parser.add_argument(
         "--center-crop", metavar="PX", type=positive, help="side of the central square (default: its own)"
@@ -49,6 +54,7 @@ def run(options: argparse.Namespace) -> None:
     check = fit(
         options.target,
         options.out,
+        options.overrides,
         data=options.data,
         center_crop=options.center_crop,
         bin=options.bin,
@@ -59,5 +65,6 @@ def run(options: argparse.Namespace) -> None:
         files=options.files,
         planes=options.planes,
         noise=options.noise,
+        mask=options.mask,
     )
     say_differences(options.out, check)

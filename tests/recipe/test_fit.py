@@ -82,6 +82,18 @@ def test_what_a_set_holds_out_or_a_file_names_does_not_reach_the_fit(tmp_path):
     assert load_backbone(tmp_path / "again").preprocess.std.item() == pytest.approx(2**0.5, rel=0.05)
 
 
+def test_changes_to_a_network_reach_it(tmp_path):
+    images = lenses(tmp_path / "images", level=1.0)
+    changes = ["model.stages=2", "model.pooling=lens_frame", "data.bin=2", "seed=3"]
+    assert cli.main(["fit", "eqcvt_invariant", str(tmp_path / "out"), *changes, "--data", str(images)]) == 0
+    frozen = load_backbone(tmp_path / "out")
+    assert frozen.preprocess.config()["bin"] == 2
+    assert [maps.shape[1:] for maps in frozen.backbone.stages(torch.zeros(1, 1, 24, 24))] == [
+        (24, 24, 24),
+        (36, 12, 12),
+    ]
+
+
 def test_random_weights_are_said_to_be_random(tmp_path, caplog):
     fit("resnet_micro", tmp_path / "out", data=lenses(tmp_path / "images", level=1.0))
     assert "resnet_micro is not trained: its weights are random" in caplog.text
@@ -96,7 +108,9 @@ def test_random_weights_are_said_to_be_random(tmp_path, caplog):
         ("lens_wavelets", ["--stretch", "sqrt"], "--stretch: invalid choice: 'sqrt'"),
         ("lens_wavelets", ["--data", "nowhere"], "nowhere does not exist"),
         ("RUN", ["--data", "COLOURS"], "channels"),
-        ("RUN", ["--center-crop", "2"], ""),
+        ("RUN", ["--center-crop", "2"], "image size 2x2 px is not a multiple of patch_size=4"),
+        ("RUN", ["data.bin=2"], "data.bin=2 cannot change"),
+        ("lens_wavelets", ["model.octave=2"], "unknown key model.octave=2; the nearest valid key is model.octaves"),
     ],
 )
 def test_what_cannot_be_is_one_line(tmp_path, capsys, target, arguments, line):
