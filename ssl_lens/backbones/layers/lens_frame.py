@@ -19,9 +19,12 @@ def direction_cosines(height: int, width: int, harmonics: int) -> tuple[Tensor, 
 
     Returns: two of [harmonics, height, width], float32.
     """
-    up, right = ((length - 1) / 2 - torch.arange(length, dtype=torch.float64) for length in (height, width))
-    right = -right
-    radius = (up[:, None].square() + right.square()).sqrt()
-    unit = torch.complex(right.expand(height, width), up[:, None].expand(height, width)) / radius.clamp_min(0.5)
-    powers = torch.stack([unit**k for k in range(harmonics)])
-    return powers.real.float(), powers.imag.float()
+    up, left = ((length - 1) / 2 - torch.arange(length, dtype=torch.float64) for length in (height, width))
+    radius = (up[:, None].square() + left.square()).sqrt().clamp_min(0.5)
+    cosine, sine = -left / radius, up[:, None] / radius
+    cosines, sines = [torch.ones_like(cosine)], [torch.zeros_like(sine)]
+    for _ in range(1, harmonics):  # ONNX has no complex powers
+        before = cosines[-1], sines[-1]
+        cosines.append(before[0] * cosine - before[1] * sine)
+        sines.append(before[0] * sine + before[1] * cosine)
+    return torch.stack(cosines).float(), torch.stack(sines).float()
