@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 from collections.abc import Iterator
 from typing import Literal
 
@@ -32,6 +33,7 @@ def session(folder: RunFolder, resume: Resume) -> Iterator[None]:
     """
     first = launcher.rank() == 0
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_trackers_heard_once())
         if first:
             if resume == "never" or not folder.root.is_dir():
                 folder.refuse_existing()  # before a lock is left in a folder of something else
@@ -56,6 +58,21 @@ def session(folder: RunFolder, resume: Resume) -> Iterator[None]:
             raise
         if first:
             _write(folder, "finished")
+
+
+@contextlib.contextmanager
+def _trackers_heard_once() -> Iterator[None]:
+    """TensorBoard writes in a thread; what fails there is raised again where something is logged, and said there."""
+
+    def heard(failed: threading.ExceptHookArgs) -> None:
+        if not type(failed.thread).__module__.startswith("tensorboard."):
+            before(failed)
+
+    before, threading.excepthook = threading.excepthook, heard
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 def _put_aside(folder: RunFolder) -> None:

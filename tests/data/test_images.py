@@ -98,11 +98,11 @@ def test_two_processes_that_pack_at_once_do_no_harm(root, cache, monkeypatch):
     """The other is always done while this one is at it."""
     make_pack, others = packing.make_pack, []
 
-    def overtaken(found, folder):
+    def overtaken(found, folder, **how):
         if not others:
             others.append(None)
             others[0] = load_images(root, cache=cache)
-        make_pack(found, folder)
+        make_pack(found, folder, **how)
 
     monkeypatch.setattr(packing, "make_pack", overtaken)
     assert load_images(root, cache=cache).names == others[0].names

@@ -1,5 +1,6 @@
 """A disk that fills up: one line, and what was whole before is whole after."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -78,6 +79,30 @@ def test_a_run_whose_disk_fills_up(runs, small_disk, left, message):
     assert runs.finish("b") == 0
     runs.folder = lambda name: (small_disk if name == "a" else small_disk.parent) / name
     assert runs.outcome("a") == runs.outcome("b")
+
+
+def test_a_thread_of_tensorboard_whose_disk_is_full_is_heard_once(runs):
+    """It fails a while before the run hears of it."""
+    assert runs.finish("a", before=_fills_for_tensorboard) == 2
+    (line,) = [line for line in runs.said("a").splitlines() if "space" in line or "Traceback" in line]
+    folder = runs.folder("a") / "tensorboard"
+    assert line == f"error: cannot write {folder}: No space left on device; make room, then continue the run"
+    assert runs.finish("a") == runs.finish("b") == 0
+    assert runs.outcome("a") == runs.outcome("b")
+
+
+def _fills_for_tensorboard() -> None:
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    write, written = RecordWriter.write, []
+
+    def full(writer, data):
+        written.append(data)
+        if len(written) > 50:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(writer, data)
+
+    RecordWriter.write = full
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def test_turned_images_give_turned_maps(group, downsample, training, pooling):
     for size in (64, 65, 96, 150):
         images = torch.randn(1, 1, size, size)
         maps = network(images)
-        assert maps.shape == (1, 2, *network.map_size(size, size))
+        assert maps.shape == (1, 6 if pooling == "lens_frame" else 2, *network.map_size(size, size))
         for turns in (1, 2, 3):
             assert relative(network(images.rot90(turns, (2, 3))), maps.rot90(turns, (2, 3))) <= TOLERANCE
         mirrored = relative(network(images.flip(3)), maps.flip(3))
