@@ -38,6 +38,8 @@ def session(folder: RunFolder, resume: Resume) -> Iterator[None]:
             if resume == "never" or not folder.root.is_dir():
                 folder.refuse_existing()  # before a lock is left in a folder of something else
             stack.enter_context(locked(folder.lock))
+            if resume == "never":
+                folder.refuse_existing()  # again: another start may have come and gone
             if resume == "restart":
                 _put_aside(folder)
             remove_leftovers(folder.root)
