@@ -1,7 +1,7 @@
 """Self-supervised pretraining for images of strong gravitational lenses.
 
 The verbs of the command line, in Python. `simulate` and `read_images` give images; `pretrain` and `finetune` train;
-`load_backbone`, `export`, `fit`, `embed`, `predict` and `evaluate` use and measure what was trained.
+`load_backbone`, `export`, `fit`, `align`, `embed`, `predict` and `evaluate` use and measure what was trained.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ssl_lens.evaluation.verbs import evaluate as evaluate
     from ssl_lens.evaluation.verbs import finetune as finetune
     from ssl_lens.recipe.fit import fit as fit
+    from ssl_lens.representation.align import align as align
     from ssl_lens.representation.embedding import embed as embed
     from ssl_lens.representation.export import export as export
     from ssl_lens.representation.frozen import load_backbone as load_backbone
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _HOMES = {  # of each name: imported when it is first asked for, so that `import ssl_lens` alone stays quick
     "Run": "ssl_lens.api",
+    "align": "ssl_lens.representation.align",
     "embed": "ssl_lens.representation.embedding",
     "evaluate": "ssl_lens.evaluation.verbs",
     "export": "ssl_lens.representation.export",

@@ -31,6 +31,7 @@ GROUPS = {  # of the overview: command, which is its module's name too, and what
         "predict": "write the classes of a folder of images, with scores, to a table",
         "export": "turn a run into a backbone that loads with torch and timm alone",
         "fit": "fit a backbone's preprocessing to other images, without labels",
+        "align": "give a backbone a linear map in which renderings of a lens agree",
     },
     "Looking things up": {
         "recipes": "list the recipes that ship, show or copy one",

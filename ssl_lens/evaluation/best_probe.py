@@ -6,6 +6,8 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
+from torch import nn
+
 from ssl_lens.data.pixels.preprocess import Preprocess
 from ssl_lens.errors import InputError
 from ssl_lens.evaluation.answers import Classes, Numbers
@@ -46,6 +48,9 @@ class BestProbe:
         head = fitted.head()
         if head is not None and target.frozen is not None:
             frozen = target.frozen
+            if frozen.alignment is not None:
+                assert isinstance(head, nn.Linear), "of the probes of features"
+                head = frozen.alignment.folded_into(head)
             network = Predictor(frozen.backbone, head, frozen.pooling)
             self.kept, self._rank = _Kept(target.preprocess, network, _meaning(division)), rank
 

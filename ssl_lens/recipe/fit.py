@@ -76,10 +76,9 @@ def fit(
             exclude=exclude,
         )
     if recipe is None:
-        preprocess = trained.preprocess.refitted(
+        fitted = trained.fitted(
             images.sample(), center_crop=center_crop, bin=bin, stretch=stretch, policy=images.policy
         )
-        fitted = FrozenBackbone(preprocess, trained.backbone, trained.pooling)
     else:
         fitted = _untrained(recipe, images, pooling or DEFAULT_POOLING)
     height, width = images.shape[1:]

@@ -18,7 +18,7 @@ from ssl_lens.files import MOST_LISTING, read_json
 from ssl_lens.representation.pooling_names import Pooling
 from ssl_lens.runs.folder import RunFolder
 
-CONFIG, WEIGHTS = "config.json", "backbone.safetensors"  # of an export
+CONFIG, WEIGHTS, ALIGNMENT = "config.json", "backbone.safetensors", "alignment.safetensors"  # of an export
 
 
 @dataclass(frozen=True)
@@ -91,11 +91,12 @@ def raw_size(path: Path | str) -> tuple[int, int]:
 
 
 def export_config(folder: Path) -> dict[str, Any]:
-    """What `export.write_export` says of itself: backbone, preprocess, pooling, image_size, versions."""
+    """What `export.write_export` says of itself: backbone, preprocess, pooling, aligned, image_size, versions."""
     config = read_json(folder / CONFIG)
     pooling = config.get("pooling")
     backbone = config.get("backbone")
-    if not isinstance(backbone, dict) or not isinstance(pooling, str) or pooling not in get_args(Pooling):
+    known = isinstance(pooling, str) and pooling in get_args(Pooling) and isinstance(config.get("aligned"), bool)
+    if not isinstance(backbone, dict) or not known:
         raise InputError(f"{folder / CONFIG} is not that of an export; export the run again")
     return config
 

@@ -109,7 +109,7 @@ def _frozen(target: Path | str | FrozenBackbone, which: Which, pooling: Pooling 
         raise InputError(f"pooling={pooling!r} makes features, not the view; give one of the two")
     pooling = "view" if which == "view" else pooling
     if isinstance(target, FrozenBackbone):
-        return FrozenBackbone(target.preprocess, target.backbone, pooling or target.pooling)
+        return target if pooling is None else FrozenBackbone(target.preprocess, target.backbone, pooling)
     return load_backbone(target, pooling=pooling).to(best_device())
 
 
@@ -142,7 +142,7 @@ def _fingerprint(frozen: FrozenBackbone, batch_size: int) -> bytes:
     """What the features depend on besides the pixels; the batch size and the device decide their last bits."""
     settings = [frozen.preprocess.config(), frozen.pooling, frozen.backbone.config(), batch_size, frozen.device.type]
     digest = hashlib.sha256(json.dumps([type(frozen.backbone).__name__, *settings], default=str).encode())
-    for name, value in frozen.backbone.state_dict().items():
+    for name, value in frozen.state_dict().items():  # of the backbone and the alignment
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.digest()

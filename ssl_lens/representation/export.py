@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ssl_lens.backbones import catalog
 from ssl_lens.data.pixels.preprocess import Preprocess
 from ssl_lens.errors import InputError
-from ssl_lens.representation.description import CONFIG, WEIGHTS, raw_size
+from ssl_lens.representation.description import ALIGNMENT, CONFIG, WEIGHTS, raw_size
 from ssl_lens.representation.frozen import FrozenBackbone, Representation, load_backbone
 from ssl_lens.representation.network_file import write_weights
 from ssl_lens.representation.pooling_names import Pooling
@@ -88,7 +88,7 @@ def replaced_export(out: Path) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(dir=out, prefix=".making-") as temporary:
             made = Path(temporary)
             yield made
-            for name in (CONFIG, WEIGHTS, ONNX, HEAD, OUTPUTS):
+            for name in (CONFIG, WEIGHTS, ALIGNMENT, ONNX, HEAD, OUTPUTS):
                 (out / name).unlink(missing_ok=True)
             for file in sorted(made.iterdir(), key=lambda file: file.name == CONFIG):
                 file.replace(out / file.name)
@@ -107,10 +107,13 @@ def write_files(frozen: FrozenBackbone, folder: Path, size: tuple[int, int]) -> 
 
     backbone = frozen.backbone.fold()
     write_weights(backbone.state_dict(), folder / WEIGHTS)
+    if frozen.alignment is not None:
+        write_weights(frozen.alignment.state_dict(), folder / ALIGNMENT)
     config = {
         "backbone": catalog.backbone_config(backbone),
         "preprocess": frozen.preprocess.config(),
         "pooling": frozen.pooling,
+        "aligned": frozen.alignment is not None,
         "image_size": list(size),
         "versions": {package: version(package) for package in ("ssl_lens", "torch", "timm", "numpy")},
     }

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, get_args
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -13,9 +14,13 @@ from ssl_lens.backbones import catalog
 from ssl_lens.backbones.backbone import Features, MapBackbone
 from ssl_lens.backbones.weights import check_numbers, read_tensors, tensor_shapes
 from ssl_lens.data.pack.packed_images import Images
-from ssl_lens.data.pixels.preprocess import Preprocess
+from ssl_lens.data.pixels.policy import PixelPolicy
+from ssl_lens.data.pixels.preprocess import Preprocess, evenly_spaced
+from ssl_lens.data.pixels.stretch import Kind
 from ssl_lens.errors import InputError
+from ssl_lens.representation.alignment import Alignment
 from ssl_lens.representation.description import (
+    ALIGNMENT,
     CONFIG,
     WEIGHTS,
     export_config,
@@ -24,11 +29,13 @@ from ssl_lens.representation.description import (
     network_of_run,
     run_at,
 )
-from ssl_lens.representation.inputs import AnyImages, as_batch, batches_of, device_of
+from ssl_lens.representation.inputs import BATCH_SIZE, AnyImages, as_batch, batches_of, device_of
 from ssl_lens.representation.network_file import build_network
 from ssl_lens.representation.pooling import pool_maps, pooled
 from ssl_lens.representation.pooling_names import DEFAULT_POOLING, Pooling
 from ssl_lens.runs.checkpoint import METHOD, backbone_prefix, backbone_weights, load_into, newest_whole
+
+MOST_TO_FIT = 4096  # images that an alignment is fitted to
 
 
 class Representation(NamedTuple):
@@ -52,11 +59,18 @@ class FrozenBackbone(nn.Module):
 
     Attributes:
         pooling: what becomes `features`, as in `pooling.pooled`.
+        alignment: a linear map of these; None for the pooled features themselves.
     """
 
-    def __init__(self, preprocess: Preprocess, backbone: MapBackbone, pooling: Pooling = DEFAULT_POOLING) -> None:
+    def __init__(
+        self,
+        preprocess: Preprocess,
+        backbone: MapBackbone,
+        pooling: Pooling = DEFAULT_POOLING,
+        alignment: Alignment | None = None,
+    ) -> None:
         super().__init__()
-        self.preprocess, self.backbone, self.pooling = preprocess, backbone, pooling
+        self.preprocess, self.backbone, self.pooling, self.alignment = preprocess, backbone, pooling, alignment
         self.requires_grad_(False)
         self.eval()
 
@@ -79,21 +93,45 @@ class FrozenBackbone(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """The `features` [B, F] of raw images alone, which may cost half as much as all that `forward` gives."""
         prepared = self.prepare(images)
-        return pooled(self.backbone, prepared, self.pooling).to(prepared.dtype)
+        return self._mapped(pooled(self.backbone, prepared, self.pooling)).to(prepared.dtype)
 
     def prepare(self, images: Tensor) -> Tensor:
         """What the backbone sees of raw images, in its type and on its device: [B, C, h, w]."""
         batch = as_batch(images, self.preprocess.in_channels)
         return self.preprocess(batch.to(self.device)).to(self.dtype)
 
-    def fitted(self, images: Images) -> FrozenBackbone:
+    def fitted(
+        self,
+        images: Images,
+        *,
+        center_crop: int | None = None,
+        bin: int | None = None,
+        stretch: Kind | None = None,
+        policy: PixelPolicy | None = None,
+    ) -> FrozenBackbone:
         """The same backbone with its preprocessing fitted to raw images [N, C, H, W], such as of another telescope.
 
         Levels, scatter and sky of the images that it was trained on mean nothing for others. No labels are needed.
 
+        Args:
+            center_crop, bin, stretch, policy: as of `Preprocess.refitted`.
+
         Raises: InputError for images of other channels, too small, or constant.
         """
-        return FrozenBackbone(self.preprocess.refitted(images), self.backbone, self.pooling)
+        preprocess = self.preprocess.refitted(images, center_crop=center_crop, bin=bin, stretch=stretch, policy=policy)
+        plain = FrozenBackbone(preprocess, self.backbone, self.pooling)
+        if self.alignment is None:
+            return plain
+        return FrozenBackbone(
+            preprocess, self.backbone, self.pooling, self.alignment.refitted(plain.features_of_many(images))
+        )
+
+    @torch.inference_mode()
+    def features_of_many(self, images: Images) -> np.ndarray:
+        """Features float32 [n, F] of at most 4096 evenly spaced raw images [N, C, H, W]."""
+        index = evenly_spaced(len(images), MOST_TO_FIT)
+        batches = (torch.from_numpy(images[part]) for part in np.array_split(index, -(-len(index) // BATCH_SIZE)))
+        return torch.cat([self.features(batch).float().cpu() for batch in batches]).numpy()
 
     def check_size(self, height: int, width: int) -> None:
         """Raises InputError if raw images of this size, in pixels, are too small for the crop or the network."""
@@ -103,9 +141,14 @@ class FrozenBackbone(nn.Module):
         """What the backbone says of preprocessed images [B, C, h, w]."""
         if self.pooling == "view":
             features = self.backbone(prepared)
-            return Representation(features.view, features.view, features.regions)
+            mapped = self._mapped(features.view).to(features.view.dtype)
+            return Representation(mapped, features.view, features.regions)
         features, stages = _features_and_stages(self.backbone, prepared)
-        return Representation(pool_maps(stages, self.pooling).to(features.view.dtype), features.view, features.regions)
+        mapped = self._mapped(pool_maps(stages, self.pooling))
+        return Representation(mapped.to(features.view.dtype), features.view, features.regions)
+
+    def _mapped(self, pooled_features: Tensor) -> Tensor:
+        return pooled_features if self.alignment is None else self.alignment(pooled_features)
 
     @property
     def device(self) -> torch.device:
@@ -121,8 +164,11 @@ class FrozenBackbone(nn.Module):
         return super().train(False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FrozenBackbone:
-        """Moves or casts everything but the numbers of the preprocessing, which stay float32."""
+        """Moves or casts everything but the numbers of preprocessing and alignment, which stay float32."""
+        numbers = None if self.alignment is None else [value.clone() for value in self.alignment.buffers()]
         super()._apply(fn, recurse)
+        if numbers is not None:
+            self.alignment = Alignment(*(value.to(self.device) for value in numbers))
         self.preprocess = Preprocess.from_config(self.preprocess.config()).to(self.device)
         return self
 
@@ -140,7 +186,8 @@ def load_backbone(path: Path | str, *, pooling: Pooling | None = None) -> Frozen
     """The frozen backbone of a run folder (its newest intact checkpoint) or of an export, on the CPU.
 
     Args:
-        pooling: what becomes `features`; None for what the export says, and for stage_rings of a run.
+        pooling: what becomes `features`; None for what the export says, its alignment included, and for stage_rings of
+            a run.
 
     Raises: InputError if the path is neither, holds the weights of another network, or there is no such pooling.
     """
@@ -148,6 +195,7 @@ def load_backbone(path: Path | str, *, pooling: Pooling | None = None) -> Frozen
     if pooling is not None and pooling not in get_args(Pooling):
         raise InputError(f"pooling={pooling!r} is unknown; give {', '.join(get_args(Pooling))}")
     preprocess = load_preprocess(path)
+    alignment = None
     if is_export(path):
         config = export_config(path)
         shapes = tensor_shapes(path / WEIGHTS)
@@ -155,6 +203,7 @@ def load_backbone(path: Path | str, *, pooling: Pooling | None = None) -> Frozen
             config["backbone"], shapes, folded=True, described_in=path / CONFIG, source=path / WEIGHTS
         )
         _load(backbone, read_tensors(path / WEIGHTS), path / WEIGHTS)
+        alignment = _read_alignment(path) if pooling is None and config["aligned"] else None
         pooling = pooling or config["pooling"]
     else:
         backbone = _backbone_of_run(path)
@@ -163,7 +212,7 @@ def load_backbone(path: Path | str, *, pooling: Pooling | None = None) -> Frozen
             f"{path} prepares images of {preprocess.in_channels} channels for a network that takes "
             f"{backbone.in_channels}; its parts do not belong together, write it again"
         )
-    return FrozenBackbone(preprocess, backbone, pooling or DEFAULT_POOLING)
+    return FrozenBackbone(preprocess, backbone, pooling or DEFAULT_POOLING, alignment)
 
 
 def untrained_backbone(path: Path | str, *, seed: int | None = None) -> MapBackbone:
@@ -203,3 +252,17 @@ def _backbone_of_run(path: Path) -> MapBackbone:
 def _load(backbone: MapBackbone, weights: dict[str, Tensor], source: Path) -> None:
     check_numbers(backbone.state_dict(), weights, source)
     load_into(backbone, weights, source=source)
+
+
+def _read_alignment(folder: Path) -> Alignment:
+    source = folder / ALIGNMENT
+    shapes = tensor_shapes(source)
+    count = shapes.get("mean", (0,))
+    kept = shapes.get("directions", (0, 0))[1:]
+    if len(count) != 1 or len(kept) != 1 or shapes != {"mean": count, "scale": count, "directions": (*count, *kept)}:
+        raise InputError(f"{source} is not the linear map of a backbone; align it again")
+    numbers = read_tensors(source)
+    check_numbers({name: torch.empty(0) for name in shapes}, numbers, source)
+    if min(numbers["scale"].min().item(), kept[0]) <= 0:
+        raise InputError(f"{source} holds a scale that is not positive, or no direction; align it again")
+    return Alignment(numbers["mean"], numbers["scale"], numbers["directions"])

@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -111,7 +112,7 @@ def fresh_predictor(backbone: MapBackbone, num_outputs: int, pooling: Pooling, e
     Raises: InputError if the backbone cannot take such an image.
     """
     backbone = copy.deepcopy(backbone).requires_grad_(True)
-    example = example.to(next(backbone.parameters()).device)
+    example = example.to(next(chain(backbone.parameters(), backbone.buffers())).device)
     backbone.check_images(example)
     if pooling == "view":
         return Predictor(backbone, backbone.head(num_outputs), pooling)

@@ -168,3 +168,11 @@ def test_from_the_shell(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: data.path=")
     assert "Traceback" not in done.stderr
+
+
+def test_a_network_without_weights(main: Callable[..., tuple[int, str]], images: Path) -> None:
+    refused(
+        main(images, "model={name: lens_wavelets}"),
+        "model.name=lens_wavelets has no weights to train",
+        "ssl-lens fit lens_wavelets OUT",
+    )

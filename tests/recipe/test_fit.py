@@ -13,15 +13,9 @@ from ssl_lens.cli import fit as command
 from ssl_lens.cli import main as cli
 from ssl_lens.data.pixels.stretch import Kind
 from ssl_lens.recipe.fit import fit
-from ssl_lens.representation import export as export_module
 from ssl_lens.representation.frozen import load_backbone
 
-
-@pytest.fixture(autouse=True)
-def _without_onnx(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It takes seconds, and is tested with the representation."""
-    monkeypatch.setattr(export_module, "write_onnx", lambda *arguments: None)
-    monkeypatch.setattr(export_module, "onnx_difference", lambda *arguments: None)
+pytestmark = pytest.mark.usefixtures("no_onnx")
 
 
 def lenses(folder: Path, *, level: float, size: int = 48, count: int = 12, channels: int = 1) -> Path:

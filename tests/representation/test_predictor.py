@@ -13,6 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tiny_run import write_labelled_images, write_run
 
+from ssl_lens.backbones.lens_wavelets import LensWavelets
 from ssl_lens.data.images import load_images
 from ssl_lens.errors import InputError
 from ssl_lens.representation import export as export_module
@@ -207,3 +208,9 @@ def test_probes_are_saved_in_float64_and_heads_as_they_are(frozen, images, tmp_p
     save_predictor(tmp_path / "saved", frozen.preprocess, probe, Classes(images.classes), image_size=SIZE)
     assert load_file(tmp_path / "saved" / "head.safetensors")["weight"].dtype == torch.float64
     assert next(load_predictor(tmp_path / "saved").network.head.parameters()).dtype == torch.float64
+
+
+def test_a_head_alone_is_trained_on_a_network_without_weights():
+    network = fresh_predictor(LensWavelets(1), 3, "log_rings", torch.zeros(1, 1, 40, 40))
+    assert network.parameter_count == 2 * 150 + 150 * 3 + 3  # norm and layer
+    assert network(torch.randn(2, 1, 40, 40)).shape == (2, 3)

@@ -1,0 +1,93 @@
+"""`align`: a backbone gets a linear map, fitted to renderings of simulated lenses, as its last layer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ssl_lens.data.images import ImageSet, load_images
+from ssl_lens.data.source import open_source
+from ssl_lens.data.splits import own_division
+from ssl_lens.errors import InputError, arguments_named
+from ssl_lens.representation.alignment import fit_alignment
+from ssl_lens.representation.export import ExportCheck, write_export
+from ssl_lens.representation.extract import extract
+from ssl_lens.representation.frozen import FrozenBackbone, load_backbone
+from ssl_lens.representation.pooling_names import Pooling
+
+LENS = "lens_number"  # the column of a simulated set that tells lenses apart
+
+
+class Aligned(NamedTuple):
+    """What an alignment found.
+
+    Attributes:
+        lenses: that were fitted to.
+        features: before the map; kept: behind it.
+        signal: of the directions that were kept, the variance between lenses over that within.
+        check: as of `export`.
+    """
+
+    lenses: int
+    features: int
+    kept: int
+    signal: np.ndarray
+    check: ExportCheck
+
+
+def align(
+    target: str | Path,
+    out: str | Path,
+    *,
+    pairs: str | Path,
+    data: str | Path,
+    column: str = LENS,
+    pooling: Pooling | None = None,
+) -> Aligned:
+    """Exports a backbone with a linear map behind its features, in which renderings of one lens agree.
+
+    Renderings of a lens share its mass and nothing else, so that what they share is what is to be learned; no label is
+    used. The preprocessing and the features of either set are standardised by its own numbers.
+
+    Args:
+        target: folder of a run or an export; a map that it has is replaced.
+        out: folder for the export, as of `export`.
+        pairs: images of lenses with two or more renderings each, as `ssl-lens simulate --renderings 2` makes them.
+        data: images that the backbone is to be used on, without labels; what they hold out for tests is left out.
+        column: number in the table of `pairs` that is the same for all renderings of a lens.
+        pooling: what is mapped; None for the export's own, and for stage_rings of a run.
+
+    Raises: InputError if something given cannot be used; otherwise as `export`.
+    """
+    frozen = load_backbone(target, pooling=pooling)
+    frozen = FrozenBackbone(frozen.preprocess, frozen.backbone, frozen.pooling)
+    policy, channels = frozen.preprocess.policy, frozen.preprocess.in_channels
+    with arguments_named({"path": "pairs"}):
+        rendered = _to_fit(load_images(Path(pairs), in_channels=channels, policy=policy))
+    if column not in rendered.targets:
+        known = ", ".join(rendered.targets) or "none"
+        raise InputError(
+            f"{pairs} has no number {column} that tells its lenses apart, only {known}; simulate lenses with "
+            "renderings=2, or name the column=... that does"
+        )
+    with arguments_named({"path": "data"}):
+        images = open_source(str(data), in_channels=channels, policy=policy)
+    features = extract(frozen.fitted(rendered.images), rendered.images, progress="pairs")
+    fitted = fit_alignment(features, rendered.targets[column])
+    used = frozen.fitted(images.sample(), policy=images.policy)
+    alignment = fitted.alignment.refitted(used.features_of_many(images.sample()))
+    height, width = images.shape[1:]
+    check = write_export(
+        FrozenBackbone(used.preprocess, used.backbone, used.pooling, alignment), Path(out), (height, width)
+    )
+    kept = fitted.alignment.directions.shape[1]
+    lenses = len(np.unique(rendered.targets[column]))
+    return Aligned(lenses, features.shape[1], kept, fitted.signal[:kept], check)
+
+
+def _to_fit(images: ImageSet) -> ImageSet:
+    """All images but those that the set itself holds out."""
+    division = own_division(images, None)
+    return images if division is None else division[0]
