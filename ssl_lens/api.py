@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ssl_lens.data.folders.layouts import LayoutName
     from ssl_lens.data.images import ImageSet
     from ssl_lens.representation.frozen import FrozenBackbone
+    from ssl_lens.simulation.lens import Redraw
     from ssl_lens.simulation.parameters import Model
 
 
@@ -96,6 +97,8 @@ def simulate(
     image_size: int | None = None,
     pixel_scale_arcsec: float | None = None,
     seed: int = 1,
+    renderings: int = 1,
+    redraw: Sequence[Redraw] | None = None,
 ) -> Path:
     """Simulates lenses of three classes into a folder, as `ssl-lens simulate` does.
 
@@ -104,6 +107,8 @@ def simulate(
         ranges: of what is drawn, such as ["shear=0,0.1", "subhalo_slope=-0.9"].
         model: which of DeepLense's telescopes.
         image_size: side in pixels; the model's if None, as `pixel_scale_arcsec`.
+        renderings: images of each lens, of the same mass and always other noise.
+        redraw: what else differs between them, of source, exposure and lens_light; all three if None.
     Returns: the folder, of class folders and parameters.csv.
     Raises: InputError for values that do not go together, or a folder of something else.
     """
@@ -118,4 +123,6 @@ def simulate(
         pixel_scale_arcsec=pixel_scale_arcsec,
         parameters=parse_parameters(ranges),
         seed=seed,
+        renderings=renderings,
+        redraw=redraw,
     )

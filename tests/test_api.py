@@ -68,3 +68,19 @@ def test_simulate_writes_a_set_that_reads_back(tmp_path: Path) -> None:
     images = ssl_lens.read_images(folder)
     assert images.classes == ("axion", "cdm", "no_sub")
     assert np.asarray(images.images[:]).shape == (3, 1, 32, 32)
+
+
+def test_simulate_renders_a_lens_several_times(tmp_path: Path) -> None:
+    folder = ssl_lens.simulate(
+        tmp_path / "lenses",
+        count_per_class=1,
+        image_size=32,
+        pixel_scale_arcsec=0.2,
+        renderings=2,
+        redraw=["exposure"],
+    )
+    targets = ssl_lens.read_images(folder).targets
+    assert targets["lens"].tolist() == [0, 0, 1, 1, 2, 2]
+    for name, renderings_are_equal in (("source_x_arcsec", True), ("exposure_s", False), ("gamma1", True)):
+        first, second = targets[name].reshape(3, 2).T
+        assert ((first == second) == renderings_are_equal).all()

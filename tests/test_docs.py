@@ -96,6 +96,7 @@ KNOWN = {
     ),
     "ssl-lens simulate gri --count 3000 --image-size 64 --pixel-scale-arcsec 0.1 --set source_colour_mag=0,-0.3,-0.5 "
     "lens_colour_mag=0,-0.9,-1.4": Known((), ("gri/parameters.csv",)),
+    "ssl-lens simulate pairs --count 3000 --renderings 2": Known((), ("pairs/cdm/cdm_000000_1.npy",)),
     "ssl-lens simulate real --count 3000 --galaxies DIR": Known(("DIR",), ("real/parameters.csv",)),
     "python benchmarks/data.py --out OUT": Known((), ("OUT/data.json", "OUT/memory.json")),
     "python benchmarks/simulate.py --out OUT": Known((), ("OUT/simulate.json",)),

@@ -8,14 +8,15 @@ from ssl_lens.cli.arguments import flags, path_argument
 from ssl_lens.errors import InputError, arguments_named
 
 MODELS = ("model_i", "model_ii", "model_iii")  # as `ssl_lens.simulation.parameters.Model`, without its imports
-NAMES = flags("image_size", "pixel_scale_arcsec", "galaxies", "seed", "workers")
+REDRAWN = ("source", "exposure", "lens_light")  # as `ssl_lens.simulation.lens.REDRAWN`
+NAMES = flags("image_size", "pixel_scale_arcsec", "galaxies", "seed", "workers", "renderings", "redraw")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of the command."""
     parser.add_argument("out", metavar="OUT", type=path_argument, help="a new folder, or one to continue")
     parser.add_argument("--model", choices=MODELS, default="model_i", help="which of DeepLense's telescopes")
-    parser.add_argument("--count", metavar="N", type=int, default=3000, help="images of all three classes together")
+    parser.add_argument("--count", metavar="N", type=int, default=3000, help="lenses of all three classes together")
     parser.add_argument("--image-size", metavar="PX", type=int, help="side; default: the model's")
     parser.add_argument("--pixel-scale-arcsec", metavar="ARCSEC", type=float, help="default: the model's")
     parser.add_argument(
@@ -32,6 +33,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--as-deeplense",
         action="store_true",
         help="its noise, orientation, distances, subhalo_scatter, subhalo_slope; one alone: --set noise=deeplense",
+    )
+    parser.add_argument(
+        "--renderings", metavar="K", type=int, default=1, help="images of each lens: the same mass, always other noise"
+    )
+    parser.add_argument(
+        "--redraw",
+        choices=REDRAWN,
+        nargs="*",
+        help="what else differs between the renderings of a lens (default: all; no word: noise alone)",
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", metavar="N", type=int, help="processes; they change no bit of the images")
@@ -60,5 +70,7 @@ def run(options: argparse.Namespace) -> None:
         galaxies=options.galaxies,
         seed=options.seed,
         workers=options.workers,
+        renderings=options.renderings,
+        redraw=options.redraw,
     )
     print(folder)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -13,6 +14,15 @@ from ssl_lens.simulation.parameters import Parameters
 from ssl_lens.simulation.substructure import NO_SUBSTRUCTURE, draw_subhalos, vortex
 
 CLASSES = ("axion", "cdm", "no_sub")
+Redraw: TypeAlias = Literal["source", "exposure", "lens_light"]
+REDRAWN: Mapping[Redraw, tuple[str, ...]] = {
+    "source": (
+        *("source_x_arcsec", "source_y_arcsec", "source_e1", "source_e2", "source_radius_arcsec"),
+        *("source_sersic_index", "source_angle_rad", "source_image", "brightness"),
+    ),
+    "exposure": ("exposure_s",),
+    "lens_light": ("lens_light", "lens_light_radius_arcsec", "lens_light_sersic_index"),
+}  # fields of a lens that another rendering of it may draw again; all others are its mass and where it is
 
 
 @dataclass(frozen=True)
@@ -136,6 +146,11 @@ def draw_lens(rng: np.random.Generator, kind: str, ranges: Parameters, galaxies:
             "lower subhalo_count, subhalo_mass_msun or vortex_mass_msun"
         )
     return lens
+
+
+def with_light_of(lens: Lens, other: Lens, redraw: Sequence[Redraw]) -> Lens:
+    """The lens, its mass unchanged, with what `redraw` names of another: another rendering of the same lens."""
+    return replace(lens, **{name: getattr(other, name) for part in redraw for name in REDRAWN[part]})
 
 
 def _even(rng: np.random.Generator, ends: tuple[float, float]) -> float:

@@ -10,6 +10,7 @@ import logging
 import math
 import multiprocessing
 import os
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -21,17 +22,15 @@ from ssl_lens.data.folders.discovery import SIMULATION
 from ssl_lens.data.pack.packer import cache_folder
 from ssl_lens.errors import InputError
 from ssl_lens.files import whole_file
-from ssl_lens.simulation.cosmology import einstein_arcsec2_per_msun, einstein_radius_arcsec
 from ssl_lens.simulation.galaxies import load_galaxies
-from ssl_lens.simulation.instrument import Instrument, instrument
-from ssl_lens.simulation.lens import CLASSES, Lens, draw_lens
+from ssl_lens.simulation.instrument import instrument
+from ssl_lens.simulation.lens import CLASSES, REDRAWN, Lens, Redraw
 from ssl_lens.simulation.parameters import Model, Parameters
-from ssl_lens.simulation.substructure import mean_subhalo_mass_msun
+from ssl_lens.simulation.settings import VERSION, Image, Settings
 from ssl_lens.simulation.telescope import Telescope
 
 logger = logging.getLogger(__name__)
 
-_VERSION = 3  # to be raised when the same settings give other images
 _CHUNK = 50  # images per task
 _IMAGES_PER_WORKER = 300  # fewer are done before another process has started
 _DERIVED = (
@@ -40,29 +39,6 @@ _DERIVED = (
     "substructure_mass_msun",
     "substructure_mass_fraction",
 )  # of a lens, for the table
-
-
-@dataclasses.dataclass(frozen=True)
-class _Settings:
-    """What decides every bit of a set."""
-
-    count_per_class: int
-    instrument: Instrument
-    parameters: Parameters
-    seed: int
-    galaxies: Path | None  # folder of real sources
-
-    def record(self) -> dict[str, object]:
-        """All of it by name, as read back from JSON."""
-        flat = {
-            "count_per_class": self.count_per_class,
-            **dataclasses.asdict(self.instrument),
-            **self.parameters.model_dump(),
-            "seed": self.seed,
-            "galaxies": self.galaxies and load_galaxies(self.galaxies).fingerprint(),
-            "version": _VERSION,
-        }
-        return json.loads(json.dumps(flat))
 
 
 def simulate_lenses(
@@ -76,13 +52,16 @@ def simulate_lenses(
     galaxies: Path | None = None,
     seed: int,
     workers: int | None = None,
+    renderings: int = 1,
+    redraw: Sequence[Redraw] | None = None,
 ) -> Path:
     """Simulates lenses of the classes axion, cdm and no_sub; the physics is in `ssl_lens.simulation`.
 
     Writes out/CLASS/CLASS_000123.npy, float32 [B, S, S] in counts per second, then out/parameters.csv (a line for every
     image; what its class or its source does not have is empty), whose presence says that the set is whole. Image i of a
     class depends on the settings, the class and i alone (not on the workers), and the same call continues an
-    interrupted one.
+    interrupted one. With several renderings these are CLASS_000123_0.npy, _1 and so on, of one mass; the first is the
+    image that there is with one.
 
     Args:
         out: folder for the set; one with the same settings is continued, or returned when whole.
@@ -90,6 +69,8 @@ def simulate_lenses(
         parameters: ranges of everything drawn, and bands.
         galaxies: folder of images of real galaxies to take sources from; Sersic profiles if None.
         workers: processes; one for every 300 images, up to the number of cores, if None.
+        renderings: images of each lens; its mass is the same in all, the noise never.
+        redraw: what else its renderings do not share; source, exposure and lens light if None.
     Returns:
         `out`.
     Raises:
@@ -101,17 +82,19 @@ def simulate_lenses(
         raise InputError(f"pixel_scale_arcsec={pixel_scale_arcsec} is not a scale; set it above 0")
     if workers is not None and workers < 1:
         raise InputError(f"workers={workers} is too small; set it to 1 or more")
+    parts = _redrawn_parts(renderings, redraw)
     telescope = instrument(model, image_size, pixel_scale_arcsec)
     if parameters.exposure_s is None:
         parameters = parameters.model_copy(update={"exposure_s": telescope.exposure_s})
-    settings = _Settings(count_per_class, telescope, parameters, seed, galaxies)
-    _check(settings)
+    settings = Settings(count_per_class, telescope, parameters, seed, galaxies, renderings, parts)
+    settings.check()
     try:
         if not _claim(out, settings):
             return out
-        todo = [(kind, i) for kind in CLASSES for i in range(count_per_class) if not _image_path(out, kind, i).exists()]
-        there = count_per_class * len(CLASSES) - len(todo)
-        logger.info("simulating %d lenses of %d px in %s (%d there)", len(todo), telescope.image_size, out, there)
+        images = settings.images()
+        todo = [image for image in images if not (out / image.name).exists()]
+        there = len(images) - len(todo)
+        logger.info("simulating %d images of %d px in %s (%d there)", len(todo), telescope.image_size, out, there)
         _simulate(out, settings, todo, workers or min(os.cpu_count() or 1, -(-len(todo) // _IMAGES_PER_WORKER)))
         _write_parameters(out, settings)
     except OSError as error:
@@ -138,7 +121,7 @@ def default_set(
     camera = instrument(model, image_size, pixel_scale_arcsec)
     pixels = f"{camera.image_size}px-{camera.pixel_scale_arcsec:g}arcsec"
     ranges = f"-{parameters.fingerprint()}" if parameters != Parameters() else ""
-    name = f"lenses-{model}-{count_per_class}-per-class-{pixels}{ranges}-seed{seed}-v{_VERSION}"
+    name = f"lenses-{model}-{count_per_class}-per-class-{pixels}{ranges}-seed{seed}-v{VERSION}"
     return simulate_lenses(
         (cache_folder() if cache is None else cache) / name,
         count_per_class=count_per_class,
@@ -151,37 +134,19 @@ def default_set(
     )
 
 
-def _check(settings: _Settings) -> None:
-    for name, least in (("count_per_class", 1), ("seed", 0)):
-        if getattr(settings, name) < least:
-            raise InputError(f"{name}={getattr(settings, name)} is too small; set it to {least} or more")
-    smallest, largest = _rings(settings.parameters)
-    ranges, camera = settings.parameters, settings.instrument
-    reach = largest + max(map(abs, ranges.source_offset_arcsec)) + ranges.source_radius_arcsec[1]
-    if camera.image_size * camera.pixel_scale_arcsec < 2 * reach:
-        raise InputError(
-            f"image_size={camera.image_size} at pixel_scale_arcsec={camera.pixel_scale_arcsec} cuts the lensed "
-            f"arcs; set pixel_scale_arcsec to {2 * reach / camera.image_size + 5e-4:.3f} or more"
-        )
-    mean = mean_subhalo_mass_msun(ranges.subhalo_slope[1], ranges.subhalo_mass_msun)
-    for what, mass, key in (
-        ("subhalo", 2 * ranges.subhalo_count[1] * mean, "subhalo_count or subhalo_mass_msun"),
-        ("vortex", ranges.vortex_mass_msun[1], "vortex_mass_msun"),
-    ):
-        if mass >= smallest:  # twice the mean for subhalos: `draw_lens` refuses the rare ones that still outweigh it
-            raise InputError(f"{what} mass up to {mass:.2g} Msun in a halo of {smallest:.2g} Msun; lower {key}")
+def _redrawn_parts(renderings: int, redraw: Sequence[Redraw] | None) -> tuple[Redraw, ...]:
+    """What is drawn again, in the order of `REDRAWN`."""
+    if redraw is None:
+        return tuple(REDRAWN)
+    unknown = [part for part in redraw if part not in REDRAWN]
+    if unknown:
+        raise InputError(f"redraw={unknown[0]} is not known; choose from {', '.join(REDRAWN)}")
+    if renderings == 1:
+        raise InputError(f"redraw={','.join(redraw)} has no effect with renderings=1; set renderings=2 or more")
+    return tuple(part for part in REDRAWN if part in redraw)
 
 
-def _rings(ranges: Parameters) -> tuple[float, float]:
-    """The smallest mass inside a ring in Msun, and the largest Einstein radius in arcsec."""
-    theirs = ranges.distances == "deeplense"
-    widest = einstein_arcsec2_per_msun(ranges.lens_redshift[0], ranges.source_redshift[1], as_deeplense=theirs)
-    if ranges.einstein_radius_arcsec is not None:
-        return ranges.einstein_radius_arcsec[0] ** 2 / widest, ranges.einstein_radius_arcsec[1]
-    return ranges.halo_mass_msun[0], float(einstein_radius_arcsec(ranges.halo_mass_msun[1], widest))
-
-
-def _claim(out: Path, settings: _Settings) -> bool:
+def _claim(out: Path, settings: Settings) -> bool:
     """Makes `out` the folder of this set; False if the set is whole already."""
     ours, record = settings.record(), out / SIMULATION
     out.mkdir(parents=True, exist_ok=True)
@@ -213,7 +178,7 @@ def _read_record(path: Path) -> dict[str, object]:
     return record
 
 
-def _simulate(out: Path, settings: _Settings, todo: list[tuple[str, int]], workers: int) -> None:
+def _simulate(out: Path, settings: Settings, todo: list[Image], workers: int) -> None:
     chunks = [todo[start : start + _CHUNK] for start in range(0, len(todo), _CHUNK)]
     work = functools.partial(_simulate_chunk, out, settings)
     with tqdm(total=len(todo), desc="simulating lenses", unit="image", disable=None) as bar:
@@ -231,7 +196,7 @@ def _simulate(out: Path, settings: _Settings, todo: list[tuple[str, int]], worke
                     bar.update(done)
         except BrokenProcessPool:  # it has ended the others
             _remove_unfinished(out, ours)
-            there = sum(_image_path(out, kind, i).exists() for kind, i in todo)
+            there = sum((out / image.name).exists() for image in todo)
             raise InputError(
                 f"one of the {workers} processes that simulate lenses ended early, perhaps killed for lack of memory; "
                 f"{there} of {len(todo)} images were made in {out}: simulate again to go on, with workers=1 if need be"
@@ -245,41 +210,29 @@ def _remove_unfinished(out: Path, processes: set[int | None]) -> None:
             path.unlink(missing_ok=True)
 
 
-def _simulate_chunk(out: Path, settings: _Settings, images: list[tuple[str, int]]) -> int:
+def _simulate_chunk(out: Path, settings: Settings, images: list[Image]) -> int:
     ranges = settings.parameters
     galaxies = load_galaxies(settings.galaxies) if settings.galaxies else None
     telescope = Telescope(settings.instrument, ranges.source_colour_mag, ranges.lens_colour_mag, galaxies)
     observe = telescope.observe if ranges.noise == "physical" else telescope.observe_as_deeplense
-    for kind, i in images:
-        lens, rng = _draw(settings, kind, i)
-        image = observe(lens, rng)
-        with whole_file(_image_path(out, kind, i)) as temporary, temporary.open("wb") as file:
-            np.save(file, image)
+    for image in images:
+        lens, rng = settings.draw(image)
+        pixels = observe(lens, rng)
+        with whole_file(out / image.name) as temporary, temporary.open("wb") as file:
+            np.save(file, pixels)
     return len(images)
 
 
-def _draw(settings: _Settings, kind: str, i: int) -> tuple[Lens, np.random.Generator]:
-    """The lens of an image, and the generator that goes on with its noise."""
-    rng = np.random.default_rng([settings.seed, CLASSES.index(kind), i])
-    galaxies = load_galaxies(settings.galaxies).names if settings.galaxies else ()
-    return draw_lens(rng, kind, settings.parameters, galaxies), rng
-
-
-def _write_parameters(out: Path, settings: _Settings) -> None:
+def _write_parameters(out: Path, settings: Settings) -> None:
     """Writes what was drawn for every image; drawn again, which is cheap, so that a continued set has all rows."""
     no_number = ("source_image", "point_masses", "arcsec2_per_msun")
     drawn = [field.name for field in dataclasses.fields(Lens) if field.name not in no_number]
     with whole_file(out / "parameters.csv") as temporary, temporary.open("w", newline="") as file:
         table = csv.writer(file)
-        table.writerow(["name", "class", *drawn, *_DERIVED, "substructure_count", "source_image"])
-        for kind in CLASSES:
-            for i in range(settings.count_per_class):
-                lens, _ = _draw(settings, kind, i)
-                name = _image_path(out, kind, i).relative_to(out).as_posix()
-                values = [float(getattr(lens, column)) for column in (*drawn, *_DERIVED)]
-                numbers = ["" if math.isnan(value) else value for value in values]
-                table.writerow([name, kind, *numbers, len(lens.point_masses), lens.source_image])
-
-
-def _image_path(out: Path, kind: str, i: int) -> Path:
-    return out / kind / f"{kind}_{i:06d}.npy"
+        table.writerow(["name", "class", "lens", "rendering", *drawn, *_DERIVED, "substructure_count", "source_image"])
+        for image in settings.images():
+            lens, _ = settings.draw(image)
+            values = [float(getattr(lens, column)) for column in (*drawn, *_DERIVED)]
+            numbers = ["" if math.isnan(value) else value for value in values]
+            names = [image.name, image.kind, settings.lens_number(image), image.rendering]
+            table.writerow([*names, *numbers, len(lens.point_masses), lens.source_image])

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from ssl_lens.cli import main as cli
-from ssl_lens.cli.simulate import MODELS
+from ssl_lens.cli.simulate import MODELS, REDRAWN
+from ssl_lens.simulation import lens
 from ssl_lens.simulation.parameters import Model
 
 SMALL_LENSES = ["--count", "6", "--image-size", "32", "--pixel-scale-arcsec", "0.2", "--seed", "3"]
@@ -17,6 +18,7 @@ SMALL_LENSES = ["--count", "6", "--image-size", "32", "--pixel-scale-arcsec", "0
 
 def test_the_models_to_choose_from_are_those_there_are() -> None:
     assert get_args(Model) == MODELS
+    assert tuple(lens.REDRAWN) == get_args(lens.Redraw) == REDRAWN
 
 
 def test_writes_three_classes(tmp_path: Path) -> None:
@@ -42,8 +44,35 @@ def test_as_deeplense(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "redrawn"),
+    [
+        ([], ["source", "exposure", "lens_light"]),
+        (["--redraw", "lens_light", "source"], ["source", "lens_light"]),
+        (["--redraw"], []),
+    ],
+)
+def test_renderings(tmp_path: Path, options: list[str], redrawn: list[str]) -> None:
+    given = ["simulate", str(tmp_path / "lenses"), *SMALL_LENSES, "--workers", "1", "--renderings", "2", *options]
+    assert cli.main(given) == 0
+    names = sorted(path.name for path in (tmp_path / "lenses" / "cdm").iterdir())
+    assert names == [f"cdm_00000{i}_{rendering}.npy" for i in range(2) for rendering in range(2)]
+    assert json.loads((tmp_path / "lenses" / "simulation.json").read_text())["redraw"] == redrawn
+    with (tmp_path / "lenses" / "parameters.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    moved = [
+        one["source_x_arcsec"] != other["source_x_arcsec"] for one, other in zip(rows[::2], rows[1::2], strict=True)
+    ]
+    assert moved == [bool(redrawn)] * 6
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--renderings", "0"], "error: --renderings=0 is too small; set it to 1 or more"),
+        (
+            ["--redraw", "source", "exposure"],
+            "error: --redraw=source,exposure has no effect with --renderings=1; set --renderings=2 or more",
+        ),
         (["--count", "7"], "--count 7 is not a multiple of the 3 classes; set it to 9"),
         (["--count", "0"], "--count 0 is not a multiple of the 3 classes; set it to 3"),
         (["--workers", "0"], "error: --workers=0 is too small; set it to 1 or more"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ssl_lens.errors import InputError
-from ssl_lens.simulation.lens import CLASSES, Lens, draw_lens
+from ssl_lens.simulation.lens import CLASSES, REDRAWN, Lens, draw_lens, with_light_of
 from ssl_lens.simulation.parameters import Parameters, parse_parameters
 
 _THETA_E = 1.66452  # arcsec, of 1e12 Msun between z = 0.5 and 1 for H0 = 70, Om0 = 0.3
@@ -144,3 +144,16 @@ def test_a_real_galaxy_is_turned_and_drawn_from_all():
     assert 0 <= angles.min() < 0.3
     assert 6 < angles.max() < 2 * np.pi
     assert np.isnan(lenses[0].source_sersic_index)
+
+
+def test_light_of_another_lens():
+    """Every field is the light's, which may be drawn again, or the mass's, which never is."""
+    mass = {"lens_e1", "lens_e2", "gamma1", "gamma2", "einstein_radius_arcsec", "lens_redshift", "source_redshift"}
+    mass |= {"axion_mass_ev", "subhalo_slope", "arcsec2_per_msun", "point_masses"}
+    names = [name for part in REDRAWN.values() for name in part]
+    assert sorted([*names, *mass]) == sorted(field.name for field in fields(Lens))
+    one, other = (_draw("cdm", seed, **FREE) for seed in (1, 2))
+    both = with_light_of(one, other, ("exposure", "lens_light"))
+    for field in fields(Lens):
+        whose = other if field.name in (*REDRAWN["exposure"], *REDRAWN["lens_light"]) else one
+        assert getattr(both, field.name) is getattr(whose, field.name)

@@ -22,8 +22,12 @@ from ssl_lens.data.images import load_images
 from ssl_lens.errors import InputError
 from ssl_lens.files import whole_file
 from ssl_lens.simulation import sets as simulate
+from ssl_lens.simulation import settings
+from ssl_lens.simulation.instrument import instrument
+from ssl_lens.simulation.lens import draw_lens
 from ssl_lens.simulation.parameters import Parameters, parse_parameters
 from ssl_lens.simulation.sets import default_set, simulate_lenses
+from ssl_lens.simulation.settings import VERSION
 from ssl_lens.simulation.telescope import Telescope
 
 _SMALL = {"count_per_class": 4, "image_size": 32, "pixel_scale_arcsec": 0.2, "seed": 7}
@@ -79,6 +83,184 @@ def test_an_interrupted_set_continues(small, tmp_path, monkeypatch):
     simulate_lenses(tmp_path / "set", **_SMALL, workers=1)
     assert len(shots) == 6 + 7
     assert _files(tmp_path / "set") == _files(small)
+
+
+_VARIED = {
+    "count_per_class": 2,
+    "image_size": 40,
+    "pixel_scale_arcsec": 0.2,
+    "parameters": parse_parameters(
+        ["einstein_radius_arcsec=0.9,1.5", "lens_redshift=0.3,0.6", "lens_ellipticity=0,0.2", "shear=0,0.1"]
+        + ["source_radius_arcsec=0.1,0.4", "source_sersic_index=1,3", "brightness=0.5,2", "lens_light=0.1,1"]
+        + ["lens_light_radius_arcsec=0.4,1", "lens_light_sersic_index=2,5", "subhalo_slope=-1.9,-0.9"]
+    ),
+    "seed": 7,
+}
+_LIGHT = {
+    "source": {"source_x_arcsec", "source_y_arcsec", "source_e1", "source_e2", "source_radius_arcsec"}
+    | {"source_sersic_index", "brightness"},
+    "exposure": {"exposure_s"},
+    "lens_light": {"lens_light", "lens_light_radius_arcsec", "lens_light_sersic_index"},
+}
+
+
+def _images(root):
+    return {path.relative_to(root).as_posix(): np.load(path) for path in sorted(root.rglob("*.npy"))}
+
+
+@pytest.fixture(scope="module")
+def renderings(tmp_path_factory):
+    return simulate_lenses(tmp_path_factory.mktemp("renderings"), **_VARIED, renderings=3, workers=1)
+
+
+def test_renderings_of_a_lens_share_its_mass_and_nothing_else(renderings):
+    rows = _rows(renderings)
+    assert [row["name"] for row in rows] == list(_images(renderings))
+    assert [row["name"] for row in rows[6:10]] == [
+        *(f"cdm/cdm_000000_{r}.npy" for r in range(3)),
+        "cdm/cdm_000001_0.npy",
+    ]
+    assert [(int(row["lens"]), int(row["rendering"])) for row in rows] == [(i, r) for i in range(6) for r in range(3)]
+    light = set.union(*_LIGHT.values())
+    shared = rows[0].keys() - light - {"name", "rendering"}
+    assert shared >= {"lens_e1", "gamma2", "einstein_radius_arcsec", "lens_redshift", "substructure_mass_msun"}
+    for first in range(0, 18, 3):
+        same = rows[first : first + 3]
+        assert all(len({row[name] for row in same}) == 1 for name in shared)
+        assert all(len({row[name] for row in same}) == 3 for name in light)
+    for name in ("lens_e1", "gamma2", "einstein_radius_arcsec", "lens_redshift"):
+        assert len({row[name] for row in rows}) == 6
+    assert len({image.tobytes() for image in _images(renderings).values()}) == 18
+
+
+def test_another_rendering_has_a_stream_of_random_numbers_of_its_own(renderings):
+    """Told by seed, class, lens and rendering, in this order: a 0 at the end would be the first rendering's."""
+    row = _rows(renderings)[11]
+    assert row["name"] == "cdm/cdm_000001_2.npy"
+    ranges = _VARIED["parameters"].model_copy(update={"exposure_s": instrument("model_i").exposure_s})
+    drawn = draw_lens(np.random.default_rng([7, 1, 1, 2]), "no_sub", ranges)
+    for name in set.union(*_LIGHT.values()):
+        assert float(row[name]) == getattr(drawn, name)
+
+
+def test_the_first_rendering_is_the_image_of_a_set_with_one(renderings, tmp_path):
+    one = simulate_lenses(tmp_path / "one", **_VARIED, workers=1)
+    first = {name.replace("_0.npy", ".npy"): image for name, image in _images(renderings).items() if "_0.npy" in name}
+    assert {name: image.tobytes() for name, image in first.items()} == {
+        name: image.tobytes() for name, image in _images(one).items()
+    }
+    mine, theirs = _rows(one), [row for row in _rows(renderings) if row["rendering"] == "0"]
+    assert [row | {"name": ""} for row in mine] == [row | {"name": ""} for row in theirs]
+    record = json.loads((one / "simulation.json").read_text())
+    assert (record["renderings"], record["redraw"]) == (1, ["source", "exposure", "lens_light"])
+    with pytest.raises(InputError, match="holds a simulation with renderings=1, not 3; choose another folder"):
+        simulate_lenses(one, **_VARIED, renderings=3)
+
+
+def test_an_image_depends_on_its_rendering_and_not_on_how_many_there_are(renderings, tmp_path):
+    fewer = simulate_lenses(tmp_path / "set", **(_VARIED | {"count_per_class": 1}), renderings=2, workers=1)
+    files = {name: data for name, data in _files(fewer).items() if name.endswith(".npy")}
+    assert len(files) == 6
+    assert files.items() <= _files(renderings).items()
+
+
+def test_names_of_many_renderings_sort_as_their_numbers(tmp_path):
+    out = simulate_lenses(tmp_path / "set", **(_SMALL | {"count_per_class": 1}), renderings=11, workers=1)
+    assert [row["name"] for row in _rows(out)] == list(_images(out))
+    assert [int(row["rendering"]) for row in _rows(out)] == [*range(11)] * 3
+
+
+@pytest.mark.parametrize("redraw", [(), ("exposure",), ("lens_light", "source")])
+def test_only_what_is_named_is_drawn_again_and_the_noise(tmp_path, redraw):
+    out = simulate_lenses(tmp_path / "set", **_VARIED, renderings=2, redraw=redraw, workers=1)
+    rows = _rows(out)
+    free = set().union(*(_LIGHT[part] for part in redraw))
+    for first, second in zip(rows[::2], rows[1::2], strict=True):
+        assert {name for name in first if first[name] != second[name]} == free | {"name", "rendering"}
+    assert len({image.tobytes() for image in _images(out).values()}) == 12
+    order = [part for part in _LIGHT if part in redraw]
+    assert json.loads((out / "simulation.json").read_text())["redraw"] == order
+    simulate_lenses(out, **_VARIED, renderings=2, redraw=order[::-1])  # the same set
+    with pytest.raises(InputError, match=r"holds a simulation with redraw=\[.*\], not \['source', 'exposure', 'lens"):
+        simulate_lenses(out, **_VARIED, renderings=2)
+
+
+def test_renderings_have_noise_of_their_own(tmp_path):
+    """In the same light: what differs is the sky's noise, 0.01 in an exposure, and the photons'."""
+    out = simulate_lenses(tmp_path / "set", **_SMALL, renderings=2, redraw=(), workers=1)
+    images = np.array(list(_images(out).values())).reshape(12, 2, 32, 32)
+    corner = images[:, :, :6, :6].reshape(12, 2, -1)
+    noise = corner - corner.mean(axis=(0, 1))
+    assert noise.std() == pytest.approx(0.01, rel=0.1)
+    assert abs(np.corrcoef(noise[:, 0].ravel(), noise[:, 1].ravel())[0, 1]) < 0.2  # 4 sigma of 432 pixels
+
+
+def test_renderings_on_any_number_of_workers_are_the_same_bits(renderings, tmp_path, monkeypatch):
+    monkeypatch.setattr(simulate, "_CHUNK", 4)  # so that chunks cross lenses
+    simulate_lenses(tmp_path / "set", **_VARIED, renderings=3, workers=2)
+    assert _files(tmp_path / "set") == _files(renderings)
+
+
+def test_interrupted_renderings_continue(renderings, tmp_path, monkeypatch, caplog):
+    observe, shots = Telescope.observe, []
+
+    def interrupted(self, lens, rng):
+        shots.append(lens)
+        if len(shots) == 9:  # the last rendering of the third lens
+            raise KeyboardInterrupt
+        return observe(self, lens, rng)
+
+    monkeypatch.setattr(Telescope, "observe", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        simulate_lenses(tmp_path / "set", **_VARIED, renderings=3, workers=1)
+    assert len(_images(tmp_path / "set")) == 8
+    caplog.set_level("INFO")
+    simulate_lenses(tmp_path / "set", **_VARIED, renderings=3, workers=1)
+    assert f"simulating 10 images of 40 px in {tmp_path}/set (8 there)" in caplog.text
+    assert len(shots) == 9 + 10
+    assert _files(tmp_path / "set") == _files(renderings)
+
+
+def test_renderings_of_real_galaxies_show_others(tmp_path, monkeypatch):
+    monkeypatch.setenv("SSL_LENS_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "galaxies").mkdir()
+    rows, columns = np.indices((40, 40)) - 19.5
+    for name, stretch in (("round", 1), ("long", 4)):
+        np.save(tmp_path / "galaxies" / f"{name}.npy", np.exp(-(rows**2 + stretch * columns**2) / 50))
+    given = _SMALL | {"galaxies": tmp_path / "galaxies", "workers": 1, "renderings": 2}
+    both = _rows(simulate_lenses(tmp_path / "both", **given))
+    pairs = list(zip(both[::2], both[1::2], strict=True))
+    assert {(one["source_image"], other["source_image"]) for one, other in pairs} >= {("round.npy", "long.npy")}
+    assert all(one["source_angle_rad"] != other["source_angle_rad"] for one, other in pairs)
+    kept = _rows(simulate_lenses(tmp_path / "kept", **given, redraw=["exposure"]))
+    for one, other in zip(kept[::2], kept[1::2], strict=True):
+        assert [one[name] for name in ("source_image", "source_angle_rad")] == [
+            other[name] for name in ("source_image", "source_angle_rad")
+        ]
+
+
+def test_substructure_that_no_rendering_shows_is_not_refused(tmp_path, monkeypatch):
+    """What another rendering draws has no substructure, whose mass could be refused."""
+    kinds, draw_lens = [], settings.draw_lens
+
+    def seen(rng, kind, *given):
+        kinds.append(kind)
+        return draw_lens(rng, kind, *given)
+
+    monkeypatch.setattr(settings, "draw_lens", seen)
+    simulate_lenses(tmp_path / "set", **(_SMALL | {"count_per_class": 1}), renderings=2, workers=1)
+    assert kinds == ["axion", "axion", "no_sub", "cdm", "cdm", "no_sub", "no_sub", "no_sub", "no_sub"] * 2
+
+
+def test_renderings_are_a_labelled_set(renderings, tmp_path):
+    loaded = load_images(renderings, cache=tmp_path)
+    assert loaded.images.shape == (18, 1, 40, 40)
+    assert loaded.classes == ("axion", "cdm", "no_sub")
+    assert loaded.labels.tolist() == [0] * 6 + [1] * 6 + [2] * 6
+    assert loaded.names[7] == "cdm/cdm_000000_1.npy"
+    assert loaded.held_out is None
+    assert loaded.targets["lens"].tolist() == [i // 3 for i in range(18)]
+    assert loaded.targets["rendering"].tolist() == [0, 1, 2] * 6
 
 
 def test_a_killed_process_leaves_a_set_that_continues(tmp_path):
@@ -145,9 +327,9 @@ def test_other_settings_have_another_folder_in_the_cache(tmp_path, monkeypatch):
     changes += [{"count_per_class": 5}, *({"parameters": parameters} for parameters in ranges)]
     folders = [default_set(**(_SMALL | change), cache=tmp_path) for change in changes]
     assert len(set(folders)) == len(changes) == 9
-    assert folders[0].name == f"lenses-model_i-4-per-class-32px-0.2arcsec-seed7-v{simulate._VERSION}"
+    assert folders[0].name == f"lenses-model_i-4-per-class-32px-0.2arcsec-seed7-v{VERSION}"
     own = default_set(count_per_class=4, model="model_ii", seed=7, cache=tmp_path)
-    assert own.name == f"lenses-model_ii-4-per-class-64px-0.101arcsec-seed7-v{simulate._VERSION}"
+    assert own.name == f"lenses-model_ii-4-per-class-64px-0.101arcsec-seed7-v{VERSION}"
 
 
 def test_a_write_that_fails_leaves_nothing_half_written(tmp_path, monkeypatch):
@@ -378,6 +560,25 @@ def test_trivial_statistics_do_not_tell_the_classes(tmp_path, ranges):
         ({"pixel_scale_arcsec": 0.1}, r"cuts the lensed arcs; set pixel_scale_arcsec to 0.142 or more"),
         ({"image_size": 0}, "image_size=0 is too small; set it to 1 or more"),
         ({"pixel_scale_arcsec": -0.1}, "pixel_scale_arcsec=-0.1 is not a scale; set it above 0"),
+        ({"renderings": 0}, "renderings=0 is too small; set it to 1 or more"),
+        (
+            {"renderings": 2, "redraw": ["source", "psf"]},
+            "redraw=psf is not known; choose from source, exposure, lens_light",
+        ),
+        (
+            {"redraw": ["source", "exposure"]},
+            "redraw=source,exposure has no effect with renderings=1; set renderings=2 or more",
+        ),
+        (
+            {
+                "model": "model_ii",
+                "renderings": 2,
+                "redraw": ["exposure", "lens_light"],
+                "parameters": Parameters(noise="deeplense"),
+            },
+            "renderings=2 of a lens would be equal images: without noise, redraw=exposure,lens_light changes none; "
+            "add source",
+        ),
         ({"workers": -1}, "workers=-1 is too small; set it to 1 or more"),
         (
             {"parameters": Parameters(einstein_radius_arcsec=(1.0, 3.0))},
