@@ -15,7 +15,13 @@ from ssl_lens.runs import checkpoint
 STEPS = 42  # 14 epochs of 3
 
 
-@pytest.mark.parametrize("points", [(7,), pytest.param(range(1, STEPS), marks=pytest.mark.reliability)])
+PARTS = 4  # of the long tests, so that two processes share them
+
+
+@pytest.mark.parametrize(
+    "points",
+    [(7,), *(pytest.param(range(part, STEPS, PARTS), marks=pytest.mark.reliability) for part in range(1, PARTS + 1))],
+)
 def test_stopped_after_any_step_it_goes_on_bit_exactly(runs, points):
     """Weights, momenta and every line of metrics; one after the other in one run, and each in a run of its own."""
     assert runs.finish("whole") == 0
@@ -45,12 +51,15 @@ class _StopsAfter:
         compose.Pretraining.views_at = at
 
 
-@pytest.mark.parametrize(("kills", "starts"), [(1, 2), pytest.param(60, 5, marks=pytest.mark.reliability)])
-def test_killed_at_any_time_it_loses_nothing(runs, kills, starts):
+@pytest.mark.parametrize(
+    ("kills", "starts", "seed"),
+    [(1, 2, 0), *(pytest.param(60 // PARTS, 5, part, marks=pytest.mark.reliability) for part in range(PARTS))],
+)
+def test_killed_at_any_time_it_loses_nothing(runs, kills, starts, seed):
     """kill -9 in start-up, training and saving; every start goes on, and the end is that of a run left alone."""
     began = time.monotonic()
     assert runs.finish("whole") == 0
-    longest, rng = time.monotonic() - began, random.Random(0)
+    longest, rng = time.monotonic() - began, random.Random(seed)
     killed, rounds = 0, 0
     while killed < kills:
         name = f"killed_{rounds}"
