@@ -229,7 +229,7 @@ def _write_parameters(out: Path, settings: Settings) -> None:
     drawn = [field.name for field in dataclasses.fields(Lens) if field.name not in no_number]
     with whole_file(out / "parameters.csv") as temporary, temporary.open("w", newline="") as file:
         table = csv.writer(file)
-        table.writerow(["name", "class", "lens", "rendering", *drawn, *_DERIVED, "substructure_count", "source_image"])
+        table.writerow(["name", "class", "lens_number", "rendering", *drawn, *_DERIVED, "substructure_count", "source_image"])
         for image in settings.images():
             lens, _ = settings.draw(image)
             values = [float(getattr(lens, column)) for column in (*drawn, *_DERIVED)]

@@ -120,7 +120,7 @@ def test_renderings_of_a_lens_share_its_mass_and_nothing_else(renderings):
         *(f"cdm/cdm_000000_{r}.npy" for r in range(3)),
         "cdm/cdm_000001_0.npy",
     ]
-    assert [(int(row["lens"]), int(row["rendering"])) for row in rows] == [(i, r) for i in range(6) for r in range(3)]
+    assert [(int(row["lens_number"]), int(row["rendering"])) for row in rows] == [(i, r) for i in range(6) for r in range(3)]
     light = set.union(*_LIGHT.values())
     shared = rows[0].keys() - light - {"name", "rendering"}
     assert shared >= {"lens_e1", "gamma2", "einstein_radius_arcsec", "lens_redshift", "substructure_mass_msun"}
@@ -259,7 +259,7 @@ def test_renderings_are_a_labelled_set(renderings, tmp_path):
     assert loaded.labels.tolist() == [0] * 6 + [1] * 6 + [2] * 6
     assert loaded.names[7] == "cdm/cdm_000000_1.npy"
     assert loaded.held_out is None
-    assert loaded.targets["lens"].tolist() == [i // 3 for i in range(18)]
+    assert loaded.targets["lens_number"].tolist() == [i // 3 for i in range(18)]
     assert loaded.targets["rendering"].tolist() == [0, 1, 2] * 6
 
 
