@@ -32,8 +32,8 @@ def build_method(recipe: Recipe, *, resuming: bool = False) -> tuple[Method, Map
     trunk = backbone(recipe, recipe.data.in_channels)
     if not any(parameter.requires_grad for parameter in trunk.parameters()):
         raise InputError(
-            f"model.name={recipe.model.name} has no weights to train; `ssl-lens fit {recipe.model.name} OUT --data DIR` "
-            "makes a backbone of it, and model.stem={...} puts what can be trained in front"
+            f"model.name={recipe.model.name} has no weights to train; `ssl-lens fit {recipe.model.name} OUT --data "
+            "DIR` makes a backbone of it, and model.stem={...} puts what can be trained in front"
         )
     if recipe.model.weights is not None and not resuming:
         load_starting_weights(trunk, recipe.model.weights)

@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 _CHUNK = 50  # images per task
 _IMAGES_PER_WORKER = 300  # fewer are done before another process has started
+_OF_AN_IMAGE = ("name", "class", "lens_number", "rendering")
 _DERIVED = (
     "mass_msun",
     "halo_einstein_radius_arcsec",
@@ -229,7 +230,7 @@ def _write_parameters(out: Path, settings: Settings) -> None:
     drawn = [field.name for field in dataclasses.fields(Lens) if field.name not in no_number]
     with whole_file(out / "parameters.csv") as temporary, temporary.open("w", newline="") as file:
         table = csv.writer(file)
-        table.writerow(["name", "class", "lens_number", "rendering", *drawn, *_DERIVED, "substructure_count", "source_image"])
+        table.writerow([*_OF_AN_IMAGE, *drawn, *_DERIVED, "substructure_count", "source_image"])
         for image in settings.images():
             lens, _ = settings.draw(image)
             values = [float(getattr(lens, column)) for column in (*drawn, *_DERIVED)]

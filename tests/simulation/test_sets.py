@@ -120,7 +120,8 @@ def test_renderings_of_a_lens_share_its_mass_and_nothing_else(renderings):
         *(f"cdm/cdm_000000_{r}.npy" for r in range(3)),
         "cdm/cdm_000001_0.npy",
     ]
-    assert [(int(row["lens_number"]), int(row["rendering"])) for row in rows] == [(i, r) for i in range(6) for r in range(3)]
+    numbers = [(int(row["lens_number"]), int(row["rendering"])) for row in rows]
+    assert numbers == [(i, r) for i in range(6) for r in range(3)]
     light = set.union(*_LIGHT.values())
     shared = rows[0].keys() - light - {"name", "rendering"}
     assert shared >= {"lens_e1", "gamma2", "einstein_radius_arcsec", "lens_redshift", "substructure_mass_msun"}
