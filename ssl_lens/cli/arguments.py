@@ -133,6 +133,7 @@ def add_set(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=count_or_all,
         nargs="+",
+        action="extend",
         help="sizes of the labelled subsets; those that the set cannot give are left out (default: 10 100 all)",
     )
     parser.add_argument(
@@ -140,6 +141,7 @@ def add_set(parser: argparse.ArgumentParser) -> None:
         "--target",
         metavar="NAME",
         nargs="+",
+        action="extend",
         default=[],
         dest="target_columns",
         help="measure these columns of the table",
@@ -148,6 +150,7 @@ def add_set(parser: argparse.ArgumentParser) -> None:
         "--log-target",
         metavar="NAME",
         nargs="+",
+        action="extend",
         default=[],
         dest="log_targets",
         help="those of them of which to learn the decimal logarithm, as they span decades",
@@ -157,6 +160,7 @@ def add_set(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=count_or_all,
         nargs="+",
+        action="extend",
         help="with --target-column: sizes of the random subsets to learn from (default: 100 all)",
     )
     parser.add_argument("--seeds", type=positive, default=5, help="random subsets of each size (default %(default)s)")

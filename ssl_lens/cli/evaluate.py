@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tasks",
         metavar="TASK",
         nargs="+",
+        action="extend",
         help="such as classification, regression, anomaly, retrieval, rotation; an unknown one lists them all "
         "(default: classification; regression with --target-column, anomaly with --anomaly)",
     )
@@ -42,11 +43,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--probes",
         metavar="PROBE",
         nargs="+",
+        action="extend",
         help="such as knn, linear, ridge, finetune; of anomalies knn, mahalanobis, isolation_forest; an unknown one "
         "lists them all (default: those of a task)",
     )
     parser.add_argument(
-        "--anomaly", metavar="CLASS", nargs="+", default=[], help="classes that are anomalies, to be found unseen"
+        "--anomaly",
+        metavar="CLASS",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="classes that are anomalies, to be found unseen",
     )
     parser.add_argument("--untrained", action="store_true", help="also evaluate the same network with fresh weights")
     parser.add_argument("--pixels", action="store_true", help="also evaluate the preprocessed pixels themselves")

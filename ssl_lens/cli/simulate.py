@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--set",
         metavar="KEY=LOW,HIGH",
         nargs="+",
+        action="extend",
         default=[],
         help="ranges of parameters, such as shear=0,0.1 (docs/data.md has the table)",
     )
@@ -41,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--redraw",
         choices=REDRAWN,
         nargs="*",
+        action="extend",
         help="what else differs between the renderings of a lens (default: all; no word: noise alone)",
     )
     parser.add_argument("--seed", type=int, default=1)

@@ -85,3 +85,12 @@ def test_says_what_cannot_be(
     assert cli.main(["simulate", str(tmp_path / "lenses"), *options]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "lenses").exists()
+
+
+def test_a_flag_that_is_given_twice_adds_to_the_first(tmp_path: Path) -> None:
+    """The second took the place of the first, in silence."""
+    ranges = ["--set", "shear=0,0.1", "brightness=2", "--set", "lens_light=0.5"]
+    size = ["--count", "3", "--image-size", "32", "--pixel-scale-arcsec", "0.25"]
+    assert cli.main(["simulate", str(tmp_path / "set"), *size, *ranges]) == 0
+    record = json.loads((tmp_path / "set" / "simulation.json").read_text())
+    assert (record["shear"], record["brightness"], record["lens_light"]) == ([0, 0.1], [2, 2], [0.5, 0.5])
