@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", metavar="DIR", type=text_argument, required=True, help="images to use it on, without labels"
     )
+    parser.add_argument("--exclude", metavar="FILE", type=path_argument, help="names of images of --data to leave out")
     parser.add_argument(
         "--column",
         metavar="NAME",
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-@arguments_named(READING_KEYS | flags("pairs", "data", "column", "pooling"))
+@arguments_named(READING_KEYS | flags("pairs", "data", "column", "pooling", "exclude"))
 def run(options: argparse.Namespace) -> None:
     """Aligns and exports, and prints what was found."""
     from ssl_lens.representation.align import align
@@ -50,6 +51,7 @@ def run(options: argparse.Namespace) -> None:
         data=options.data,
         column=options.column,
         pooling=options.pooling,
+        exclude=options.exclude,
     )
     strongest = ", ".join(f"{signal:.3g}" for signal in found.signal[:SHOWN])
     print(

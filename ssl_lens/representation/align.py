@@ -45,6 +45,7 @@ def align(
     data: str | Path,
     column: str = LENS,
     pooling: Pooling | None = None,
+    exclude: Path | None = None,
 ) -> Aligned:
     """Exports a backbone with a linear map behind its features, in which renderings of one lens agree.
 
@@ -57,6 +58,7 @@ def align(
         pairs: images of lenses with two or more renderings each, as `ssl-lens simulate --renderings 2` makes them.
         data: images that the backbone is to be used on, without labels; what they hold out for tests is left out.
         column: number in the table of `pairs` that is the same for all renderings of a lens.
+        exclude: file of the names of images of `data` to leave out.
         pooling: what is mapped; None for the export's own, and for stage_rings of a run.
 
     Raises: InputError if something given cannot be used; otherwise as `export`.
@@ -73,7 +75,7 @@ def align(
             "renderings=2, or name the column=... that does"
         )
     with arguments_named({"path": "data"}):
-        images = open_source(str(data), in_channels=channels, policy=policy)
+        images = open_source(str(data), in_channels=channels, policy=policy, exclude=exclude)
     features = extract(frozen.fitted(rendered.images), rendered.images, progress="pairs")
     fitted = fit_alignment(features, rendered.targets[column])
     used = frozen.fitted(images.sample(), policy=images.policy)

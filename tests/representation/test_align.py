@@ -99,6 +99,22 @@ def test_a_fit_to_other_images_standardises_the_features_anew(sets, tmp_path, no
     torch.testing.assert_close(theirs(50 * raw(sets) + 3).features, expected, rtol=1e-2, atol=1e-2)
 
 
+def test_what_a_file_excludes_does_not_reach_the_numbers(sets, tmp_path, no_onnx):
+    """Half of the images, of one class, are left out: the mean of the others' features is 0."""
+    (tmp_path / "names.txt").write_text("\n".join(f"wide/{i:02d}.npy" for i in range(20)))
+    align(
+        sets / "fixed",
+        tmp_path / "out",
+        pairs=sets / "pairs",
+        data=sets / "images",
+        exclude=tmp_path / "names.txt",
+    )
+    near, wide = load_backbone(tmp_path / "out")(raw(sets)).features.split(20)
+    scale = near.std(dim=0)
+    assert (near.mean(dim=0).abs() < 1e-2 * scale).all()
+    assert wide[:, 0].mean().abs() > 4 * scale[0]
+
+
 def test_a_saved_probe_predicts_by_the_mapped_features(sets, tmp_path, no_onnx):
     results = ssl_lens.evaluate(
         sets / "aligned", data=sets / "images", probes=["ridge"], labels_per_class=[8], seeds=1, save=tmp_path / "saved"
