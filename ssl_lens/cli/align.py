@@ -11,6 +11,7 @@ from ssl_lens.errors import arguments_named
 from ssl_lens.representation.pooling_names import Pooling
 
 SHOWN = 5  # signals
+KEPT = ("all", "shared")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--data", metavar="DIR", type=text_argument, required=True, help="images to use it on, without labels"
+    )
+    parser.add_argument(
+        "--keep",
+        choices=KEPT,
+        default="all",
+        help="directions of the map: all, for images that are not quite as the pairs; shared: those that renderings "
+        "share, for images that are (default %(default)s)",
     )
     parser.add_argument("--exclude", metavar="FILE", type=path_argument, help="names of images of --data to leave out")
     parser.add_argument(
@@ -51,11 +59,12 @@ def run(options: argparse.Namespace) -> None:
         data=options.data,
         column=options.column,
         pooling=options.pooling,
+        keep=options.keep,
         exclude=options.exclude,
     )
     strongest = ", ".join(f"{signal:.3g}" for signal in found.signal[:SHOWN])
     print(
-        f"{found.lenses} lenses: {found.kept} of {found.features} directions are shared by their renderings; signal to "
-        f"noise {strongest}{', ...' if found.kept > SHOWN else ''}"
+        f"{found.lenses} lenses: {found.shared} of {found.features} directions are shared by their renderings, signal "
+        f"to noise {strongest}, ...; {found.kept} are kept"
     )
     say_differences(options.out, found.check)

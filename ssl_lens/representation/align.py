@@ -11,7 +11,7 @@ from ssl_lens.data.images import ImageSet, load_images
 from ssl_lens.data.source import open_source
 from ssl_lens.data.splits import own_division
 from ssl_lens.errors import InputError, arguments_named
-from ssl_lens.representation.alignment import fit_alignment
+from ssl_lens.representation.alignment import Keep, fit_alignment
 from ssl_lens.representation.export import ExportCheck, write_export
 from ssl_lens.representation.extract import extract
 from ssl_lens.representation.frozen import FrozenBackbone, load_backbone
@@ -26,13 +26,15 @@ class Aligned(NamedTuple):
     Attributes:
         lenses: that were fitted to.
         features: before the map; kept: behind it.
-        signal: of the directions that were kept, the variance between lenses over that within.
+        shared: directions of them that the renderings of a lens share.
+        signal: of every direction, the variance between lenses over that within.
         check: as of `export`.
     """
 
     lenses: int
     features: int
     kept: int
+    shared: int
     signal: np.ndarray
     check: ExportCheck
 
@@ -44,6 +46,7 @@ def align(
     pairs: str | Path,
     data: str | Path,
     column: str = LENS,
+    keep: Keep = "all",
     pooling: Pooling | None = None,
     exclude: Path | None = None,
 ) -> Aligned:
@@ -58,6 +61,7 @@ def align(
         pairs: images of lenses with two or more renderings each, as `ssl-lens simulate --renderings 2` makes them.
         data: images that the backbone is to be used on, without labels; what they hold out for tests is left out.
         column: number in the table of `pairs` that is the same for all renderings of a lens.
+        keep: all directions, the shared ones enlarged, or shared: those alone, for images that are as the pairs are.
         exclude: file of the names of images of `data` to leave out.
         pooling: what is mapped; None for the export's own, and for stage_rings of a run.
 
@@ -77,7 +81,7 @@ def align(
     with arguments_named({"path": "data"}):
         images = open_source(str(data), in_channels=channels, policy=policy, exclude=exclude)
     features = extract(frozen.fitted(rendered.images), rendered.images, progress="pairs")
-    fitted = fit_alignment(features, rendered.targets[column])
+    fitted = fit_alignment(features, rendered.targets[column], keep=keep)
     used = frozen.fitted(images.sample(), policy=images.policy)
     alignment = fitted.alignment.refitted(used.features_of_many(images.sample()))
     height, width = images.shape[1:]
@@ -86,7 +90,7 @@ def align(
     )
     kept = fitted.alignment.directions.shape[1]
     lenses = len(np.unique(rendered.targets[column]))
-    return Aligned(lenses, features.shape[1], kept, fitted.signal[:kept], check)
+    return Aligned(lenses, features.shape[1], kept, fitted.shared, fitted.signal, check)
 
 
 def _to_fit(images: ImageSet) -> ImageSet:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ssl_lens.errors import InputError
+
+Keep: TypeAlias = Literal["all", "shared"]
 
 SHRINKAGE = 1e-3  # of the scatter within lenses towards that of a sphere
 SIGNIFICANT = 2.0  # standard errors of the correlation of two renderings of lenses that did not choose the direction
@@ -60,25 +62,28 @@ class Fitted(NamedTuple):
     """A fitted map.
 
     Attributes:
+        shared: number of directions that renderings share.
         signal: variance between lenses over that within, of every direction there is, in descending order [F].
         correlation: of two renderings of lenses that were not fitted to, of every direction [F].
     """
 
     alignment: Alignment
+    shared: int
     signal: np.ndarray
     correlation: np.ndarray
 
 
-def fit_alignment(features: np.ndarray, lenses: np.ndarray, *, seed: int = 0) -> Fitted:
+def fit_alignment(features: np.ndarray, lenses: np.ndarray, *, keep: Keep = "all", seed: int = 0) -> Fitted:
     """Fits the map to renderings of lenses.
 
-    The directions solve B v = signal W v, with W the scatter within lenses and B that between them. How many are kept
+    The directions solve B v = signal W v, with W the scatter within lenses and B that between them. How many are shared
     is decided by lenses that are not fitted to: a random half chooses directions, and as many of them count as have
     renderings that correlate in the other half by two standard errors or more. Then all lenses are fitted to.
 
     Args:
         features: [M, F].
         lenses: the lens that each row renders [M]; equal numbers are the same lens.
+        keep: all directions, or those that are shared alone.
 
     Raises: InputError for lenses that are too few or have one rendering each.
     """
@@ -95,12 +100,13 @@ def fit_alignment(features: np.ndarray, lenses: np.ndarray, *, seed: int = 0) ->
     chosen[np.random.default_rng(seed).permutation(len(names))[: len(names) // 2]] = True
     directions, _ = _directions(standard[chosen[lens]], lens[chosen[lens]])
     correlation = _correlations(standard[~chosen[lens]] @ directions, lens[~chosen[lens]])
-    kept = int((correlation * np.sqrt((~chosen).sum()) >= SIGNIFICANT).sum())
-    if not kept:
+    shared = int((correlation * np.sqrt((~chosen).sum()) >= SIGNIFICANT).sum())
+    if not shared:
         raise InputError("no direction of the features is shared by the renderings of a lens; give others")
     directions, signal = _directions(standard, lens)
+    kept = shared if keep == "shared" else len(signal)
     alignment = Alignment(_as_tensor(mean), _as_tensor(scale), _as_tensor(directions[:, :kept]))
-    return Fitted(alignment, signal, correlation)
+    return Fitted(alignment, shared, signal, correlation)
 
 
 def _directions(standard: np.ndarray, lens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -3,6 +3,7 @@
 import csv
 import json
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,10 +12,12 @@ from safetensors.torch import load_file, save_file
 
 import ssl_lens
 from ssl_lens.cli import main as cli
+from ssl_lens.cli.align import KEPT
 from ssl_lens.errors import InputError
 from ssl_lens.recipe.fit import fit
 from ssl_lens.representation import export as export_module
 from ssl_lens.representation.align import align
+from ssl_lens.representation.alignment import Keep
 from ssl_lens.representation.frozen import FrozenBackbone, load_backbone
 from ssl_lens.representation.pooling import pooled
 
@@ -133,11 +136,25 @@ def test_the_command_says_what_it_found(sets, tmp_path, capsys, no_onnx):
     arguments = ["--pairs", str(sets / "pairs"), "--data", str(sets / "images")]
     assert cli.main(["align", str(sets / "aligned"), str(tmp_path / "out"), *arguments]) == 0
     said = capsys.readouterr().out
-    kept = len(load_file(tmp_path / "out" / "alignment.safetensors")["directions"].T)
-    assert f"40 lenses: {kept} of 150 directions are shared by their renderings; signal to noise" in said
+    assert "of 150 directions are shared by their renderings, signal to noise" in said
+    assert "; 150 are kept\n" in said
     assert torch.equal(  # the map that was there is replaced, not put in front
         load_backbone(tmp_path / "out")(raw(sets)).features, load_backbone(sets / "aligned")(raw(sets)).features
     )
+
+
+def test_the_shared_directions_alone_are_the_first_of_all(sets, tmp_path, capsys, no_onnx):
+    arguments = ["--pairs", str(sets / "pairs"), "--data", str(sets / "images"), "--keep", "shared"]
+    assert cli.main(["align", str(sets / "fixed"), str(tmp_path / "out"), *arguments]) == 0
+    shared = load_file(tmp_path / "out" / "alignment.safetensors")["directions"]
+    assert f"40 lenses: {shared.shape[1]} of 150 directions are shared" in capsys.readouterr().out
+    assert 1 <= shared.shape[1] < 100
+    everything = load_file(sets / "aligned" / "alignment.safetensors")["directions"]
+    assert torch.equal(shared, everything[:, : shared.shape[1]])
+
+
+def test_what_may_be_kept_is_what_there_is():
+    assert get_args(Keep) == KEPT
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,8 @@ def test_signals_are_those_of_the_generalised_eigenproblem(each):
 
 
 def test_what_is_shared_is_kept_and_nothing_else():
-    fitted = fit_alignment(*renderings(400, 2))
+    fitted = fit_alignment(*renderings(400, 2), keep="shared")
+    assert fitted.shared == SHARED
     assert fitted.alignment.directions.shape == (FEATURES, SHARED)
     assert (fitted.correlation[:SHARED] > 0.7).all()
     assert (abs(fitted.correlation[SHARED:]) < 0.2).all()
@@ -62,6 +63,7 @@ def test_the_order_and_names_of_lenses_do_not_matter():
 def test_features_that_say_nothing_do_no_harm():
     features, lens = renderings(100, 2)
     fitted = fit_alignment(np.concatenate([features, np.full((200, 1), 3.0)], axis=1), lens)
+    assert fitted.shared == SHARED
     assert fitted.alignment.directions.isfinite().all()
     np.testing.assert_allclose(fitted.signal[:SHARED], fit_alignment(features, lens).signal[:SHARED], rtol=2e-2)
 
@@ -78,7 +80,7 @@ def test_other_images_are_standardised_by_their_own_numbers():
 def test_a_head_behind_the_map_is_one_in_front_of_it():
     features, lens = renderings(200, 2)
     alignment = fit_alignment(features, lens).alignment
-    head = nn.Linear(SHARED, 2).double()
+    head = nn.Linear(FEATURES, 2).double()
     given = torch.from_numpy(features)
     expected = head(((given - alignment.mean) / alignment.scale) @ alignment.directions.double())
     torch.testing.assert_close(alignment.folded_into(head)(given), expected, rtol=0, atol=1e-9)
