@@ -64,22 +64,29 @@ def test_probabilities_are_calibrated(frequency):
 
 
 @pytest.mark.parametrize("frequencies", [(10, 10), (4, 16), (7, 6, 5)])
-def test_classes_have_the_regularisation_whose_left_out_predictions_correlate_best(frequencies):
+@pytest.mark.parametrize("spread", [1.0, 10.0])
+def test_classes_have_the_scales_and_regularisation_whose_left_out_predictions_correlate_best(frequencies, spread):
+    """With a spread, the features that tell the classes apart are the widest: there their own scales are the best."""
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(len(frequencies)), frequencies)
     features = rng.normal(size=(len(labels), 40)) + 0.7 * np.eye(40)[labels]
+    features[:, : len(frequencies)] *= spread
     names = tuple("abc"[: len(frequencies)])
     fitted = Ridge().fit(features, Classes(labels, names), seed=0)
-    standard = StandardScaler().fit_transform(features)
     signs = 2.0 * np.eye(len(names))[labels] - 1
-    found = []
-    for alpha in ridge.REGULARISATIONS:
-        left = np.empty_like(signs)
-        for i in range(len(labels)):
-            others = np.arange(len(labels)) != i
-            model = PlainRidge(alpha).fit(standard[others], signs[others])
-            left[i] = model.predict(standard[[i]])[0] - signs[others].mean(axis=0)
-        found.append((left * (signs - signs.mean(axis=0))).sum() / np.linalg.norm(left))
-    best = PlainRidge(ridge.REGULARISATIONS[int(np.argmax(found))]).fit(standard, signs)
-    direction = fitted.weight / np.linalg.norm(fitted.weight)
-    np.testing.assert_allclose(direction, best.coef_ / np.linalg.norm(best.coef_), rtol=1e-6, atol=1e-9)
+    found = {}
+    for kind, scale in (("own", np.sqrt(features.var(axis=0).mean())), ("standardised", features.std(axis=0))):
+        scaled = (features - features.mean(axis=0)) / scale
+        for alpha in ridge.REGULARISATIONS:
+            left = np.empty_like(signs)
+            for i in range(len(labels)):
+                others = np.arange(len(labels)) != i
+                model = PlainRidge(alpha).fit(scaled[others], signs[others])
+                left[i] = model.predict(scaled[[i]])[0] - signs[others].mean(axis=0)
+            found[kind, alpha] = (left * (signs - signs.mean(axis=0))).sum() / np.linalg.norm(left)
+    kind, alpha = max(found, key=lambda key: found[key])
+    assert kind == "own" or spread == 1
+    scale = features.std(axis=0) if kind == "standardised" else np.full(40, np.sqrt(features.var(axis=0).mean()))
+    best = PlainRidge(alpha).fit((features - features.mean(axis=0)) / scale, signs).coef_ / scale
+    direction = fitted.weight / fitted.scale
+    np.testing.assert_allclose(direction / np.linalg.norm(direction), best / np.linalg.norm(best), rtol=1e-6, atol=1e-9)
