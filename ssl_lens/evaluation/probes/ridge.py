@@ -79,10 +79,8 @@ def _classifier(features: np.ndarray, answers: Classes) -> LinearClassifier:
     log_prior = np.log(np.bincount(answers.labels, minlength=len(answers.names)) / len(answers.labels))
     signs = 2.0 * np.eye(len(answers.names))[answers.labels] - 1
     mean, std = features.mean(axis=0), StandardScaler().fit(features).scale_
-    one_for_all = np.full_like(std, max(features.std(axis=0).max(), np.finfo(np.float64).tiny))
-    best = max(
-        (_best(features - mean, scale, signs) for scale in (std, one_for_all)), key=lambda found: found.alignment
-    )
+    common = np.full_like(std, max(np.sqrt(features.var(axis=0).mean()), np.finfo(np.float64).tiny))
+    best = max((_best(features - mean, scale, signs) for scale in (std, common)), key=lambda found: found.alignment)
     factor = sharpness(best.left_out, answers.labels, log_prior)
     model = PlainRidge(best.alpha).fit((features - mean) / best.scale, signs)
     # The features have a mean of 0, so that the scores' means are the intercepts.
