@@ -38,7 +38,7 @@ test-slow: $(VENV)/.test
 
 # What docs/reliability.md says.
 test-reliability: $(VENV)/.test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist load -m "not gpu" tests/reliability tests/runs \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not gpu" tests/reliability tests/runs \
 		tests/data/formats/test_mutants.py tests/representation/test_hostile_folders.py \
 		tests/recipe/test_hostile_recipes.py tests/backbones/test_hostile_weights.py tests/data/test_hostile_sets.py \
 		tests/cli/test_pretrain.py
