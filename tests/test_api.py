@@ -80,7 +80,7 @@ def test_simulate_renders_a_lens_several_times(tmp_path: Path) -> None:
         redraw=["exposure"],
     )
     targets = ssl_lens.read_images(folder).targets
-    assert targets["lens"].tolist() == [0, 0, 1, 1, 2, 2]
+    assert targets["lens_number"].tolist() == [0, 0, 1, 1, 2, 2]
     for name, renderings_are_equal in (("source_x_arcsec", True), ("exposure_s", False), ("gamma1", True)):
         first, second = targets[name].reshape(3, 2).T
         assert ((first == second) == renderings_are_equal).all()

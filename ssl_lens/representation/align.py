@@ -58,7 +58,7 @@ def align(
     Args:
         target: folder of a run or an export; a map that it has is replaced.
         out: folder for the export, as of `export`.
-        pairs: images of lenses with two or more renderings each, as `ssl-lens simulate --renderings 2` makes them.
+        pairs: images of lenses with two or more renderings each, as `simulate` makes them with renderings=2.
         data: images that the backbone is to be used on, without labels; what they hold out for tests is left out.
         column: number in the table of `pairs` that is the same for all renderings of a lens.
         keep: all directions, the shared ones enlarged, or shared: those alone, for images that are as the pairs are.
