@@ -114,10 +114,14 @@ def open_source(
     images = load_images(
         Path(path), in_channels=in_channels, quarantine=quarantine, policy=policy, layout=layout, files=files
     )
-    return _to_train_on(_without(images, exclude))
+    return to_train_on(_without(images, exclude))
 
 
-def _to_train_on(images: ImageSet) -> ImageSet:
+def to_train_on(images: ImageSet) -> ImageSet:
+    """All images but those that the set itself holds out for tests.
+
+    Raises: InputError if it holds out every image.
+    """
     division = own_division(images, None)
     if division is None:
         return images

@@ -7,9 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ssl_lens.data.images import ImageSet, load_images
-from ssl_lens.data.source import open_source
-from ssl_lens.data.splits import own_division
+from ssl_lens.data.images import load_images
+from ssl_lens.data.source import open_source, to_train_on
 from ssl_lens.errors import InputError, arguments_named
 from ssl_lens.representation.alignment import Keep, fit_alignment
 from ssl_lens.representation.export import ExportCheck, write_export
@@ -71,7 +70,7 @@ def align(
     frozen = FrozenBackbone(frozen.preprocess, frozen.backbone, frozen.pooling)
     policy, channels = frozen.preprocess.policy, frozen.preprocess.in_channels
     with arguments_named({"path": "pairs"}):
-        rendered = _to_fit(load_images(Path(pairs), in_channels=channels, policy=policy))
+        rendered = to_train_on(load_images(Path(pairs), in_channels=channels, policy=policy))
     if column not in rendered.targets:
         known = ", ".join(rendered.targets) or "none"
         raise InputError(
@@ -82,18 +81,9 @@ def align(
         images = open_source(str(data), in_channels=channels, policy=policy, exclude=exclude)
     features = extract(frozen.fitted(rendered.images), rendered.images, progress="pairs")
     fitted = fit_alignment(features, rendered.targets[column], keep=keep)
-    used = frozen.fitted(images.sample(), policy=images.policy)
-    alignment = fitted.alignment.refitted(used.features_of_many(images.sample()))
+    aligned = FrozenBackbone(frozen.preprocess, frozen.backbone, frozen.pooling, fitted.alignment)
     height, width = images.shape[1:]
-    check = write_export(
-        FrozenBackbone(used.preprocess, used.backbone, used.pooling, alignment), Path(out), (height, width)
-    )
+    check = write_export(aligned.fitted(images.sample(), policy=images.policy), Path(out), (height, width))
     kept = fitted.alignment.directions.shape[1]
     lenses = len(np.unique(rendered.targets[column]))
     return Aligned(lenses, features.shape[1], kept, fitted.shared, fitted.signal, check)
-
-
-def _to_fit(images: ImageSet) -> ImageSet:
-    """All images but those that the set itself holds out."""
-    division = own_division(images, None)
-    return images if division is None else division[0]
