@@ -15,7 +15,7 @@ from ssl_lens.runs import checkpoint
 STEPS = 42  # 14 epochs of 3
 
 
-PARTS = 4  # of the long tests, so that two processes share them
+PARTS = 10  # of the long tests, so that several processes share them
 
 
 @pytest.mark.parametrize(
