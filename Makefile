@@ -1,9 +1,10 @@
-# make quickstart: install, simulate, pretrain, export, evaluate.   make test: install, run the suite.
+# make quickstart: install, simulate, pretrain, fit to other images, evaluate.   make test: install, run the suite.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LENSES := runs/quickstart_lenses
-RUN := runs/quickstart
+RUN := runs/lenses_minute
+BACKBONE := runs/quickstart_backbone
 
 .PHONY: quickstart test test-slow test-reliability test-gpu clean
 
@@ -16,15 +17,15 @@ $(VENV)/.all $(VENV)/.test: $(VENV)/.%: pyproject.toml constraints.txt
 quickstart: $(VENV)/.all
 	$(BIN)/ssl-lens simulate $(LENSES) --count 900 --image-size 64 --pixel-scale-arcsec 0.1 --seed 1 \
 		--set subhalo_slope=-0.9
-	$(BIN)/ssl-lens pretrain quickstart data.path=$(LENSES) data.probe=$(LENSES) run.resume=auto
-	$(BIN)/ssl-lens export $(RUN) $(RUN)/backbone
-	$(BIN)/ssl-lens evaluate $(RUN) --data $(LENSES) --probes knn linear --untrained
+	$(BIN)/ssl-lens pretrain lenses_minute run.resume=auto
+	$(BIN)/ssl-lens fit $(RUN) $(BACKBONE) --data $(LENSES)
+	$(BIN)/ssl-lens evaluate $(BACKBONE) --data $(LENSES) --probes ridge knn --untrained
 	@echo
-	@echo "Made: $(LENSES)/ (images, parameters.csv) and $(RUN)/:"
-	@echo "  plots/views.png plots/curves.png  what the network saw, how training went"
-	@echo "  checkpoints/ metrics.jsonl        the run; ssl-lens runs lists it"
-	@echo "  backbone/                         the frozen backbone: ssl_lens.load_backbone('$(RUN)/backbone')"
-	@echo "  eval/report.md                    trained next to untrained: tables, ROC curves, confusion matrices"
+	@echo "Made: $(LENSES)/ (labelled images, parameters.csv), $(RUN)/ and $(BACKBONE)/:"
+	@echo "  $(RUN)/plots/views.png curves.png  what the network saw, how training went"
+	@echo "  $(RUN)/checkpoints metrics.jsonl   the run; ssl-lens runs lists it"
+	@echo "  $(BACKBONE)/                  fitted to the images: ssl_lens.load_backbone('$(BACKBONE)')"
+	@echo "  $(BACKBONE)/eval/report.md    trained next to untrained: tables, ROC curves, confusion matrices"
 
 # The suite runs in two processes of one thread each.
 test: $(VENV)/.test

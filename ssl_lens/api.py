@@ -12,8 +12,7 @@ if TYPE_CHECKING:
     from ssl_lens.data.folders.layouts import LayoutName
     from ssl_lens.data.images import ImageSet
     from ssl_lens.representation.frozen import FrozenBackbone
-    from ssl_lens.simulation.lens import Redraw
-    from ssl_lens.simulation.parameters import Model
+    from ssl_lens.simulation.parameters import Model, Redraw
 
 
 @dataclass(frozen=True)
@@ -97,6 +96,7 @@ def simulate(
     image_size: int | None = None,
     pixel_scale_arcsec: float | None = None,
     seed: int = 1,
+    randomised: bool = False,
     renderings: int = 1,
     redraw: Sequence[Redraw] | None = None,
 ) -> Path:
@@ -107,6 +107,7 @@ def simulate(
         ranges: of what is drawn, such as ["shear=0,0.1", "subhalo_slope=-0.9"].
         model: which of DeepLense's telescopes.
         image_size: side in pixels; the model's if None, as `pixel_scale_arcsec`.
+        randomised: wide ranges where `ranges` says nothing, to train for images from elsewhere.
         renderings: images of each lens, of the same mass and always other noise.
         redraw: what else differs between them, of source, exposure and lens_light; all three if None.
     Returns: the folder, of class folders and parameters.csv.
@@ -121,7 +122,7 @@ def simulate(
         model=model,
         image_size=image_size,
         pixel_scale_arcsec=pixel_scale_arcsec,
-        parameters=parse_parameters(ranges),
+        parameters=parse_parameters(ranges, randomised=randomised),
         seed=seed,
         renderings=renderings,
         redraw=redraw,

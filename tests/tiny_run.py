@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from ssl_lens.backbones.catalog import backbone_config
 from ssl_lens.optim import adamw
 from ssl_lens.recipe import images as recipe_images
-from ssl_lens.recipe.network import build_method
+from ssl_lens.recipe.network import build_method, build_network
 from ssl_lens.recipe.recipe import load_recipe, resolve_auto
 from ssl_lens.runs import checkpoint
 from ssl_lens.runs.folder import RunFolder
@@ -38,8 +38,9 @@ def write_run(root: Path, *overrides: str, channels: int = 1) -> Path:
     folder.recipe.write_text(recipe.to_yaml())
     folder.preprocess.write_text(json.dumps(preprocess.config()))
     folder.images.write_text(json.dumps({"shape": [channels, 40, 40], "names": [f"{i}.npy" for i in range(8)]}))
-    method = build_method(recipe)[0]
-    folder.backbone.write_text(json.dumps({"seed": recipe.seed, "backbone": backbone_config(method.backbone)}))
+    method = build_method(recipe, build_network(recipe))
+    network = {"seed": recipe.seed, "backbone": backbone_config(method.backbone), "pooling": recipe.features.pooling}
+    folder.backbone.write_text(json.dumps(network))
     save_file(method.student.backbone.state_dict(), root / "began_with.safetensors")
     torch.manual_seed(1)
     for parameter in method.backbone.parameters():  # as after training: not the weights that the seed gives

@@ -150,6 +150,32 @@ class MapBackbone(Encoder):
         self.map_size(images.shape[2], images.shape[3])
 
 
+class FixedFrontBackbone(MapBackbone):
+    """A backbone whose first part learns nothing, so that what it says of an image is computed once.
+
+    `forward` takes what `fixed_features` gives in the place of images. The view is the mean of the last map.
+    """
+
+    def forward(self, images: Tensor) -> Features:
+        return self.from_fixed(images) if images.ndim == 2 else super().forward(images)
+
+    @abstractmethod
+    def fixed_features(self, images: Tensor) -> Tensor:
+        """What the first part says of images [B, C, H, W]: [B, F]."""
+
+    @abstractmethod
+    def from_fixed(self, features: Tensor) -> Features:
+        """What the rest says of fixed features [B, F]."""
+
+    @abstractmethod
+    def set_domain(self, features: Tensor) -> None:
+        """Standardises fixed features as these [N, F] are, of images that stand for all to come."""
+
+    @abstractmethod
+    def take_domain(self, other: Self) -> None:
+        """Standardises as another network does."""
+
+
 CLASSIFIERS = frozenset(  # parameters of classifiers that state dicts come with
     f"{module}.{kind}" for module in ("head", "head.fc", "head.l", "fc", "classifier") for kind in ("weight", "bias")
 )

@@ -35,6 +35,7 @@ FAMILIES = (
     "crossformer",
     "regionvit",
     "lens_wavelets",
+    "lens_mlp",
 )
 NEAR = 3  # names that an error suggests
 

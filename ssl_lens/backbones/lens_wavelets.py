@@ -66,6 +66,7 @@ class LensWavelets(MapBackbone):
         coarser = max(0, options.octaves - FINEST_OCTAVES)
         last = HARMONICS if coarser else 1 + HARMONICS * options.octaves
         super().__init__(in_channels, in_channels * last, 2**coarser)
+        self.maps_of_a_band = 1 + HARMONICS * options.octaves  # of all stages
         self.options = options
         self.halve = AntialiasedDownsample()
         for octave in range(min(FINEST_OCTAVES, options.octaves)):

@@ -36,6 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="its noise, orientation, distances, subhalo_scatter, subhalo_slope; one alone: --set noise=deeplense",
     )
     parser.add_argument(
+        "--randomised",
+        action="store_true",
+        help="wide ranges of lenses, sources and lens light, to train for images from elsewhere (docs/data.md)",
+    )
+    parser.add_argument(
         "--renderings", metavar="K", type=int, default=1, help="images of each lens: the same mass, always other noise"
     )
     parser.add_argument(
@@ -68,7 +73,7 @@ def run(options: argparse.Namespace) -> None:
         model=options.model,
         image_size=options.image_size,
         pixel_scale_arcsec=options.pixel_scale_arcsec,
-        parameters=parse_parameters(options.set, as_deeplense=options.as_deeplense),
+        parameters=parse_parameters(options.set, as_deeplense=options.as_deeplense, randomised=options.randomised),
         galaxies=options.galaxies,
         seed=options.seed,
         workers=options.workers,

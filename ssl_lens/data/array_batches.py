@@ -20,22 +20,28 @@ class ArrayBatches:
     global batch of a step is the same for any number of processes.
 
     Args:
-        images: raw pixels [N, C, H, W]; moved to the GPU whole where half of its free memory holds them.
+        images: raw pixels [N k, C, H, W], or what stands for images [N k, ...]; moved to the GPU whole where half of
+            its free memory holds them.
+        renderings: k images of each object, one after the other.
 
     Raises: InputError if a batch is larger than the set or is not shared evenly.
     """
 
-    def __init__(self, images: Images, plan: Plan, device: torch.device) -> None:
-        plan.check(len(images))
-        self.images, self.plan, self.device = _resident(images, device), plan, device
-        self.steps_per_epoch = len(images) // plan.batch_size
+    def __init__(self, images: Images, plan: Plan, device: torch.device, renderings: int = 1) -> None:
+        self.objects = len(images) // renderings
+        plan.check(self.objects)
+        self.images, self.plan, self.device, self.renderings = _resident(images, device), plan, device, renderings
+        self.steps_per_epoch = self.objects // plan.batch_size
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
 
     def at(self, step: int) -> list[tuple[Tensor, Tensor]]:
-        """(raw images [b, C, H, W], their indices [b]) of this rank, b = batch_size / (world_size · accumulate)."""
+        """(raw images, their indices [b]) of this rank, b = batch_size / (world_size · accumulate).
+
+        Images are [b, C, H, W], of several renderings [b, k, C, H, W].
+        """
         epoch, place = divmod(step, self.steps_per_epoch)
         if self._order[0] != epoch:
-            self._order = epoch, np.random.default_rng((self.plan.seed, epoch)).permutation(len(self.images))
+            self._order = epoch, np.random.default_rng((self.plan.seed, epoch)).permutation(self.objects)
         share = self.plan.batch_size // self.plan.world_size
         start = place * self.plan.batch_size + self.plan.rank * share
         return [self._read(part) for part in np.split(self._order[1][start : start + share], self.plan.accumulate)]
@@ -44,10 +50,15 @@ class ArrayBatches:
         """Nothing reads ahead."""
 
     def _read(self, index: np.ndarray) -> tuple[Tensor, Tensor]:
-        on_device = torch.from_numpy(index).to(self.device)
-        if isinstance(self.images, Tensor):
-            return self.images[on_device], on_device
-        return torch.from_numpy(self.images[index]).to(self.device), on_device
+        rows = (index[:, None] * self.renderings + np.arange(self.renderings)).ravel()
+        images = self.images
+        if isinstance(images, Tensor):
+            read = images[torch.from_numpy(rows).to(self.device)]
+        else:
+            read = torch.from_numpy(images[rows]).to(self.device)
+        if self.renderings > 1:
+            read = read.unflatten(0, (-1, self.renderings))
+        return read, torch.from_numpy(index).to(self.device)
 
 
 def _resident(images: Images, device: torch.device) -> Images | Tensor:

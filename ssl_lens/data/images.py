@@ -70,6 +70,11 @@ class ImageSet:
         return len(self.names)
 
     @property
+    def renderings(self) -> int:
+        """Images of each object."""
+        return 1
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """[C, H, W] of every image."""
         return self.images.shape[1:]

@@ -23,6 +23,7 @@ class Data(Section):
     planes: names or numbers of the planes of files, or of bands, that become the channels, in this order; noise: those
     of their noise, variance or weight, which flag the pixels where they are not positive numbers, and say how
     much noise views add; mask: those of masks or quality flags, which flag the pixels that they mark.
+    renderings: number in the table of the images that all images of a lens share, such as lens_number.
     """
 
     path: Annotated[str, Field(min_length=1)] | None = None
@@ -32,6 +33,7 @@ class Data(Section):
     noise: tuple[str | int, ...] = ()
     mask: tuple[str | int, ...] = ()
     exclude: str | None = None
+    renderings: Annotated[str, Field(min_length=1)] | None = None
     probe: str | None = None
     in_channels: Auto | Count = "auto"
     mask_value: float | None = None

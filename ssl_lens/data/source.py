@@ -11,6 +11,7 @@ from ssl_lens.data.folders.layouts import LayoutName
 from ssl_lens.data.images import DEFAULT_POLICY, ImageSet, load_images
 from ssl_lens.data.pack.packed_images import Images
 from ssl_lens.data.pixels.policy import PixelPolicy
+from ssl_lens.data.renderings import renderings_of
 from ssl_lens.data.shards.shard_list import are_shards
 from ssl_lens.data.shards.shard_set import find_shards
 from ssl_lens.data.splits import divide, own_division, read_names
@@ -26,11 +27,16 @@ logger = logging.getLogger(__name__)
 
 
 class ImageSource(Protocol):
-    """Images of one shape that batches are made of; `ImageSet` and `ShardSet` are such.
+    """Images of one shape that batches are made of; `ImageSet`, `Renderings` and `ShardSet` are such.
 
     Image i is the same one in `names`, in a batch's indices and in every run. A source may hold k renderings of each
-    object: its length and names then count objects.
+    object: its length and names then count objects, and its sample has the renderings of each one after the other.
     """
+
+    @property
+    def renderings(self) -> int:
+        """k, images of each object."""
+        ...
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -78,6 +84,7 @@ def open_source(
     layout: LayoutName = "auto",
     files: str | None = None,
     exclude: Path | None = None,
+    renderings: str | None = None,
     workers: int = 2,
     shuffle_buffer: int = 1000,
     quarantine: Path | None = None,
@@ -90,6 +97,8 @@ def open_source(
         in_channels: channels that the images must have; any number if None.
         layout: what the folders mean, files: pattern of the files to take; not for shards.
         exclude: file of the names of images to leave out; not for shards.
+        renderings: number in the table that is the same for all images of a lens, as of `renderings_of`; None: each
+            image is one of its own. Not for shards.
         workers, shuffle_buffer: processes that read shards, and images among which each draws the next one.
         quarantine: tab-separated file to list unusable images in (name, reason).
 
@@ -103,6 +112,11 @@ def open_source(
             )
         if files is not None:
             raise InputError(f"files={files} chooses files of a folder; shards are streamed whole, leave it out")
+        if renderings is not None:
+            raise InputError(
+                f"renderings={renderings} brings images of a lens together; shards are streamed one by one, give a "
+                "folder or a pack"
+            )
         return find_shards(
             path,
             policy=policy,
@@ -114,7 +128,8 @@ def open_source(
     images = load_images(
         Path(path), in_channels=in_channels, quarantine=quarantine, policy=policy, layout=layout, files=files
     )
-    return to_train_on(_without(images, exclude))
+    kept = to_train_on(_without(images, exclude))
+    return kept if renderings is None else renderings_of(kept, renderings)
 
 
 def to_train_on(images: ImageSet) -> ImageSet:

@@ -13,6 +13,7 @@ from ssl_lens.data.splits import stratified_split
 from ssl_lens.representation.extract import extract
 from ssl_lens.representation.frozen import FrozenBackbone
 from ssl_lens.representation.neighbours import knn_scores
+from ssl_lens.representation.pooling_names import Pooling
 
 PROBE_NEIGHBOURS = 20
 PROBE_TEST_FRACTION = 0.2
@@ -23,12 +24,12 @@ class OnlineProbe:
 
     Args:
         labelled: images and labels, of which a stratified fifth is judged by the others.
-        preprocess: of the run.
+        preprocess, pooling: of the run.
     """
 
-    def __init__(self, labelled: ImageSet, preprocess: Preprocess, *, seed: int) -> None:
+    def __init__(self, labelled: ImageSet, preprocess: Preprocess, pooling: Pooling, *, seed: int) -> None:
         assert labelled.labels is not None, "the probe needs labels"
-        self.preprocess = preprocess
+        self.preprocess, self.pooling = preprocess, pooling
         self.images, self.names = labelled.images, labelled.names
         self.labels: np.ndarray = labelled.labels
         self.n_classes = len(labelled.classes)
@@ -37,7 +38,7 @@ class OnlineProbe:
     def measure(self, backbone: Encoder) -> dict[str, float]:
         """`probe_knn`: accuracy in [0, 1] of a 20-nearest-neighbour vote on the held-out fifth."""
         assert isinstance(backbone, MapBackbone), "features are pooled from maps"
-        frozen = FrozenBackbone(self.preprocess, copy.deepcopy(backbone))
+        frozen = FrozenBackbone(self.preprocess, copy.deepcopy(backbone), self.pooling)
         features = extract(frozen, self.images, batch_size=256)
         neighbours = min(PROBE_NEIGHBOURS, len(self.train))
         scores = knn_scores(

@@ -24,14 +24,13 @@ from ssl_lens.recipe.network import backbone
 from ssl_lens.recipe.recipe import Recipe, recipe_of
 from ssl_lens.representation.description import CONFIG
 from ssl_lens.representation.extract import extract, preprocessed
-from ssl_lens.representation.frozen import FrozenBackbone, load_backbone, untrained_backbone
+from ssl_lens.representation.frozen import FrozenBackbone, adapt, load_backbone, untrained_backbone
 from ssl_lens.representation.pooling_names import Pooling
 
 logger = logging.getLogger(__name__)
 
 BATCH_SIZE = 256
 UNTRAINED, PIXELS = "untrained", "pixels"
-FROZEN_POOLING: Pooling = "stage_rings"  # better than those before it, by far, on every set measured
 
 
 class Target:
@@ -189,11 +188,14 @@ def _recipe_subject(name: str, recipe: Recipe, pooling: Pooling | None) -> Subje
 
         def fresh(seed: int) -> MapBackbone:
             torch.manual_seed(seed)
-            return backbone(recipe, images.shape[0], size)
+            network = backbone(recipe, images.shape[0], size)
+            adapt(network, preprocess.fitted(*network.size_rule), images.images)
+            return network
 
         first = fresh(0)
         fitted = preprocess.fitted(*first.size_rule)
-        return Target(name, fitted, FrozenBackbone(fitted, first, pooling or FROZEN_POOLING), fresh)
+        frozen = FrozenBackbone(fitted, first, pooling or recipe.features.pooling)
+        return Target(name, fitted, frozen, fresh)
 
     @arguments_named(recipe_images.DATA_KEYS)
     def check(height: int, width: int) -> None:

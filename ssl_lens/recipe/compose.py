@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ssl_lens.backbones.catalog import backbone_config
+from ssl_lens.data.array_batches import ArrayBatches
 from ssl_lens.data.batches import Batches, Plan
 from ssl_lens.data.formats.reader import is_picture
 from ssl_lens.data.pixels.preprocess import Preprocess
@@ -46,7 +47,7 @@ from ssl_lens.runs import checkpoint
 from ssl_lens.runs.environment import environment
 from ssl_lens.runs.folder import RunFolder
 from ssl_lens.runs.section import Run
-from ssl_lens.views.multicrop import MultiCrop, Views
+from ssl_lens.views.multicrop import MultiCrop, Views, views_of_features
 from ssl_lens.views.picture import save_views
 
 logger = logging.getLogger(__name__)
@@ -62,6 +63,8 @@ class Pretraining:
     Attributes:
         recipe: with every `auto` resolved.
         names: of all images.
+        batches: of raw images.
+        features: batches of what the fixed part of the network says of each image, if no view differs from its image.
         preprocess: of the images that views are made of.
         start: the step to begin with.
     """
@@ -71,6 +74,7 @@ class Pretraining:
     accelerator: Accelerator
     names: Sequence[str]
     batches: Batches
+    features: Batches | None
     preprocess: Preprocess
     multicrop: MultiCrop
     method: Method
@@ -84,12 +88,19 @@ class Pretraining:
     def views_at(self, step: int) -> Iterator[Views]:
         """This rank's micro-batches of a step, cropped on the device."""
         epoch = step // self.schedule.steps_per_epoch
+        if self.features is not None:
+            yield from (views_of_features(features, epoch) for features, _ in self.features.at(step))
+            return
         for raw, index in self.batches.at(step):
-            yield self.multicrop(self.preprocess(raw), index, seed=self.recipe.seed, epoch=epoch)
+            yield self.multicrop(self._prepared(raw), index, seed=self.recipe.seed, epoch=epoch)
 
     def indices_at(self, step: int) -> list[Tensor]:
         """Indices [b] of the images in this rank's micro-batches of a step."""
-        return [index for _, index in self.batches.at(step)]
+        return [index for _, index in (self.features or self.batches).at(step)]
+
+    def _prepared(self, raw: Tensor) -> Tensor:
+        """Raw images [b, C, H, W], or renderings [b, k, C, H, W], as views are made of them."""
+        return self.preprocess(raw.flatten(0, -4)).unflatten(0, raw.shape[:-3])
 
     def run(self) -> Path:
         """Trains to the last step; returns the run's folder.
@@ -131,10 +142,11 @@ class Pretraining:
 
     def _draw_views(self) -> None:
         raw, index = (part[:SHOWN_IMAGES] for part in self.batches.at(0)[0])
-        images = self.preprocess(raw)
+        images = self._prepared(raw)
         views = self.multicrop(images, index, seed=self.recipe.seed, epoch=0)
         pictures = [is_picture(self.names[i], images_folder(self.recipe)) for i in index.tolist()]
-        save_views(views, self.folder.plots / "views.png", self.multicrop.within(images), pictures=pictures)
+        first = images if images.ndim == 4 else images[:, 0]
+        save_views(views, self.folder.plots / "views.png", self.multicrop.within(first), pictures=pictures)
 
 
 @arguments_named(RUN_KEYS)
@@ -181,8 +193,11 @@ def compose(recipe: Recipe, stop: StopSignals | None = None) -> Pretraining:
     recipe, images, choices = ready.recipe, opened.images, list(ready.choices)
     del opened  # of shards, its sample is a copy
     refuse_another_recipe(folder.root, before, recipe)
-    batches = _batches(recipe, images, accelerator)
-    network = {"seed": recipe.seed, "backbone": backbone_config(ready.trunk)}
+    plan = _plan(recipe, accelerator)
+    batches, features = _batches(images, plan, accelerator), None
+    if ready.features is not None:
+        features = ArrayBatches(ready.features, plan, accelerator.device, images.renderings)
+    network = {"seed": recipe.seed, "backbone": backbone_config(ready.trunk), "pooling": recipe.features.pooling}
     method, optimizer = _on_device(ready.method, accelerator)
     schedule = schedule_of(recipe, method, batches.steps_per_epoch)
     restored = checkpoint.Restored(0, {})
@@ -209,8 +224,8 @@ def compose(recipe: Recipe, stop: StopSignals | None = None) -> Pretraining:
             logger.info(choice)
     probe = None if ready.probe is None else ready.probe.measure
     pretraining = Pretraining(
-        recipe, folder, accelerator, images.names, batches, ready.preprocess, ready.multicrop, method, optimizer,
-        schedule, restored.step, stop or StopSignals(),
+        recipe, folder, accelerator, images.names, batches, features, ready.preprocess, ready.multicrop, method,
+        optimizer, schedule, restored.step, stop or StopSignals(),
         _reporter(recipe, folder, accelerator, method, schedule, restored.step, probe),
     )  # fmt: skip
     pretraining.reporter.remember(restored.observed)
@@ -219,12 +234,15 @@ def compose(recipe: Recipe, stop: StopSignals | None = None) -> Pretraining:
     return pretraining
 
 
-@arguments_named(OPTIM_KEYS)
-def _batches(recipe: Recipe, images: ImageSource, accelerator: Accelerator) -> Batches:
+def _plan(recipe: Recipe, accelerator: Accelerator) -> Plan:
     optim = recipe.optim
-    plan = Plan(
+    return Plan(
         optim.batch_size, optim.accumulate, recipe.seed, accelerator.process_index, accelerator.num_processes
     )  # fmt: skip
+
+
+@arguments_named(OPTIM_KEYS)
+def _batches(images: ImageSource, plan: Plan, accelerator: Accelerator) -> Batches:
     return images.batches(plan, accelerator.device)
 
 

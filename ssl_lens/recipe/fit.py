@@ -18,8 +18,8 @@ from ssl_lens.recipe.images import pixel_policy
 from ssl_lens.recipe.network import backbone
 from ssl_lens.recipe.recipe import Recipe, recipe_of, replace
 from ssl_lens.representation.export import ExportCheck, write_export
-from ssl_lens.representation.frozen import FrozenBackbone, load_backbone
-from ssl_lens.representation.pooling_names import DEFAULT_POOLING, Pooling
+from ssl_lens.representation.frozen import FrozenBackbone, adapt, load_backbone
+from ssl_lens.representation.pooling_names import Pooling
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def fit(
             images.sample(), center_crop=center_crop, bin=bin, stretch=stretch, policy=images.policy
         )
     else:
-        fitted = _untrained(recipe, images, pooling or DEFAULT_POOLING)
+        fitted = _untrained(recipe, images, pooling or recipe.features.pooling)
     height, width = images.shape[1:]
     fitted.check_size(height, width)
     return write_export(fitted, Path(out), (height, width))
@@ -97,4 +97,6 @@ def _untrained(recipe: Recipe, images: ImageSource, pooling: Pooling) -> FrozenB
     network = backbone(recipe, images.shape[0], height if height == width else None)
     if any(parameter.requires_grad for parameter in network.parameters()):
         logger.warning("%s is not trained: its weights are random", recipe.model.name)
-    return FrozenBackbone(preprocess.fitted(*network.size_rule), network, pooling)
+    fitted = preprocess.fitted(*network.size_rule)
+    adapt(network, fitted, images.sample())
+    return FrozenBackbone(fitted, network, pooling)

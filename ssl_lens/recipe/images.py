@@ -12,6 +12,7 @@ import numpy as np
 
 from ssl_lens.data.pixels.policy import PixelPolicy
 from ssl_lens.data.pixels.preprocess import Preprocess, fit_preprocess
+from ssl_lens.data.renderings import LENS
 from ssl_lens.data.section import Data
 from ssl_lens.errors import InputError, arguments_named
 from ssl_lens.simulation.parameters import Parameters
@@ -51,6 +52,7 @@ def image_source(recipe: Recipe, *, quarantine: Path | None = None) -> ImageSour
         layout=data.layout,
         files=data.files if data.path else None,
         exclude=Path(data.exclude) if data.exclude and data.path else None,  # names of somebody's images, not of ours
+        renderings=data.renderings if data.path else LENS if recipe.simulate.renderings > 1 else None,
         workers=data.workers,
         shuffle_buffer=data.shuffle_buffer,
         quarantine=quarantine,
@@ -86,6 +88,8 @@ def simulated_set(simulate: Simulate) -> Path:
         pixel_scale_arcsec=simulate.pixel_scale_arcsec,
         parameters=simulate.set,
         seed=simulate.seed,
+        renderings=simulate.renderings,
+        redraw=simulate.redraw,
     )
 
 

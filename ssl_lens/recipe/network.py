@@ -19,8 +19,8 @@ FINER = ("patch_size", "stem_stride", "stages")  # options of networks; lower on
 FEW_REGIONS = 9  # of a local crop's last map; below, matching regions means little
 
 
-def build_method(recipe: Recipe, *, resuming: bool = False) -> tuple[Method, MapBackbone]:
-    """The method of a recipe without `auto` and the network that it trains, with the weights that training begins with.
+def build_network(recipe: Recipe, *, resuming: bool = False) -> MapBackbone:
+    """The network that the method of a recipe without `auto` trains, with the weights that training begins with.
 
     Args:
         resuming: whether weights will be loaded from a checkpoint, so that those of `model.weights` are not needed.
@@ -37,7 +37,12 @@ def build_method(recipe: Recipe, *, resuming: bool = False) -> tuple[Method, Map
         )
     if recipe.model.weights is not None and not resuming:
         load_starting_weights(trunk, recipe.model.weights)
-    return METHODS[recipe.method.name](trunk, recipe.method), trunk
+    return trunk
+
+
+def build_method(recipe: Recipe, trunk: MapBackbone) -> Method:
+    """The method of a recipe without `auto`, which trains `trunk`; its random numbers are those after the network's."""
+    return METHODS[recipe.method.name](trunk, recipe.method)
 
 
 @arguments_named(MODEL_KEYS)

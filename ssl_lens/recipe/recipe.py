@@ -28,6 +28,7 @@ from ssl_lens.methods.catalog import METHODS
 from ssl_lens.methods.method import Choice, MethodOptions
 from ssl_lens.recipe.library import recipe_path
 from ssl_lens.recipe.paths import with_absolute_paths
+from ssl_lens.representation.section import FeaturesOfRun
 from ssl_lens.runs.section import Run
 from ssl_lens.schedules import scaled_lr
 from ssl_lens.section import Section
@@ -56,6 +57,7 @@ class Recipe(Section, Generic[Method]):
     model: Model = Model()
     method: Method
     optim: Optim = Optim()
+    features: FeaturesOfRun = FeaturesOfRun()
     run: Run = Run()
 
     @model_validator(mode="after")

@@ -10,20 +10,23 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ssl_lens.backbones.backbone import MapBackbone
+from ssl_lens.backbones.backbone import FixedFrontBackbone, MapBackbone
 from ssl_lens.data.batches import Plan, fitting_batch_size
 from ssl_lens.data.formats.planes import listed
 from ssl_lens.data.images import ImageSet
 from ssl_lens.data.pack.packed_images import Images
 from ssl_lens.data.pixels.preprocess import Preprocess, pixel_range
+from ssl_lens.data.renderings import Renderings
 from ssl_lens.data.source import ImageSource
 from ssl_lens.engine.probe import OnlineProbe
 from ssl_lens.engine.section import Optim
 from ssl_lens.errors import InputError, arguments_named
 from ssl_lens.methods.method import Method
 from ssl_lens.recipe import images as recipe_images
-from ssl_lens.recipe.network import backbone, build_method, check_sizes
+from ssl_lens.recipe.network import backbone, build_method, build_network, check_sizes
 from ssl_lens.recipe.recipe import Recipe, replace, resolve_auto
+from ssl_lens.representation.extract import fixed_features
+from ssl_lens.representation.frozen import adapt
 from ssl_lens.views.multicrop import MultiCrop
 
 OPTIM_KEYS = {name: f"optim.{name}" for name in Optim.model_fields}
@@ -47,6 +50,7 @@ class Start:
         preprocess: of the images that `multicrop` makes views of, which have its margin.
         frozen: of the images that the frozen backbone sees whole: in the probe, in evaluations, in exports.
         trunk: the network that `method` trains.
+        features: what its fixed part says of every image [N k, F], where no view differs from its image; else None.
         probe: that watches it, if there are labelled images.
         choices: a line on each choice that was made.
     """
@@ -57,6 +61,7 @@ class Start:
     multicrop: MultiCrop
     method: Method
     trunk: MapBackbone
+    features: np.ndarray | None
     probe: OnlineProbe | None
     choices: tuple[str, ...]
 
@@ -84,25 +89,55 @@ def start(
     Args:
         device: of the preprocessing.
         processes: that share a batch.
-        resuming: as of `build_method`.
+        resuming: as of `build_network`.
 
     Raises: InputError for whatever in the recipe or its images cannot work.
     """
     images = opened.images
+    if images.renderings == 1 and not recipe.views.chosen.changes_pixels:
+        raise InputError(
+            f"views.policy={recipe.views.policy} leaves images as they are, so that there must be two or more of each "
+            "lens; set data.renderings=COLUMN, leave data.path out to simulate lenses with simulate.renderings=2, or "
+            "set views.policy=lens_safe"
+        )
     recipe, choices = crops_that_fit(recipe, *images.shape)
     preprocess = recipe_images.preprocess(recipe, opened.raw, images.policy).to(device or torch.device("cpu"))
     wide, multicrop = views_of(recipe, preprocess, opened.raw, images.noise)
     recipe, smaller = _batch_that_fits(recipe, len(images), processes)
     recipe, resolved = resolve_auto(recipe, n_images=len(images), in_channels=images.shape[0])
-    method, trunk = build_method(recipe, resuming=resuming)
+    trunk = build_network(recipe, resuming=resuming)
     height, width = _output_size(preprocess, images.shape)
+    features = _kept_features(recipe, trunk, preprocess, opened, (height, width))
+    method = build_method(recipe, trunk)
     regions = check_sizes(recipe, trunk, height, width)
     frozen = preprocess.fitted(*trunk.size_rule)
     seen = _seen_whole(frozen, trunk, (height, width), opened)
     labelled = opened.labelled
-    probe = None if labelled is None else OnlineProbe(labelled, frozen, seed=recipe.seed)
+    probe = None if labelled is None else OnlineProbe(labelled, frozen, recipe.features.pooling, seed=recipe.seed)
     choices += [*smaller, *resolved, *regions, *seen, *_noise_of_views(recipe, images, multicrop)]
-    return Start(recipe, wide, frozen, multicrop, method, trunk, probe, tuple(choices))
+    return Start(recipe, wide, frozen, multicrop, method, trunk, features, probe, tuple(choices))
+
+
+def _kept_features(
+    recipe: Recipe, trunk: MapBackbone, preprocess: Preprocess, opened: Opened, size: tuple[int, int]
+) -> np.ndarray | None:
+    """Lets a network with a fixed front know the domain of its images; its features of all of them, if views are the
+    images as they are, so that each is looked at once.
+
+    Args:
+        size: of a prepared image, in pixels.
+    """
+    views = recipe.views
+    if not isinstance(trunk, FixedFrontBackbone):
+        return None
+    is_whole = size == (views.global_size, views.global_size) and not views.local_sizes
+    if views.chosen.changes_pixels or not is_whole or not isinstance(opened.images, ImageSet | Renderings):
+        adapt(trunk, preprocess, opened.raw)
+        return None
+    device = preprocess.mean.device
+    features = fixed_features(trunk.to(device), preprocess, opened.raw, progress=recipe.model.name)
+    trunk.set_domain(features.to(device))
+    return features.numpy()
 
 
 def views_of(

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ssl_lens.data.images import load_images
+from ssl_lens.data.renderings import LENS
 from ssl_lens.data.source import open_source, to_train_on
 from ssl_lens.errors import InputError, arguments_named
 from ssl_lens.representation.alignment import Keep, fit_alignment
@@ -15,8 +16,6 @@ from ssl_lens.representation.export import ExportCheck, write_export
 from ssl_lens.representation.extract import extract
 from ssl_lens.representation.frozen import FrozenBackbone, load_backbone
 from ssl_lens.representation.pooling_names import Pooling
-
-LENS = "lens_number"  # the column of a simulated set that tells lenses apart
 
 
 class Aligned(NamedTuple):

@@ -102,11 +102,12 @@ def export_config(folder: Path) -> dict[str, Any]:
 
 
 def network_of_run(path: Path) -> dict[str, Any]:
-    """What a run says of the network it trains: `seed`, and `backbone`, its configuration."""
+    """What a run says of the network it trains: `seed`, `backbone`, its configuration, and `pooling`."""
     file = run_at(path).backbone
     start = read_json(file)
     backbone, seed = start.get("backbone"), start.get("seed")
-    if type(seed) is not int or not 0 <= seed < 1 << 63 or not isinstance(backbone, dict):
+    known = isinstance(start.get("pooling"), str) and start["pooling"] in get_args(Pooling)
+    if type(seed) is not int or not 0 <= seed < 1 << 63 or not isinstance(backbone, dict) or not known:
         raise InputError(f"{file} is not that of a run; train it again")
     return start
 

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ssl_lens.backbones.backbone import FixedFrontBackbone
 from ssl_lens.data.pack.packed_images import Images
 from ssl_lens.data.pixels.preprocess import Preprocess
 from ssl_lens.representation.frozen import FrozenBackbone
@@ -25,6 +26,16 @@ def extract(
     """
     batches = raw_batches(images, batch_size, progress=progress)
     return torch.cat([frozen.features(batch).float().cpu() for batch in batches]).numpy()
+
+
+@torch.inference_mode()
+def fixed_features(
+    backbone: FixedFrontBackbone, preprocess: Preprocess, images: Images, *, progress: str | None = None
+) -> Tensor:
+    """What the fixed part of a backbone says of raw images [N, C, H, W]: float32 [N, F] on the CPU, in order."""
+    device = device_of(preprocess)
+    batches = raw_batches(images, BATCH_SIZE, progress=progress)
+    return torch.cat([backbone.fixed_features(preprocess(batch.to(device))).float().cpu() for batch in batches])
 
 
 @torch.no_grad()

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ssl_lens.backbones import catalog
-from ssl_lens.backbones.backbone import Features, MapBackbone
+from ssl_lens.backbones.backbone import FixedFrontBackbone, MapBackbone
 from ssl_lens.backbones.weights import check_numbers, read_tensors, tensor_shapes
 from ssl_lens.data.pack.packed_images import Images
 from ssl_lens.data.pixels.policy import PixelPolicy
@@ -31,11 +32,11 @@ from ssl_lens.representation.description import (
 )
 from ssl_lens.representation.inputs import BATCH_SIZE, AnyImages, as_batch, batches_of, device_of
 from ssl_lens.representation.network_file import build_network
-from ssl_lens.representation.pooling import pool_maps, pooled
+from ssl_lens.representation.pooling import features_and_stages, pool_features, pooled
 from ssl_lens.representation.pooling_names import DEFAULT_POOLING, Pooling
 from ssl_lens.runs.checkpoint import METHOD, backbone_prefix, backbone_weights, load_into, newest_whole
 
-MOST_TO_FIT = 4096  # images that an alignment is fitted to
+MOST_TO_FIT = 4096  # images that an alignment, or a domain, is fitted to
 
 
 class Representation(NamedTuple):
@@ -119,7 +120,9 @@ class FrozenBackbone(nn.Module):
         Raises: InputError for images of other channels, too small, or constant.
         """
         preprocess = self.preprocess.refitted(images, center_crop=center_crop, bin=bin, stretch=stretch, policy=policy)
-        plain = FrozenBackbone(preprocess, self.backbone, self.pooling)
+        backbone = copy.deepcopy(self.backbone) if isinstance(self.backbone, FixedFrontBackbone) else self.backbone
+        adapt(backbone, preprocess, images)
+        plain = FrozenBackbone(preprocess, backbone, self.pooling)
         if self.alignment is None:
             return plain
         return FrozenBackbone(
@@ -129,8 +132,7 @@ class FrozenBackbone(nn.Module):
     @torch.inference_mode()
     def features_of_many(self, images: Images) -> np.ndarray:
         """Features float32 [n, F] of at most 4096 evenly spaced raw images [N, C, H, W]."""
-        index = evenly_spaced(len(images), MOST_TO_FIT)
-        batches = (torch.from_numpy(images[part]) for part in np.array_split(index, -(-len(index) // BATCH_SIZE)))
+        batches = map(torch.from_numpy, _in_parts(images))
         return torch.cat([self.features(batch).float().cpu() for batch in batches]).numpy()
 
     def check_size(self, height: int, width: int) -> None:
@@ -139,12 +141,9 @@ class FrozenBackbone(nn.Module):
 
     def represent(self, prepared: Tensor) -> Representation:
         """What the backbone says of preprocessed images [B, C, h, w]."""
-        if self.pooling == "view":
-            features = self.backbone(prepared)
-            mapped = self._mapped(features.view).to(features.view.dtype)
-            return Representation(mapped, features.view, features.regions)
-        features, stages = _features_and_stages(self.backbone, prepared)
-        mapped = self._mapped(pool_maps(stages, self.pooling))
+        alone = self.pooling == "view"
+        features, stages = (self.backbone(prepared), []) if alone else features_and_stages(self.backbone, prepared)
+        mapped = self._mapped(pool_features(features, stages, self.pooling))
         return Representation(mapped.to(features.view.dtype), features.view, features.regions)
 
     def _mapped(self, pooled_features: Tensor) -> Tensor:
@@ -173,21 +172,28 @@ class FrozenBackbone(nn.Module):
         return self
 
 
-def _features_and_stages(backbone: MapBackbone, prepared: Tensor) -> tuple[Features, list[Tensor]]:
-    """Both from one pass where the view is the mean of the last map; from two where a network has its own."""
-    stages = backbone.stages(prepared)
-    if type(backbone).forward is not MapBackbone.forward:
-        return backbone(prepared), stages
-    regions = stages[-1].flatten(2).transpose(1, 2)
-    return Features(regions.mean(dim=1), regions), stages
+@torch.inference_mode()
+def adapt(backbone: MapBackbone, preprocess: Preprocess, images: Images) -> None:
+    """Sets what a backbone with a fixed front knows of its images' domain, from at most 4096 raw images [N, C, H, W].
+
+    Other backbones know nothing of it, and stay as they are.
+    """
+    if isinstance(backbone, FixedFrontBackbone):
+        device = device_of(preprocess)
+        parts = (torch.from_numpy(part).to(device) for part in _in_parts(images))
+        backbone.set_domain(torch.cat([backbone.fixed_features(preprocess(part)) for part in parts]))
+
+
+def _in_parts(images: Images) -> Iterator[np.ndarray]:
+    index = evenly_spaced(len(images), MOST_TO_FIT)
+    return (images[part] for part in np.array_split(index, -(-len(index) // BATCH_SIZE)))
 
 
 def load_backbone(path: Path | str, *, pooling: Pooling | None = None) -> FrozenBackbone:
     """The frozen backbone of a run folder (its newest intact checkpoint) or of an export, on the CPU.
 
     Args:
-        pooling: what becomes `features`; None for what the export says, its alignment included, and for stage_rings of
-            a run.
+        pooling: what becomes `features`; None for what the run says, or the export, its alignment included.
 
     Raises: InputError if the path is neither, holds the weights of another network, or there is no such pooling.
     """
@@ -198,21 +204,18 @@ def load_backbone(path: Path | str, *, pooling: Pooling | None = None) -> Frozen
     alignment = None
     if is_export(path):
         config = export_config(path)
-        shapes = tensor_shapes(path / WEIGHTS)
-        backbone = build_network(
-            config["backbone"], shapes, folded=True, described_in=path / CONFIG, source=path / WEIGHTS
-        )
-        _load(backbone, read_tensors(path / WEIGHTS), path / WEIGHTS)
+        backbone = _backbone_of_export(path, config["backbone"])
         alignment = _read_alignment(path) if pooling is None and config["aligned"] else None
         pooling = pooling or config["pooling"]
     else:
         backbone = _backbone_of_run(path)
+        pooling = pooling or network_of_run(path)["pooling"]
     if backbone.in_channels != preprocess.in_channels:
         raise InputError(
             f"{path} prepares images of {preprocess.in_channels} channels for a network that takes "
             f"{backbone.in_channels}; its parts do not belong together, write it again"
         )
-    return FrozenBackbone(preprocess, backbone, pooling or DEFAULT_POOLING, alignment)
+    return FrozenBackbone(preprocess, backbone, pooling, alignment)
 
 
 def untrained_backbone(path: Path | str, *, seed: int | None = None) -> MapBackbone:
@@ -226,15 +229,25 @@ def untrained_backbone(path: Path | str, *, seed: int | None = None) -> MapBackb
     path = Path(path)
     if is_export(path):
         config = export_config(path)["backbone"]
-        shapes = tensor_shapes(path / WEIGHTS)
-        build_network(config, shapes, folded=True, described_in=path / CONFIG, source=path / WEIGHTS)  # or refuses
+        trained = _backbone_of_export(path, config)  # or refuses
         config = catalog.unfolded(config)
     else:
         start = network_of_run(path)
-        _backbone_of_run(path)  # or refuses
+        trained = _backbone_of_run(path)  # or refuses
         config, seed = start["backbone"], start["seed"] if seed is None else seed
     torch.manual_seed(seed or 0)
-    return catalog.backbone_from_config(config)
+    fresh = catalog.backbone_from_config(config)
+    if isinstance(fresh, FixedFrontBackbone):
+        assert isinstance(trained, FixedFrontBackbone), "built from the same configuration"
+        fresh.take_domain(trained)
+    return fresh
+
+
+def _backbone_of_export(path: Path, config: dict[str, Any]) -> MapBackbone:
+    source = path / WEIGHTS
+    backbone = build_network(config, tensor_shapes(source), folded=True, described_in=path / CONFIG, source=source)
+    _load(backbone, read_tensors(source), source)
+    return backbone
 
 
 def _backbone_of_run(path: Path) -> MapBackbone:

@@ -7,19 +7,45 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ssl_lens.backbones.backbone import MapBackbone
+from ssl_lens.backbones.backbone import Features, FixedFrontBackbone, MapBackbone
+from ssl_lens.backbones.layers.rings import compressed, precise, ring_statistics
 from ssl_lens.representation.pooling_names import Pooling
-
-MAX_RINGS = 6
-LOG_GAIN = 30  # of log_rings: linear below 1/30 of a pixel's standard deviation
 
 
 def pooled(backbone: MapBackbone, images: Tensor, pooling: Pooling) -> Tensor:
     """One vector per preprocessed image [B, C, h, w], from one pass through the backbone.
 
-    view: the view feature, [B, D]; all others: `pool_maps` of the backbone's stages.
+    view: the view feature, [B, D]; joined: log_rings of the maps, then the view; all others: `pool_maps` of the
+    backbone's stages.
     """
-    return backbone(images).view if pooling == "view" else pool_maps(backbone.stages(images), pooling)
+    if pooling == "view":
+        return backbone(images).view
+    if pooling == "joined":
+        return pool_features(*features_and_stages(backbone, images), pooling)
+    return pool_maps(backbone.stages(images), pooling)
+
+
+def features_and_stages(backbone: MapBackbone, images: Tensor) -> tuple[Features, list[Tensor]]:
+    """Both from one pass where the view is the mean of the last map; from two where a network has its own."""
+    stages = backbone.stages(images)
+    if type(backbone).forward not in (MapBackbone.forward, FixedFrontBackbone.forward):
+        return backbone(images), stages
+    regions = stages[-1].flatten(2).transpose(1, 2)
+    return Features(regions.mean(dim=1), regions), stages
+
+
+def pool_features(features: Features, stages: Sequence[Tensor], pooling: Pooling) -> Tensor:
+    """`pooled` of what a backbone has said already.
+
+    A map of one pixel is not pooled in joined: it says what the view says.
+    """
+    if pooling == "view":
+        return features.view
+    if pooling != "joined":
+        return pool_maps(stages, pooling)
+    maps = [each for each in stages if each[0, 0].numel() > 1]
+    view = precise(features.view)
+    return torch.cat([pool_maps(maps, "log_rings"), view], dim=1) if maps else view
 
 
 def pool_maps(stages: Sequence[Tensor], pooling: Pooling) -> Tensor:
@@ -33,57 +59,15 @@ def pool_maps(stages: Sequence[Tensor], pooling: Pooling) -> Tensor:
 
     Statistics are computed in float32, or in float64 of such maps, even under autocast.
     """
-    assert pooling != "view", "the view is the backbone's own vector, not one of its maps"
+    assert pooling not in ("view", "joined"), "the view is the backbone's own vector, not one of its maps"
     statistics = map_statistics if pooling in ("stats", "stages") else ring_statistics
     used = stages[-1:] if pooling in ("stats", "rings") else stages
     with torch.autocast(stages[-1].device.type, enabled=False):  # a variance in bfloat16 would be noise
         features = torch.cat([statistics(maps) for maps in used], dim=1)
-        return features.sign() * torch.log1p(LOG_GAIN * features.abs()) if pooling == "log_rings" else features
+        return compressed(features) if pooling == "log_rings" else features
 
 
 def map_statistics(maps: Tensor) -> Tensor:
     """Mean, maximum and standard deviation over space: maps [B, C, h, w] -> [B, 3 C]."""
-    pixels = _precise(maps).flatten(2)
+    pixels = precise(maps).flatten(2)
     return torch.cat([pixels.mean(2), pixels.amax(2), pixels.std(2, correction=0)], dim=1)
-
-
-def ring_statistics(maps: Tensor) -> Tensor:
-    """Mean and standard deviation in concentric rings: maps [B, C, h, w] -> [B, 2 rings C].
-
-    There are `MAX_RINGS` rings, fewer where the map has not two pixels per ring and side; they share out the half
-    side, and a pixel between the middles of two rings counts for both, by its distance. Invariant to turns by 90
-    degrees and flips exactly, to others as far as the map itself turns with the image. The gradient is finite; that of
-    a standard deviation of 0 is 0.
-    """
-    pixels = _precise(maps).flatten(2)
-    weights = _ring_weights(*maps.shape[2:]).to(pixels)
-    mean = pixels @ weights
-    return torch.cat([mean, _ring_deviation(pixels, mean, weights)], dim=2).flatten(1)
-
-
-def _ring_deviation(pixels: Tensor, mean: Tensor, weights: Tensor) -> Tensor:
-    """Standard deviation in each ring: pixels [B, C, h w], mean [B, C, rings], weights [h w, rings] -> as mean.
-
-    About the mean of each ring, for a difference of mean squares would leave rounding in place of a small scatter.
-    """
-    rings = zip(mean.split(1, dim=2), weights.unbind(1), strict=True)
-    variance = torch.stack([(pixels - centre).square() @ weight for centre, weight in rings], dim=2)
-    spread = variance > 0
-    return torch.where(spread, torch.where(spread, variance, 1.0).sqrt(), 0.0)  # no square root of 0: its slope is inf
-
-
-def _ring_weights(height: int, width: int) -> Tensor:
-    """Share of every pixel in every ring, [h w, rings], each column summing to 1."""
-    side = min(height, width)
-    rings = max(1, min(MAX_RINGS, side // 2))
-    y, x = (torch.arange(length) - (length - 1) / 2 for length in (height, width))
-    radius = (y[:, None].square() + x.square()).sqrt().flatten()[:, None]  # px; ONNX has no hypot
-    place = radius / (side / 2) * rings  # in ring widths
-    middles = torch.arange(rings) + 0.5
-    weights = (1 - (place - middles).abs()).clamp_min(0)
-    weights[place[:, 0] < 0.5, 0] = 1
-    return weights / weights.sum(dim=0)
-
-
-def _precise(maps: Tensor) -> Tensor:
-    return maps.to(torch.promote_types(maps.dtype, torch.float32))

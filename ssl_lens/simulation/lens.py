@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
 
 import numpy as np
 
 from ssl_lens.errors import InputError
 from ssl_lens.simulation.cosmology import einstein_arcsec2_per_msun, einstein_radius_arcsec
-from ssl_lens.simulation.parameters import Parameters
+from ssl_lens.simulation.parameters import Parameters, Redraw
 from ssl_lens.simulation.substructure import NO_SUBSTRUCTURE, draw_subhalos, vortex
 
 CLASSES = ("axion", "cdm", "no_sub")
-Redraw: TypeAlias = Literal["source", "exposure", "lens_light"]
 REDRAWN: Mapping[Redraw, tuple[str, ...]] = {
     "source": (
         *("source_x_arcsec", "source_y_arcsec", "source_e1", "source_e2", "source_radius_arcsec"),

@@ -28,6 +28,7 @@ SersicIndex: TypeAlias = _Range[Annotated[float, Field(ge=0.4, le=8)]]
 Slope: TypeAlias = _Range[Annotated[float, Field(ge=-4, lt=0)]]
 Magnitudes: TypeAlias = Annotated[tuple[float, ...], Field(min_length=1)]
 Choice: TypeAlias = Literal["physical", "deeplense"]
+Redraw: TypeAlias = Literal["source", "exposure", "lens_light"]  # what renderings of a lens need not share: `lens`
 Model: TypeAlias = Literal["model_i", "model_ii", "model_iii"]  # their telescopes: `instrument`
 
 
@@ -108,17 +109,31 @@ class Parameters(BaseModel):
 
 
 _CHOICES = tuple(name for name, field in Parameters.model_fields.items() if field.annotation == Choice)
+RANDOMISED: dict[str, object] = {
+    "lens_light": (0.0, 0.5),
+    "lens_light_radius_arcsec": (0.1, 0.4),
+    "source_offset_arcsec": (-0.8, 0.8),
+    "source_radius_arcsec": (0.15, 0.5),
+    "lens_ellipticity": (0.0, 0.2),
+    "source_ellipticity": (0.0, 0.3),
+    "shear": (0.0, 0.08),
+    "einstein_radius_arcsec": (0.7, 1.6),
+    "subhalo_slope": (-0.9, -0.9),
+}  # of lenses of an unknown telescope and population
 _DEEPLENSE: dict[str, object] = dict.fromkeys(_CHOICES, "deeplense") | {"subhalo_slope": (-0.9, -0.9)}
 
 
-def parse_parameters(overrides: Sequence[str] = (), *, as_deeplense: bool = False) -> Parameters:
+def parse_parameters(
+    overrides: Sequence[str] = (), *, as_deeplense: bool = False, randomised: bool = False
+) -> Parameters:
     """The defaults, changed by overrides `key=low,high`, `key=value`, `key=word` or, for a colour, `key=a,b,c`.
 
     Args:
         as_deeplense: what DeepLense's code does, where no override says otherwise.
+        randomised: the wide ranges of `RANDOMISED`, where no override says otherwise.
     Raises: InputError: no such key (the nearest is named), not a range, or a value that cannot be.
     """
-    values: dict[str, object] = dict(_DEEPLENSE) if as_deeplense else {}
+    values = (_DEEPLENSE if as_deeplense else {}) | (RANDOMISED if randomised else {})
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:

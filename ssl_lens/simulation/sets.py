@@ -24,8 +24,8 @@ from ssl_lens.errors import InputError
 from ssl_lens.files import whole_file
 from ssl_lens.simulation.galaxies import load_galaxies
 from ssl_lens.simulation.instrument import instrument
-from ssl_lens.simulation.lens import CLASSES, REDRAWN, Lens, Redraw
-from ssl_lens.simulation.parameters import Model, Parameters
+from ssl_lens.simulation.lens import CLASSES, REDRAWN, Lens
+from ssl_lens.simulation.parameters import Model, Parameters, Redraw
 from ssl_lens.simulation.settings import VERSION, Image, Settings
 from ssl_lens.simulation.telescope import Telescope
 
@@ -112,6 +112,8 @@ def default_set(
     pixel_scale_arcsec: float | None = None,
     parameters: Parameters = Parameters(),  # noqa: B008 (frozen)
     seed: int,
+    renderings: int = 1,
+    redraw: Sequence[Redraw] | None = None,
     cache: Path | None = None,
     workers: int | None = None,
 ) -> Path:
@@ -122,7 +124,8 @@ def default_set(
     camera = instrument(model, image_size, pixel_scale_arcsec)
     pixels = f"{camera.image_size}px-{camera.pixel_scale_arcsec:g}arcsec"
     ranges = f"-{parameters.fingerprint()}" if parameters != Parameters() else ""
-    name = f"lenses-{model}-{count_per_class}-per-class-{pixels}{ranges}-seed{seed}-v{VERSION}"
+    alike = f"-{renderings}-renderings-{'-'.join(redraw or ('all',))}" if renderings > 1 else ""
+    name = f"lenses-{model}-{count_per_class}-per-class-{pixels}{ranges}{alike}-seed{seed}-v{VERSION}"
     return simulate_lenses(
         (cache_folder() if cache is None else cache) / name,
         count_per_class=count_per_class,
@@ -131,6 +134,8 @@ def default_set(
         pixel_scale_arcsec=pixel_scale_arcsec,
         parameters=parameters,
         seed=seed,
+        renderings=renderings,
+        redraw=redraw if renderings > 1 else None,
         workers=workers,
     )
 

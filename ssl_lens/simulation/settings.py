@@ -13,8 +13,8 @@ from ssl_lens.errors import InputError
 from ssl_lens.simulation.cosmology import einstein_arcsec2_per_msun, einstein_radius_arcsec
 from ssl_lens.simulation.galaxies import load_galaxies
 from ssl_lens.simulation.instrument import Instrument
-from ssl_lens.simulation.lens import CLASSES, Lens, Redraw, draw_lens, with_light_of
-from ssl_lens.simulation.parameters import Parameters
+from ssl_lens.simulation.lens import CLASSES, Lens, draw_lens, with_light_of
+from ssl_lens.simulation.parameters import Parameters, Redraw
 from ssl_lens.simulation.substructure import mean_subhalo_mass_msun
 
 VERSION = 4  # to be raised when the same settings give other files

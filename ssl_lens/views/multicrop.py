@@ -36,7 +36,8 @@ class MultiCrop(nn.Module):
     """Global and local crops as DINO's, from standardised images, in batches.
 
     A view of an image depends on (seed, epoch, image index) and its own number alone: neither on the rest of the
-    batch nor on device or rank. Random numbers are drawn on the CPU (some hundred bytes an image), so that choosing
+    batch nor on device or rank. Of several renderings of an object, each view shows another one, in turn over the
+    epochs. Random numbers are drawn on the CPU (some hundred bytes an image), so that choosing
     which views to blur costs a GPU no synchronisation; only pixel noise is drawn where the pixels are.
 
     Args:
@@ -82,7 +83,8 @@ class MultiCrop(nn.Module):
         """Makes the views.
 
         Args:
-            images: float32 [B, C, H, W], standardised, any device; with their margin.
+            images: float32 [B, C, H, W], standardised, any device, with their margin; or k renderings of each object,
+                [B, k, C, H, W].
             index: integers [B], place of every image in its data set.
             seed, epoch: of the run.
 
@@ -100,28 +102,50 @@ class MultiCrop(nn.Module):
         keys = fold_in(image_keys(seed, epoch, index)[:, None], torch.arange(sum(self.counts)))
         chunk = _CPU_CHUNK if images.device.type == "cpu" else len(images)
         pieces = zip(images.split(chunk), keys.split(chunk), index.split(chunk), strict=True)
-        parts = [self._crops(*piece) for piece in pieces]
+        parts = [self._crops(*piece, epoch) for piece in pieces]
         crops = [torch.cat(part, dim=1) for part in zip(*parts, strict=True)]
         return Views(crops[0], tuple(crops[1:]))
 
     def within(self, images: Tensor) -> Tensor:
-        """The images [B, C, h, w] without their margin."""
+        """The images [..., h, w] without their margin."""
         margin = self.margin
         return images[..., margin : images.shape[-2] - margin, margin : images.shape[-1] - margin]
 
-    def _crops(self, images: Tensor, keys: Tensor, index: Tensor) -> list[Tensor]:
+    def _crops(self, images: Tensor, keys: Tensor, index: Tensor, epoch: int) -> list[Tensor]:
         """Crops [V, B, C, s, s] per resolution; `keys` [B, number of views]."""
         image_size = images.shape[-2] - 2 * self.margin, images.shape[-1] - 2 * self.margin
         where, pixels = fold_in(keys, 0).split(self.counts, dim=1), fold_in(keys, 1).split(self.counts, dim=1)
         maps = [self.geometry.global_maps(where[0], self.sizes[0], image_size)]
         for local_keys, size in zip(where[1:], self.sizes[1:], strict=True):
             maps.append(self.geometry.local_maps(local_keys, size, image_size))
-        crops = resample(images, maps, self.sizes, self.interpolation)
+        renderings = images if images.ndim == 5 else images[:, None]
+        # All of them through every map: one resampling of k images costs little next to a step.
+        looked = resample(renderings.flatten(1, 2), maps, self.sizes, self.interpolation)
+        crops = _in_turn(looked, renderings.shape[1], epoch)
 
         kinds = [[ViewKind.FIRST_GLOBAL] + [ViewKind.OTHER_GLOBAL] * (self.counts[0] - 1)]
         kinds += [[ViewKind.LOCAL] * count for count in self.counts[1:]]
         noise = None if self.noise is None else self.noise[index]
         return [self.photometry(*each, noise) for each in zip(crops, (k.T for k in pixels), kinds, strict=True)]
+
+
+def _in_turn(looked: list[Tensor], renderings: int, epoch: int) -> list[Tensor]:
+    """Of crops [V, B, k C, s, s] of k renderings those that views show: [V, B, C, s, s] per resolution."""
+    if renderings == 1:
+        return looked
+    first, shown = 0, []
+    for part in looked:
+        each = enumerate(part.unflatten(2, (renderings, -1)), first)
+        shown.append(torch.stack([view[:, (number + epoch) % renderings] for number, view in each]))
+        first += len(part)
+    return shown
+
+
+def views_of_features(features: Tensor, epoch: int) -> Views:
+    """Two views of each object from what is known of its k renderings, [B, k, F]: global crops [2, B, F], chosen as
+    `MultiCrop` chooses the renderings."""
+    renderings = features.shape[1]
+    return Views(torch.stack([features[:, (view + epoch) % renderings] for view in range(2)]))
 
 
 def resample(images: Tensor, maps: list[Tensor], sizes: tuple[int, ...], interpolation: str) -> list[Tensor]:

@@ -53,6 +53,11 @@ class Policy(Section):
             pixel_range: lowest and highest pixel of the prepared images.
         """
 
+    @property
+    def changes_pixels(self) -> bool:
+        """Whether a view as large as the image differs from it."""
+        return True
+
     def margin_px(self, size: int) -> float:
         """How far views of `size` px may look beyond the border of the image; 0 if never."""
         return 0.0

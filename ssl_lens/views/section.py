@@ -13,6 +13,7 @@ from ssl_lens.views.imagenet import ImageNetPolicy
 from ssl_lens.views.lens_safe import LensSafePolicy
 from ssl_lens.views.multicrop import MultiCrop
 from ssl_lens.views.policy import Policy
+from ssl_lens.views.renderings import RenderingsPolicy
 
 
 class Views(Section):
@@ -28,6 +29,7 @@ class Views(Section):
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     lens_safe: LensSafePolicy = LensSafePolicy()
     imagenet: ImageNetPolicy = ImageNetPolicy()
+    renderings: RenderingsPolicy = RenderingsPolicy()
 
     @field_validator("policy")
     @classmethod

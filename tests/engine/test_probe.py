@@ -25,10 +25,10 @@ def test_it_votes_with_one_part_and_is_judged_on_the_other(monkeypatch: pytest.M
         answers = np.where(np.arange(len(test)) < correct, truth, 1 - truth)
         return np.eye(num_classes)[answers]
 
-    monkeypatch.setattr(module, "FrozenBackbone", lambda preprocess, backbone: backbone)
+    monkeypatch.setattr(module, "FrozenBackbone", lambda preprocess, backbone, pooling: backbone)
     monkeypatch.setattr(module, "extract", lambda frozen, images, **options: features)
     monkeypatch.setattr(module, "knn_scores", vote)
-    measured = OnlineProbe(images, Preprocess.plain(1), seed=0).measure(ResNet(1, ResNetOptions()))
+    measured = OnlineProbe(images, Preprocess.plain(1), "stage_rings", seed=0).measure(ResNet(1, ResNetOptions()))
     assert measured == {"probe_knn": correct / 8}
     assert sorted([*seen["train"], *seen["test"]]) == list(range(40))
     assert len(seen["test"]) == 8

@@ -41,6 +41,7 @@ CHANGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "data.noise": ("noise", ("data.path={noisy}",)),
     "data.mask": ("mask", ("data.path={noisy}",)),
     "data.exclude": ("{names}", ()),
+    "data.renderings": ("lens", ("data.path={pairs}",)),
     "data.probe": ("{images}", ()),
     "data.in_channels": ("3", ()),
     "data.mask_value": ("0.5", ()),
@@ -57,6 +58,9 @@ CHANGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "simulate.model": ("model_iii", SIMULATED),
     "simulate.image_size": ("24", SIMULATED),
     "simulate.pixel_scale_arcsec": ("0.2", SIMULATED),
+    "simulate.randomised": ("true", SIMULATED),
+    "simulate.renderings": ("2", SIMULATED),
+    "simulate.redraw": ("[source]", (*SIMULATED, "simulate.renderings=2")),
     "simulate.seed": ("2", SIMULATED),
     "views.policy": ("imagenet", ()),
     "views.global_size": ("12", ()),
@@ -113,6 +117,7 @@ CHANGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "optim.weight_decay_end": ("0.9", ()),
     "optim.clip_norm": ("0.01", ()),
     "optim.precision": ("bf16", ()),
+    "features.pooling": ("view", ()),
     "run.folder": ("{other_run}", ()),
     "run.resume": ("auto", ()),
     "run.device": ("auto", ()),
@@ -128,7 +133,7 @@ OPTIONS = {f"model.{option}" for option in catalog.all_option_names()}  # tests/
 
 def leaves() -> set[str]:
     """All keys that have a value; those of `simulate.set` belong to tests/simulation."""
-    sections = {key.rpartition(".")[0] for key in VALID_KEYS} | {"model.stem"}
+    sections = {key.rpartition(".")[0] for key in VALID_KEYS} | {"model.stem", "views.renderings"}  # which has none
     leaf = {key for key in VALID_KEYS if key not in sections and not key.startswith("simulate.set.")}
     return leaf - OPTIONS
 
@@ -156,11 +161,15 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path | str]:
         noise = np.where(np.arange(400).reshape(20, 20) == 7 * i, 0.0, 0.1)  # one pixel that was not measured
         image, mask = rng.gamma(2.0, 1.0, (20, 20)), noise == 0
         np.savez(root / "noisy" / f"{i}.npz", image=image, noise=noise, mask=mask)
+    (root / "pairs").mkdir()
+    for i in range(16):
+        np.save(root / "pairs" / f"{i}.npy", rng.gamma(2.0, 1.0, (20, 20)))
+    (root / "pairs" / "targets.csv").write_text("name,lens\n" + "".join(f"{i}.npy,{i // 2}\n" for i in range(16)))
     (root / "names.txt").write_text("a/0.npy\nb/1.npy\n")
     files = sorted((root / "images").rglob("*.npy"))
     write_tar(root / "shards" / "0.tar", [member(f"{i}.npy", file.read_bytes()) for i, file in enumerate(files)])
     write_run(root / "pretrained")
-    places = {name: root / name for name in (*shapes, "noisy")}
+    places = {name: root / name for name in (*shapes, "noisy", "pairs")}
     return places | {"names": root / "names.txt", "shards": f"{root}/shards/0.tar", "weights": root / "pretrained"}
 
 
@@ -172,6 +181,7 @@ def outcome(recipe: Recipe, joined: list[dict[str, object]]) -> str:
     digest = hashlib.sha256(json.dumps([names, joined[-1], run.folder.root.name], default=str).encode())
     for key, value in run.method.state_dict().items():
         digest.update(key.encode() + value.detach().contiguous().numpy().tobytes())
+    digest.update(run.folder.backbone.read_bytes())
     for line in run.folder.metrics.read_text().splitlines():
         record = json.loads(line)
         del record["images_per_s"]

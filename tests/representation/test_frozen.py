@@ -12,13 +12,13 @@ from torch import Tensor, nn
 import ssl_lens
 from ssl_lens.backbones import catalog
 from ssl_lens.backbones.backbone import MapBackbone
+from ssl_lens.backbones.layers.rings import ring_statistics
 from ssl_lens.data.pixels.preprocess import Preprocess
 from ssl_lens.data.pixels.stretch import no_stretch
 from ssl_lens.errors import InputError
 from ssl_lens.representation import export as export_module
 from ssl_lens.representation.extract import extract
 from ssl_lens.representation.frozen import FrozenBackbone, load_backbone, untrained_backbone
-from ssl_lens.representation.pooling import ring_statistics
 
 RAW = torch.from_numpy(np.random.default_rng(2).gamma(2.0, 1e-12, (3, 1, 40, 40)).astype(np.float32))
 

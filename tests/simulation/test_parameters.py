@@ -52,3 +52,12 @@ def test_what_cannot_be_is_said_in_one_line(override, message):
 def test_unknown_names_are_refused_from_python_too():
     with pytest.raises(ValidationError, match="sheer"):
         Parameters(sheer=(0, 0.1))
+
+
+def test_wide_ranges_where_no_override_says_otherwise():
+    wide = parse_parameters(["shear=0.01"], randomised=True)
+    assert (wide.shear, wide.einstein_radius_arcsec, wide.subhalo_slope) == ((0.01, 0.01), (0.7, 1.6), (-0.9, -0.9))
+    assert wide.noise == "physical"
+    both = parse_parameters(as_deeplense=True, randomised=True)
+    assert (both.noise, both.lens_light) == ("deeplense", (0.0, 0.5))
+    assert parse_parameters().lens_light == (0.0, 0.0)

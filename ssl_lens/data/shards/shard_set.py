@@ -67,6 +67,11 @@ class ShardSet:
         return ShardNames(self.shards)
 
     @property
+    def renderings(self) -> int:
+        """Images of each object."""
+        return 1
+
+    @property
     def noise(self) -> None:
         """Not known before the images are read."""
         return None

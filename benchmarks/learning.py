@@ -1,0 +1,118 @@
+"""What pretraining pays, with few labels: python benchmarks/learning.py --data LABELLED --out DIR [key=value ...]
+
+Pretrains `lenses_minute` with several seeds on simulated lenses alone, fits each backbone to the unlabelled training
+images of LABELLED, and measures it by few labels next to the fixed `lens_wavelets` and to the same network untrained.
+Draws of labels are the same for all, so that differences are of pairs. `key=value` changes the recipe; pixels are cut
+and binned by --center-crop and --bin. Writes DIR/table.md and DIR/results.csv; what is pretrained is not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+import ssl_lens
+from ssl_lens.evaluation.probes.knn import KNN
+from ssl_lens.evaluation.table import Row
+
+ROOT = Path(__file__).parents[1]
+SPLIT = ROOT / "recipes" / "splits" / "deeplense_binary_eval.txt"
+BUDGETS = (10, 100, 1000, None)  # labels of each class, None for all
+FIXED, UNTRAINED, TRAINED = "lens_wavelets", "lens_mlp, untrained", "lenses_minute"
+
+
+def main() -> None:
+    """Pretrains what is missing, measures everything, writes the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("overrides", metavar="key=value", nargs="*", help="changes to the recipe")
+    parser.add_argument("--data", type=Path, required=True, help="labelled images in one folder per class")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument(
+        "--split", type=Path, default=SPLIT, help="names of the images to judge by (default: the set's)"
+    )
+    parser.add_argument("--center-crop", type=int, default=112)
+    parser.add_argument("--bin", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=3, help="of pretraining")
+    parser.add_argument("--draws", type=int, default=20, help="of labels")
+    options = parser.parse_intermixed_args()
+    rows = [row for name in backbones(options) for row in measured(name, options)]
+    write(rows, options)
+
+
+def backbones(options: argparse.Namespace) -> dict[str, Path]:
+    """Exports fitted to the images of the labelled set that nobody is judged by, made where they are missing."""
+    made = options.out / "backbones"
+    fit = {"data": options.data, "exclude": options.split, "center_crop": options.center_crop, "bin": options.bin}
+    if not (made / FIXED).exists():
+        ssl_lens.fit(FIXED, made / FIXED, stretch="asinh", pooling="log_rings", **fit)
+    for seed in range(options.seeds):
+        run, changes = options.out / "runs" / f"seed{seed}", [*options.overrides, f"seed={seed}"]
+        if not (made / f"{TRAINED} {seed}").exists():
+            ssl_lens.pretrain("lenses_minute", [*changes, f"run.folder={run}", "run.resume=auto"])
+            ssl_lens.fit(run, made / f"{TRAINED} {seed}", **fit)
+        if not (made / f"{UNTRAINED} {seed}").exists():
+            ssl_lens.fit("lenses_minute", made / f"{UNTRAINED} {seed}", changes, **fit)
+    names = [FIXED, *(f"{kind} {seed}" for kind in (UNTRAINED, TRAINED) for seed in range(options.seeds))]
+    return {name: made / name for name in names}
+
+
+def measured(name: str, options: argparse.Namespace) -> Sequence[Row]:
+    """The rows of one backbone."""
+    results = ssl_lens.evaluate(
+        options.out / "backbones" / name,
+        data=options.data,
+        split=options.split,
+        labels_per_class=BUDGETS,
+        seeds=options.draws,
+        probes=["ridge", KNN(), KNN(whiten=64)],
+    )
+    print(name, results, sep="\n", flush=True)
+    return [row._replace(target=name) for row in results.table]
+
+
+def write(rows: Sequence[Row], options: argparse.Namespace) -> None:
+    """Accuracies: mean and standard deviation over draws and seeds, and the gain over the fixed features."""
+    with (options.out / "results.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(Row._fields)
+        table.writerows(rows)
+    found: dict[tuple[str, str, str], dict[tuple[str, int], float]] = defaultdict(dict)
+    for row in rows:
+        if row.metric == "accuracy":
+            kind, _, seed = row.target.rpartition(" ") if row.target[-1].isdigit() else (row.target, "", "0")
+            found[kind, row.probe, row.labels][seed, row.seed] = row.value
+    columns = list(dict.fromkeys((probe, labels) for _, probe, labels in found))
+    lines = [
+        "| | " + " | ".join(f"{probe}, {labels}" for probe, labels in columns) + " |",
+        "|---" * (len(columns) + 1) + "|",
+    ]
+    for kind in (FIXED, UNTRAINED, TRAINED):
+        cells = []
+        for column in columns:
+            values, fixed = found[kind, *column], found[FIXED, *column]
+            cells.append(f"{np.mean(list(values.values())):.3f} ± {np.std(list(values.values())):.3f}")
+            if kind != FIXED:
+                cells[-1] += f" ({gain(values, fixed)})"
+        lines.append(f"| {kind} | {' | '.join(cells)} |")
+    text = "\n".join(lines) + "\n"
+    (options.out / "table.md").write_text(text, encoding="utf-8")
+    print(text)
+
+
+def gain(values: dict[tuple[str, int], float], fixed: dict[tuple[str, int], float]) -> str:
+    """Mean difference of the same draws and its 95 % interval, pretraining seeds averaged first."""
+    draws = sorted({draw for _, draw in values})
+    of_draw = [np.mean([value for (_, other), value in values.items() if other == draw]) for draw in draws]
+    differences = np.array(of_draw) - [fixed["0", draw] for draw in draws]
+    if len(draws) < 2:
+        return f"{differences.mean():+.3f}"
+    return f"{differences.mean():+.3f} ± {1.96 * differences.std(ddof=1) / len(draws) ** 0.5:.3f}"
+
+
+if __name__ == "__main__":
+    main()
