@@ -35,7 +35,8 @@ class LensMLP(FixedFrontBackbone):
     """`LensWavelets`, pooled in rings, standardised and seen by a perceptron, whose last layer is the view.
 
     The fixed features of every map of the wavelets are its mean and standard deviation in 6 rings and how it varies
-    around the lens, by number of periods, on 10 circles (`angular_power`), all compressed: 936 numbers of a band. They are standardised by those of the images at hand (`set_domain`), so that another telescope's levels
+    around the lens, by number of periods, on 10 circles (`angular_power`), all compressed: 936 numbers of a band. They
+    are standardised by those of the images at hand (`set_domain`), so that another telescope's levels
     and scatter are not seen. Turns by 90 degrees and flips of the image change nothing.
 
     The stages are the maps of the wavelets and the last layer as a map of one pixel, which is the only region.
