@@ -22,7 +22,7 @@ from ssl_lens.evaluation.table import Row
 
 ROOT = Path(__file__).parents[1]
 SPLIT = ROOT / "recipes" / "splits" / "deeplense_binary_eval.txt"
-BUDGETS = (10, 100, 1000, None)  # labels of each class, None for all
+BUDGETS = (10, 100, None)  # labels of each class, None for all
 FIXED, UNTRAINED, TRAINED = "lens_wavelets", "lens_mlp, untrained", "lenses_minute"
 
 

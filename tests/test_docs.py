@@ -33,6 +33,7 @@ SMALLER = (
     ("{000..099}", "{000..002}"),
     ("--count 30000", "--count 6"),
     ("--count 3000", "--count 3"),
+    ("--count 9000", "--count 3"),
     ("--workers 2", "--workers 1"),  # processes: test_simulate.py
     ("data.workers=4", "data.workers=0"),  # processes: test_stream.py
     ("eval/knn.py RUN", "eval/knn.py RUN --labels-per-class 2 --seeds 1"),
@@ -97,6 +98,9 @@ KNOWN = {
     "ssl-lens simulate gri --count 3000 --image-size 64 --pixel-scale-arcsec 0.1 --set source_colour_mag=0,-0.3,-0.5 "
     "lens_colour_mag=0,-0.9,-1.4": Known((), ("gri/parameters.csv",)),
     "ssl-lens simulate pairs --count 3000 --renderings 2": Known((), ("pairs/cdm/cdm_000000_1.npy",)),
+    "ssl-lens simulate pairs --count 9000 --renderings 2 --randomised --image-size 64 --pixel-scale-arcsec 0.1": Known(
+        (), ("pairs/axion/axion_000000_1.npy",)
+    ),
     "ssl-lens simulate real --count 3000 --galaxies DIR": Known(("DIR",), ("real/parameters.csv",)),
     "python benchmarks/data.py --out OUT": Known((), ("OUT/data.json", "OUT/memory.json")),
     "python benchmarks/simulate.py --out OUT": Known((), ("OUT/simulate.json",)),

@@ -19,6 +19,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 FIXED = ("torch", "timm", "lightly", "e2cnn", "faiss-cpu", "numpy", "scikit-learn", "accelerate")
 BESIDE = ("CHANGELOG.md", "CITATION.cff", "constraints.txt")  # the package in a source distribution
 SHIPPED = ["py.typed", *(f"recipes/{file.relative_to(ROOT / 'recipes')}" for file in (ROOT / "recipes").rglob("*.*"))]
+SHIPPED += [f"weights/lens_small/{name}" for name in ("config.json", "backbone.safetensors")]
 
 
 def distributions(extra: str | None) -> set[str]:
@@ -105,7 +106,9 @@ def test_the_built_package_holds_its_recipes(tmp_path: Path, kind: str) -> None:
         with tarfile.open(built) as archive:
             names = [member.name.partition("/")[2] for member in archive.getmembers() if member.isfile()]
     assert sorted(
-        name for name in names if name.startswith("ssl_lens/recipes/") or name.endswith("py.typed")
+        name
+        for name in names
+        if name.startswith(("ssl_lens/recipes/", "ssl_lens/weights/")) or name.endswith("py.typed")
     ) == sorted(f"ssl_lens/{name}" for name in SHIPPED)
     modules = {f"ssl_lens/{file.relative_to(ROOT / 'ssl_lens')}" for file in (ROOT / "ssl_lens").rglob("*.py")}
     assert modules <= set(names)

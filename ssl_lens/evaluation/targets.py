@@ -26,6 +26,7 @@ from ssl_lens.representation.description import CONFIG
 from ssl_lens.representation.extract import extract, preprocessed
 from ssl_lens.representation.frozen import FrozenBackbone, adapt, load_backbone, untrained_backbone
 from ssl_lens.representation.pooling_names import Pooling
+from ssl_lens.representation.shipped import folder_of, is_shipped
 
 logger = logging.getLogger(__name__)
 
@@ -138,8 +139,8 @@ def subjects(
             found.append(_recipe_subject(name, recipe, pooling))
             continue
         frozen = load_backbone(model, pooling=pooling)
-        folder = Path(model)
-        found.append(_frozen_subject(name, frozen, folder))
+        folder = folder_of(model)
+        found.append(_frozen_subject(name, frozen, None if is_shipped(model) else folder))
         if untrained:
             found.append(_untrained_subject(twin, frozen, folder))
     return [*found, _pixels_subject(found[0])] if pixels else found

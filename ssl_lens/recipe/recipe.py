@@ -29,6 +29,7 @@ from ssl_lens.methods.method import Choice, MethodOptions
 from ssl_lens.recipe.library import recipe_path
 from ssl_lens.recipe.paths import with_absolute_paths
 from ssl_lens.representation.section import FeaturesOfRun
+from ssl_lens.representation.shipped import is_shipped
 from ssl_lens.runs.section import Run
 from ssl_lens.schedules import scaled_lr
 from ssl_lens.section import Section
@@ -108,7 +109,8 @@ def recipe_of_network(name: str, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def recipe_of(model: str, overrides: Sequence[str] = ()) -> Recipe | None:
-    """The recipe that a network's name or a recipe's file stands for, changed by overrides; None for a run or export.
+    """The recipe that a network's name or a recipe's file stands for, changed by overrides; None for what is trained:
+    a run, an export, or a shipped backbone.
 
     A name comes before a folder of that name, which is to be written `./name`.
 
@@ -116,14 +118,21 @@ def recipe_of(model: str, overrides: Sequence[str] = ()) -> Recipe | None:
     """
     if model.endswith((".yaml", ".yml")):
         return load_recipe(model, overrides)
+    if is_shipped(model):
+        _refuse_changes(model, overrides)
+        return None
     if catalog.is_name(model) or ("/" not in model and not Path(model).exists()):
         return recipe_of_network(model, overrides)  # or says which names there are
+    _refuse_changes(model, overrides)
+    return None
+
+
+def _refuse_changes(model: str, overrides: Sequence[str]) -> None:
     if overrides:
         raise InputError(
             f"{overrides[0]} cannot change {model}, whose network and preprocessing are settled; "
             "give a recipe or a network's name to train another from scratch"
         )
-    return None
 
 
 def replace(recipe: Recipe, values: dict[str, Any]) -> Recipe:

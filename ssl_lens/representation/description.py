@@ -16,6 +16,7 @@ from ssl_lens.data.pixels.stretch import Kind
 from ssl_lens.errors import InputError
 from ssl_lens.files import MOST_LISTING, read_json
 from ssl_lens.representation.pooling_names import Pooling
+from ssl_lens.representation.shipped import folder_of
 from ssl_lens.runs.folder import RunFolder
 
 CONFIG, WEIGHTS, ALIGNMENT = "config.json", "backbone.safetensors", "alignment.safetensors"  # of an export
@@ -62,7 +63,7 @@ def load_preprocess(path: Path | str) -> Preprocess:
 
     Raises: InputError as `load_backbone`.
     """
-    path = Path(path)
+    path = folder_of(path)
     if is_export(path):
         return _preprocess(export_config(path)["preprocess"], path / CONFIG)
     file = run_at(path).preprocess
@@ -74,7 +75,7 @@ def raw_size(path: Path | str) -> tuple[int, int]:
 
     Raises: InputError as `load_backbone`.
     """
-    path = Path(path)
+    path = folder_of(path)
     if is_export(path):
         size, file = export_config(path).get("image_size"), path / CONFIG
     else:

@@ -34,6 +34,7 @@ from ssl_lens.representation.inputs import BATCH_SIZE, AnyImages, as_batch, batc
 from ssl_lens.representation.network_file import build_network
 from ssl_lens.representation.pooling import features_and_stages, pool_features, pooled
 from ssl_lens.representation.pooling_names import DEFAULT_POOLING, Pooling
+from ssl_lens.representation.shipped import folder_of
 from ssl_lens.runs.checkpoint import METHOD, backbone_prefix, backbone_weights, load_into, newest_whole
 
 MOST_TO_FIT = 4096  # images that an alignment, or a domain, is fitted to
@@ -190,14 +191,17 @@ def _in_parts(images: Images) -> Iterator[np.ndarray]:
 
 
 def load_backbone(path: Path | str, *, pooling: Pooling | None = None) -> FrozenBackbone:
-    """The frozen backbone of a run folder (its newest intact checkpoint) or of an export, on the CPU.
+    """The frozen backbone of a run folder (its newest intact checkpoint), of an export, or one that is shipped.
+
+    It is on the CPU. `lens_small` is the one that comes with the package: fit it to your images before it is used.
 
     Args:
+        path: a folder, or the name of a shipped backbone.
         pooling: what becomes `features`; None for what the run says, or the export, its alignment included.
 
     Raises: InputError if the path is neither, holds the weights of another network, or there is no such pooling.
     """
-    path = Path(path)
+    path = folder_of(path)
     if pooling is not None and pooling not in get_args(Pooling):
         raise InputError(f"pooling={pooling!r} is unknown; give {', '.join(get_args(Pooling))}")
     preprocess = load_preprocess(path)
@@ -226,7 +230,7 @@ def untrained_backbone(path: Path | str, *, seed: int | None = None) -> MapBackb
 
     Raises: InputError as `load_backbone`.
     """
-    path = Path(path)
+    path = folder_of(path)
     if is_export(path):
         config = export_config(path)["backbone"]
         trained = _backbone_of_export(path, config)  # or refuses
