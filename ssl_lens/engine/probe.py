@@ -11,7 +11,7 @@ from ssl_lens.data.images import ImageSet
 from ssl_lens.data.pixels.preprocess import Preprocess
 from ssl_lens.data.splits import stratified_split
 from ssl_lens.representation.extract import extract
-from ssl_lens.representation.frozen import FrozenBackbone
+from ssl_lens.representation.frozen import FrozenBackbone, adapt
 from ssl_lens.representation.neighbours import knn_scores
 from ssl_lens.representation.pooling_names import Pooling
 
@@ -22,9 +22,11 @@ PROBE_TEST_FRACTION = 0.2
 class OnlineProbe:
     """kNN accuracy of a backbone on a labelled set of its own, never seen by the losses.
 
+    What a network knows of its images' domain is that of the labelled set.
+
     Args:
         labelled: images and labels, of which a stratified fifth is judged by the others.
-        preprocess, pooling: of the run.
+        preprocess: of the run, or fitted to these images where the run's are simulated. pooling: of the run.
     """
 
     def __init__(self, labelled: ImageSet, preprocess: Preprocess, pooling: Pooling, *, seed: int) -> None:
@@ -38,7 +40,9 @@ class OnlineProbe:
     def measure(self, backbone: Encoder) -> dict[str, float]:
         """`probe_knn`: accuracy in [0, 1] of a 20-nearest-neighbour vote on the held-out fifth."""
         assert isinstance(backbone, MapBackbone), "features are pooled from maps"
-        frozen = FrozenBackbone(self.preprocess, copy.deepcopy(backbone), self.pooling)
+        own = copy.deepcopy(backbone)
+        adapt(own, self.preprocess, self.images)
+        frozen = FrozenBackbone(self.preprocess, own, self.pooling)
         features = extract(frozen, self.images, batch_size=256)
         neighbours = min(PROBE_NEIGHBOURS, len(self.train))
         scores = knn_scores(

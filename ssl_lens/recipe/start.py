@@ -113,9 +113,16 @@ def start(
     frozen = preprocess.fitted(*trunk.size_rule)
     seen = _seen_whole(frozen, trunk, (height, width), opened)
     labelled = opened.labelled
-    probe = None if labelled is None else OnlineProbe(labelled, frozen, recipe.features.pooling, seed=recipe.seed)
+    probe = None if labelled is None else _probe(recipe, labelled, frozen)
     choices += [*smaller, *resolved, *regions, *seen, *_noise_of_views(recipe, images, multicrop)]
     return Start(recipe, wide, frozen, multicrop, method, trunk, features, probe, tuple(choices))
+
+
+def _probe(recipe: Recipe, labelled: ImageSet, frozen: Preprocess) -> OnlineProbe:
+    """The probe; where the run's own images are simulated, its images have the levels and scatter of another domain."""
+    if recipe.data.path is None:
+        frozen = frozen.refitted(labelled.images, policy=labelled.policy)
+    return OnlineProbe(labelled, frozen, recipe.features.pooling, seed=recipe.seed)
 
 
 def _kept_features(

@@ -112,3 +112,16 @@ def test_views_see_the_sky_around_a_central_crop() -> None:
     assert ready.frozen.output_size(150, 150) == (52, 52)
     imagenet = replace(load_recipe("lenses_cpu", SMALL), {"views.policy": "imagenet"})
     assert start(imagenet, opened(150)).multicrop.margin == 0  # whose views are never turned
+
+
+def test_the_probe_of_a_run_on_simulated_images_has_levels_of_its_own() -> None:
+    """Labelled images ten times as bright as those of the run; where that is on files, they are taken as they are."""
+    bright = opened(40, probe=40, count=10)
+    bright.labelled.images[:] *= 10
+    views = ("views.global_size=32", "views.local_sizes=[16]")
+    simulated, of_files = (
+        start(recipe_of_network("resnet_micro", [*SMALL, *views, *path]), bright)
+        for path in ((), ("data.path=images",))
+    )
+    assert simulated.probe.preprocess.std.item() == pytest.approx(10 * simulated.frozen.std.item())
+    assert of_files.probe.preprocess.std.item() == of_files.frozen.std.item() == simulated.frozen.std.item()
