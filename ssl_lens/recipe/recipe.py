@@ -26,7 +26,7 @@ from ssl_lens.errors import InputError, renamed
 from ssl_lens.files import read_text
 from ssl_lens.methods.catalog import METHODS
 from ssl_lens.methods.method import Choice, MethodOptions
-from ssl_lens.recipe.library import recipe_path
+from ssl_lens.recipe.library import recipe_names, recipe_path
 from ssl_lens.recipe.paths import with_absolute_paths
 from ssl_lens.representation.section import FeaturesOfRun
 from ssl_lens.representation.shipped import is_shipped
@@ -109,14 +109,14 @@ def recipe_of_network(name: str, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def recipe_of(model: str, overrides: Sequence[str] = ()) -> Recipe | None:
-    """The recipe that a network's name or a recipe's file stands for, changed by overrides; None for what is trained:
-    a run, an export, or a shipped backbone.
+    """The recipe that a network's name, or a recipe's name or file, stands for, changed by overrides.
 
-    A name comes before a folder of that name, which is to be written `./name`.
+    None for what is trained: a run, an export, or a shipped backbone. The name of a network comes before a folder of that
+    name, which is to be written `./name`; that of a recipe after it, as runs are called like their recipes.
 
     Raises: InputError if `model` is nothing of all this, or there are overrides of a run or an export.
     """
-    if model.endswith((".yaml", ".yml")):
+    if model.endswith((".yaml", ".yml")) or (model in recipe_names() and not Path(model).exists()):
         return load_recipe(model, overrides)
     if is_shipped(model):
         _refuse_changes(model, overrides)

@@ -255,8 +255,12 @@ def test_an_option_of_another_method_is_refused_by_the_default_one(file: Path, a
         load_recipe(file, ["method.sharpness=2"])
 
 
-def test_overrides_change_names_and_not_exports(tmp_path):
+def test_overrides_change_names_and_not_exports(tmp_path, monkeypatch):
     assert recipe_of("eqcvt", ["model.group=D4"]).model.name == "eqcvt"
+    assert recipe_of("lenses_cpu", ["data.bin=1"]).data.bin == 1
     assert recipe_of(str(tmp_path), []) is None
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lenses_cpu").mkdir()  # a run, seen from within runs/
+    assert recipe_of("lenses_cpu") is None
     with pytest.raises(InputError, match="data.bin=2 cannot change .* are settled"):
         recipe_of(str(tmp_path), ["data.bin=2"])
