@@ -111,8 +111,8 @@ def recipe_of_network(name: str, overrides: Sequence[str] = ()) -> Recipe:
 def recipe_of(model: str, overrides: Sequence[str] = ()) -> Recipe | None:
     """The recipe that a network's name, or a recipe's name or file, stands for, changed by overrides.
 
-    None for what is trained: a run, an export, or a shipped backbone. The name of a network comes before a folder of that
-    name, which is to be written `./name`; that of a recipe after it, as runs are called like their recipes.
+    None for what is trained: a run, an export, or a shipped backbone. The name of a network comes before a folder of
+    that name, which is to be written `./name`; that of a recipe after it, as runs are called like their recipes.
 
     Raises: InputError if `model` is nothing of all this, or there are overrides of a run or an export.
     """

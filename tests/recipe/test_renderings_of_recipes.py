@@ -17,6 +17,7 @@ from ssl_lens.errors import InputError
 from ssl_lens.recipe import start as starting
 from ssl_lens.recipe.compose import Pretraining
 from ssl_lens.recipe.fit import fit
+from ssl_lens.recipe.images import image_source
 from ssl_lens.recipe.recipe import load_recipe
 from ssl_lens.representation.frozen import adapt, load_backbone, untrained_backbone
 from ssl_lens.representation.pooling import pool_maps
@@ -164,3 +165,12 @@ def test_ranges_that_are_given_come_before_the_wide_ones(tmp_path: Path) -> None
     assert load_recipe("quickstart").simulate.set.einstein_radius_arcsec is None
     (tmp_path / "again.yaml").write_text(load_recipe("quickstart", given).to_yaml())
     assert load_recipe(tmp_path / "again.yaml").simulate == simulate
+
+
+def test_a_recipe_simulates_renderings_and_takes_those_of_a_lens_together() -> None:
+    source = image_source(load_recipe("lenses_minute", ["simulate.count_per_class=2", "simulate.redraw=[source]"]))
+    assert (len(source), source.renderings, source.shape) == (6, 2, (1, 64, 64))
+    assert source.names[0] == "axion/axion_000000_0.npy"
+    first, second = (source.sample()[i].mean() for i in (0, 1))
+    assert first != second
+    assert image_source(load_recipe("quickstart", ["simulate.count_per_class=2"])).renderings == 1
