@@ -15,8 +15,7 @@ $(VENV)/.all $(VENV)/.test: $(VENV)/.%: pyproject.toml constraints.txt
 	touch $@
 
 quickstart: $(VENV)/.all
-	$(BIN)/ssl-lens simulate $(LENSES) --count 900 --image-size 64 --pixel-scale-arcsec 0.1 --seed 1 \
-		--set subhalo_slope=-0.9
+	$(BIN)/ssl-lens simulate $(LENSES) --count 900 --image-size 64 --pixel-scale-arcsec 0.1 --seed 1 --as-deeplense
 	$(BIN)/ssl-lens pretrain lenses_minute run.resume=auto
 	$(BIN)/ssl-lens fit $(RUN) $(BACKBONE) --data $(LENSES)
 	$(BIN)/ssl-lens evaluate $(BACKBONE) --data $(LENSES) --probes ridge knn --untrained

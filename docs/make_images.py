@@ -1,7 +1,7 @@
-"""The pictures of the README: python docs/make_images.py RUN LENSES, such as runs/quickstart runs/quickstart_lenses
+"""The pictures of the README: python docs/make_images.py LENSES, such as runs/quickstart_lenses
 
-Writes docs/images/views.png, the views of three of the lenses by the run's recipe, and docs/images/embedding.png, other
-lenses, of any size and with lens light, laid out by the run's features. All are simulated.
+Writes docs/images/views.png, the views of three of the lenses by the recipe `quickstart`, and docs/images/embedding.png,
+other lenses, of any size and with lens light, laid out by what `lens_small` learned. All are simulated.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ IMAGES = Path(__file__).parent / "images"
 SHOWN_LENSES = 3
 VARIED = ["einstein_radius_arcsec=0.5,1.9", "source_offset_arcsec=-0.5,0.5", "lens_light=0,0.6"]
 VARIED_PER_CLASS = 200
-CROP = 54  # px of 64 that a thumbnail shows
 THUMBNAIL = 0.075  # its width, in units of the picture's
 INCHES = 6.0
 COLOURS = 48  # a palette keeps the files small
@@ -35,12 +34,11 @@ COLOURS = 48  # a palette keeps the files small
 def main() -> None:
     """Draws both."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path)
     parser.add_argument("lenses", type=Path)
     options = parser.parse_args()
     IMAGES.mkdir(exist_ok=True)
     drawn = IMAGES / "views.png"
-    if cli.main(["views", str(options.run / "recipe.yaml"), f"data.path={options.lenses}", "--out", str(drawn)]):
+    if cli.main(["views", "quickstart", f"data.path={options.lenses}", "--out", str(drawn)]):
         raise SystemExit("the views could not be drawn")
     with Image.open(drawn) as picture:  # its first rows
         width, height = picture.size
@@ -52,11 +50,10 @@ def main() -> None:
             folder, VARIED, count_per_class=VARIED_PER_CLASS, image_size=64, pixel_scale_arcsec=0.1, seed=2
         )
         raw = torch.from_numpy(np.asarray(ssl_lens.read_images(varied).images[:]))
-    frozen = ssl_lens.load_backbone(options.run)
+    frozen = ssl_lens.load_backbone("lens_small", pooling="view").fitted(raw.numpy())
     features = torch.cat([frozen(part).features for part in raw.split(64)]).numpy()
     places = TSNE(init="pca", perplexity=30, random_state=0).fit_transform(StandardScaler().fit_transform(features))
-    edge = (raw.shape[-1] - CROP) // 2
-    prepared = frozen.preprocess(raw)[..., edge:-edge, edge:-edge].numpy()
+    prepared = frozen.preprocess(raw).numpy()
     lenses = np.stack([drawable(image, picture=False)[0] for image in prepared])
     save(layout(lenses, places), IMAGES / "embedding.png")
 

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from ssl_lens.backbones.catalog import backbone_config
 from ssl_lens.optim import adamw
 from ssl_lens.recipe import images as recipe_images
-from ssl_lens.recipe.network import build_method, build_network
+from ssl_lens.recipe.network import build_method, network_to_train
 from ssl_lens.recipe.recipe import load_recipe, resolve_auto
 from ssl_lens.runs import checkpoint
 from ssl_lens.runs.folder import RunFolder
@@ -38,7 +38,7 @@ def write_run(root: Path, *overrides: str, channels: int = 1) -> Path:
     folder.recipe.write_text(recipe.to_yaml())
     folder.preprocess.write_text(json.dumps(preprocess.config()))
     folder.images.write_text(json.dumps({"shape": [channels, 40, 40], "names": [f"{i}.npy" for i in range(8)]}))
-    method = build_method(recipe, build_network(recipe))
+    method = build_method(recipe, network_to_train(recipe))
     network = {"seed": recipe.seed, "backbone": backbone_config(method.backbone), "pooling": recipe.features.pooling}
     folder.backbone.write_text(json.dumps(network))
     save_file(method.student.backbone.state_dict(), root / "began_with.safetensors")

@@ -19,7 +19,7 @@ FINER = ("patch_size", "stem_stride", "stages")  # options of networks; lower on
 FEW_REGIONS = 9  # of a local crop's last map; below, matching regions means little
 
 
-def build_network(recipe: Recipe, *, resuming: bool = False) -> MapBackbone:
+def network_to_train(recipe: Recipe, *, resuming: bool = False) -> MapBackbone:
     """The network that the method of a recipe without `auto` trains, with the weights that training begins with.
 
     Args:

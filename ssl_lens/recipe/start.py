@@ -16,14 +16,13 @@ from ssl_lens.data.formats.planes import listed
 from ssl_lens.data.images import ImageSet
 from ssl_lens.data.pack.packed_images import Images
 from ssl_lens.data.pixels.preprocess import Preprocess, pixel_range
-from ssl_lens.data.renderings import Renderings
 from ssl_lens.data.source import ImageSource
 from ssl_lens.engine.probe import OnlineProbe
 from ssl_lens.engine.section import Optim
 from ssl_lens.errors import InputError, arguments_named
 from ssl_lens.methods.method import Method
 from ssl_lens.recipe import images as recipe_images
-from ssl_lens.recipe.network import backbone, build_method, build_network, check_sizes
+from ssl_lens.recipe.network import backbone, build_method, check_sizes, network_to_train
 from ssl_lens.recipe.recipe import Recipe, replace, resolve_auto
 from ssl_lens.representation.extract import fixed_features
 from ssl_lens.representation.frozen import adapt
@@ -89,7 +88,7 @@ def start(
     Args:
         device: of the preprocessing.
         processes: that share a batch.
-        resuming: as of `build_network`.
+        resuming: as of `network_to_train`.
 
     Raises: InputError for whatever in the recipe or its images cannot work.
     """
@@ -105,13 +104,13 @@ def start(
     wide, multicrop = views_of(recipe, preprocess, opened.raw, images.noise)
     recipe, smaller = _batch_that_fits(recipe, len(images), processes)
     recipe, resolved = resolve_auto(recipe, n_images=len(images), in_channels=images.shape[0])
-    trunk = build_network(recipe, resuming=resuming)
+    trunk = network_to_train(recipe, resuming=resuming)
     height, width = _output_size(preprocess, images.shape)
-    features = _kept_features(recipe, trunk, preprocess, opened, (height, width))
-    method = build_method(recipe, trunk)
     regions = check_sizes(recipe, trunk, height, width)
     frozen = preprocess.fitted(*trunk.size_rule)
     seen = _seen_whole(frozen, trunk, (height, width), opened)
+    features = _kept_features(recipe, trunk, preprocess, opened.raw, (height, width))
+    method = build_method(recipe, trunk)  # which copies the network, and what it knows of its images
     labelled = opened.labelled
     probe = None if labelled is None else _probe(recipe, labelled, frozen)
     choices += [*smaller, *resolved, *regions, *seen, *_noise_of_views(recipe, images, multicrop)]
@@ -126,23 +125,24 @@ def _probe(recipe: Recipe, labelled: ImageSet, frozen: Preprocess) -> OnlineProb
 
 
 def _kept_features(
-    recipe: Recipe, trunk: MapBackbone, preprocess: Preprocess, opened: Opened, size: tuple[int, int]
+    recipe: Recipe, trunk: MapBackbone, preprocess: Preprocess, raw: Images, size: tuple[int, int]
 ) -> np.ndarray | None:
     """Lets a network with a fixed front know the domain of its images; its features of all of them, if views are the
     images as they are, so that each is looked at once.
 
     Args:
+        raw: all images, or some that stand for them where views differ from them.
         size: of a prepared image, in pixels.
     """
     views = recipe.views
     if not isinstance(trunk, FixedFrontBackbone):
         return None
     is_whole = size == (views.global_size, views.global_size) and not views.local_sizes
-    if views.chosen.changes_pixels or not is_whole or not isinstance(opened.images, ImageSet | Renderings):
-        adapt(trunk, preprocess, opened.raw)
+    if views.chosen.changes_pixels or not is_whole:
+        adapt(trunk, preprocess, raw)
         return None
     device = preprocess.mean.device
-    features = fixed_features(trunk.to(device), preprocess, opened.raw, progress=recipe.model.name)
+    features = fixed_features(trunk.to(device), preprocess, raw, progress=recipe.model.name)
     trunk.set_domain(features.to(device))
     return features.numpy()
 

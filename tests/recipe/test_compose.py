@@ -67,7 +67,7 @@ def test_the_recipe_chooses_what_is_simulated(tmp_path: Path, monkeypatch: pytes
 def test_centering_is_chosen_for_both_losses(name: str, kind: type) -> None:
     recipe = replace(recipe_of_network("swin_micro"), {"method.centering": name})
     resolved = resolve_auto(recipe, n_images=1000, in_channels=1)[0]
-    method = network.build_method(resolved, network.build_network(resolved))
+    method = network.build_method(resolved, network.network_to_train(resolved))
     assert isinstance(method.view_loss.centering, kind)
     assert isinstance(method.region_loss.centering, kind)
     assert method.view_loss.centering is not method.region_loss.centering
@@ -91,7 +91,7 @@ def test_every_number_of_a_schedule_is_the_recipe_s() -> None:
         "data.in_channels": 1,
     }
     recipe = replace(recipe_of_network("swin_micro"), values)
-    method = network.build_method(recipe, network.build_network(recipe))
+    method = network.build_method(recipe, network.network_to_train(recipe))
     schedule = composition.schedule_of(recipe, method, steps_per_epoch=5)
     assert schedule.total_steps == 40
     for step in range(40):
@@ -158,10 +158,10 @@ def test_training_begins_with_the_weights_that_are_named(tmp_path: Path) -> None
     torch.manual_seed(5)
     theirs = network.backbone(recipe, 1).state_dict()
     torch.save(theirs, tmp_path / "theirs.pth")
-    fresh = network.build_method(recipe, network.build_network(recipe))
+    fresh = network.build_method(recipe, network.network_to_train(recipe))
     named = replace(recipe, {"model.weights": str(tmp_path / "theirs.pth")})
-    started = network.build_method(named, network.build_network(named))
+    started = network.build_method(named, network.network_to_train(named))
     assert all(torch.equal(value, theirs[key]) for key, value in started.student.backbone.state_dict().items())
     assert all(map(torch.equal, started.student.view_head.parameters(), fresh.student.view_head.parameters()))
     with pytest.raises(InputError, match="theirs.pth holds the weights of another network"):
-        network.build_network(replace(named, {"model.width": 16}))
+        network.network_to_train(replace(named, {"model.width": 16}))

@@ -75,8 +75,8 @@ def test_each_image_is_looked_at_once_and_training_is_as_if_it_were_not(
     assert sum(looks) == 48
     assert len(kept.names) == 24
 
-    def kept_by_nobody(recipe, trunk, preprocess, opened, size):
-        adapt(trunk, preprocess, opened.raw)
+    def kept_by_nobody(recipe, trunk, preprocess, raw, size):
+        adapt(trunk, preprocess, raw)
 
     monkeypatch.setattr(starting, "_kept_features", kept_by_nobody)
     looked = run("looked", pairs, *RENDERED)
