@@ -1,7 +1,8 @@
 """The pictures of the README: python docs/make_images.py LENSES, such as runs/quickstart_lenses
 
-Writes docs/images/views.png, the views of three of the lenses by the recipe `quickstart`, and docs/images/embedding.png,
-other lenses, of any size and with lens light, laid out by what `lens_small` learned. All are simulated.
+Writes docs/images/views.png, the views of three of the lenses by the recipe `quickstart`, and
+docs/images/embedding.png, other lenses, of any size and with lens light, laid out by what `lens_small` learned. All are
+simulated.
 """
 
 from __future__ import annotations

@@ -136,7 +136,7 @@ def _in_turn(looked: list[Tensor], renderings: int, epoch: int) -> list[Tensor]:
     first, shown = 0, []
     for part in looked:
         each = enumerate(part.unflatten(2, (renderings, -1)), first)
-        shown.append(torch.stack([view[:, (number + epoch) % renderings] for number, view in each]))
+        shown.append(torch.stack([_rendering(view, number, epoch) for number, view in each]))
         first += len(part)
     return shown
 
@@ -144,8 +144,12 @@ def _in_turn(looked: list[Tensor], renderings: int, epoch: int) -> list[Tensor]:
 def views_of_features(features: Tensor, epoch: int) -> Views:
     """Two views of each object from what is known of its k renderings, [B, k, F]: global crops [2, B, F], chosen as
     `MultiCrop` chooses the renderings."""
-    renderings = features.shape[1]
-    return Views(torch.stack([features[:, (view + epoch) % renderings] for view in range(2)]))
+    return Views(torch.stack([_rendering(features, view, epoch) for view in range(2)]))
+
+
+def _rendering(renderings: Tensor, view: int, epoch: int) -> Tensor:
+    """Of renderings [B, k, ...] the one [B, ...] that a view shows."""
+    return renderings[:, (view + epoch) % renderings.shape[1]]
 
 
 def resample(images: Tensor, maps: list[Tensor], sizes: tuple[int, ...], interpolation: str) -> list[Tensor]:

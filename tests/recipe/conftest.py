@@ -1,12 +1,19 @@
 """Tiny runs: seconds on one core."""
 
+import os
+import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 from accelerate.state import AcceleratorState
+from stopping import Stopped
 
+from ssl_lens.engine.loop import Step
+from ssl_lens.engine.reporter import Reporter
+from ssl_lens.engine.signals import InterruptedRun
 from ssl_lens.recipe import compose as composing
 from ssl_lens.recipe.compose import Pretraining
 from ssl_lens.recipe.recipe import Recipe, load_recipe
@@ -61,6 +68,27 @@ def tiny_recipe(tmp_path: Path, image_folder: Path) -> Callable[..., Recipe]:
         return load_recipe(file, overrides)
 
     return make
+
+
+@pytest.fixture
+def stopped_in_step_3(monkeypatch: pytest.MonkeyPatch) -> Stopped:
+    """`with stopped_in_step_3(): run(...)`: the run gets a signal in that step, and must end by it."""
+
+    @contextmanager
+    def stopped(number: signal.Signals = signal.SIGTERM) -> Iterator["pytest.ExceptionInfo[InterruptedRun]"]:
+        report = Reporter.after_step
+
+        def stop_in_step_3(self: Reporter, step: Step) -> None:
+            report(self, step)
+            if step.number == 3:
+                os.kill(os.getpid(), number)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Reporter, "after_step", stop_in_step_3)
+            with pytest.raises(InterruptedRun) as stop:
+                yield stop
+
+    return stopped
 
 
 @pytest.fixture

@@ -14,11 +14,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from shard_files import member, write_tar
+from stopping import Stopped
 from torch import Tensor
 
 from ssl_lens.engine.loop import Step
-from ssl_lens.engine.reporter import Reporter
-from ssl_lens.engine.signals import InterruptedRun
 from ssl_lens.engine.skips import SkippedSteps
 from ssl_lens.errors import InputError
 from ssl_lens.recipe.compose import Pretraining, compose
@@ -81,22 +80,14 @@ def test_the_same_seed_gives_the_same_run_and_another_another(run: Callable[...,
 def test_a_stopped_run_resumes_bit_exactly(
     run: Callable[..., Pretraining],
     tiny_recipe: Callable[..., Recipe],
-    monkeypatch: pytest.MonkeyPatch,
+    stopped_in_step_3: Stopped,
     number: signal.Signals,
 ) -> None:
     """Stopped in the middle of an epoch; momenta, centres, drop path, views and metrics all go on as if it had not."""
     whole = run("whole")
-    report = Reporter.after_step
-
-    def stop_in_step_3(self: Reporter, step: Step) -> None:
-        report(self, step)
-        if step.number == 3:
-            os.kill(os.getpid(), number)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Reporter, "after_step", stop_in_step_3)
-        with pytest.raises(InterruptedRun, match="run.resume=auto") as stop:
-            run("stopped")
+    with stopped_in_step_3(number) as stop:
+        run("stopped")
+    assert "run.resume=auto" in str(stop.value)
     assert stop.value.exit_status == 128 + number
     resumed = run("stopped", "run.resume=auto")
     assert resumed.start == 5  # the signal of step 3 is seen in step 4, which is finished first
@@ -146,22 +137,13 @@ def shards_of(image_folder: Path) -> str:
 
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_stopped_run_on_shards_resumes_bit_exactly(
-    run: Callable[..., Pretraining], image_folder: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+    run: Callable[..., Pretraining], image_folder: Path, stopped_in_step_3: Stopped, workers: int
 ) -> None:
     """Stopped in the middle of an epoch; the same weights, and the same images in every step."""
     streamed = f"data.path={shards_of(image_folder)}", f"data.workers={workers}", "data.shuffle_buffer=3"
     whole = run("whole", *streamed)
-    report = Reporter.after_step
-
-    def stop_in_step_3(self: Reporter, step: Step) -> None:
-        report(self, step)
-        if step.number == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Reporter, "after_step", stop_in_step_3)
-        with pytest.raises(InterruptedRun):
-            run("stopped", *streamed)
+    with stopped_in_step_3():
+        run("stopped", *streamed)
     resumed = run("stopped", "run.resume=auto", *streamed)
     assert resumed.start == 5
     assert largest_difference(states(whole), states(resumed)) == 0

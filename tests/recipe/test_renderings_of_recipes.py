@@ -1,18 +1,14 @@
 """Pretraining on renderings: simulated or from a folder, with fixed features that are computed once."""
 
-import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from stopping import Stopped
 
 from ssl_lens.backbones.lens_mlp import LensMLP
-from ssl_lens.engine.loop import Step
-from ssl_lens.engine.reporter import Reporter
-from ssl_lens.engine.signals import InterruptedRun
 from ssl_lens.errors import InputError
 from ssl_lens.recipe import start as starting
 from ssl_lens.recipe.compose import Pretraining
@@ -97,21 +93,10 @@ def test_views_that_change_are_not_kept(run: Callable[..., Pretraining], pairs: 
     assert (whole.method.backbone.layers[0].weight - began.layers[0].weight).abs().max() > 1e-3
 
 
-def test_a_resumed_run_is_the_same(
-    run: Callable[..., Pretraining], pairs: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_resumed_run_is_the_same(run: Callable[..., Pretraining], pairs: str, stopped_in_step_3: Stopped) -> None:
     whole = run("whole", pairs, *RENDERED)
-    report = Reporter.after_step
-
-    def stop_in_step_3(self: Reporter, step: Step) -> None:
-        report(self, step)
-        if step.number == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Reporter, "after_step", stop_in_step_3)
-        with pytest.raises(InterruptedRun):
-            run("parts", pairs, *RENDERED)
+    with stopped_in_step_3():
+        run("parts", pairs, *RENDERED)
     parts = run("parts", pairs, *RENDERED, "run.resume=auto")
     assert parts.start > 0
     assert all(torch.equal(weights(whole)[key], weights(parts)[key]) for key in weights(whole))
