@@ -1,6 +1,7 @@
 """Runs that are stopped, killed and starved."""
 
 import multiprocessing
+import time
 from collections.abc import Iterator
 from multiprocessing import forkserver
 from pathlib import Path
@@ -17,6 +18,14 @@ def warm_processes() -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["matplotlib.figure", "tensorboard", "ssl_lens.recipe.compose", "whole_runs"])
     return context
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory, warm_processes: Any) -> tuple[tuple[str, str], float]:
+    """Outcome of a run that nothing disturbs, and how many seconds it takes."""
+    runs, began = Runs(tmp_path_factory.mktemp("whole"), warm_processes), time.monotonic()
+    assert runs.finish("whole") == 0
+    return runs.outcome("whole"), time.monotonic() - began
 
 
 @pytest.fixture

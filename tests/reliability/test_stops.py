@@ -4,7 +4,6 @@ import contextlib
 import os
 import random
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -22,14 +21,13 @@ PARTS = 10  # of the long tests, so that several processes share them
     "points",
     [(7,), *(pytest.param(range(part, STEPS, PARTS), marks=pytest.mark.reliability) for part in range(1, PARTS + 1))],
 )
-def test_stopped_after_any_step_it_goes_on_bit_exactly(runs, points):
-    """Weights, momenta and every line of metrics; one after the other in one run, and each in a run of its own."""
-    assert runs.finish("whole") == 0
+def test_stopped_after_any_step_it_goes_on_bit_exactly(runs, whole, points):
+    """Weights, momenta and every line of metrics; each point in a run of its own."""
     for point in points:
         assert runs.finish("stopped", before=_StopsAfter(point)) == 128 + signal.SIGTERM
         assert (runs.status("stopped")["state"], runs.status("stopped")["step"]) == ("stopped", point)
         assert runs.finish("stopped") == 0
-        assert runs.outcome("stopped") == runs.outcome("whole")
+        assert runs.outcome("stopped") == whole[0]
         assert runs.leftovers("stopped") == []
         runs.folder("stopped").rename(runs.folder(f"stopped_{point}"))
 
@@ -55,22 +53,21 @@ class _StopsAfter:
     ("kills", "starts", "seed"),
     [(1, 2, 0), *(pytest.param(60 // PARTS, 5, part, marks=pytest.mark.reliability) for part in range(PARTS))],
 )
-def test_killed_at_any_time_it_loses_nothing(runs, kills, starts, seed):
+def test_killed_at_any_time_it_loses_nothing(runs, whole, kills, starts, seed):
     """kill -9 in start-up, training and saving; every start goes on, and the end is that of a run left alone."""
-    began = time.monotonic()
-    assert runs.finish("whole") == 0
-    longest, rng = time.monotonic() - began, random.Random(seed)
+    outcome, seconds = whole
+    rng = random.Random(seed)
     killed, rounds = 0, 0
     while killed < kills:
         name = f"killed_{rounds}"
         for _ in range(starts):
             process = runs.start(name)
-            process.join(rng.uniform(0, longest))
+            process.join(rng.uniform(0, seconds))
             killed += process.exitcode is None
             process.kill()
             process.join()
         assert runs.finish(name) == 0, runs.said(name)
-        assert runs.outcome(name) == runs.outcome("whole")
+        assert runs.outcome(name) == outcome
         assert runs.leftovers(name) == []
         assert len(list((runs.folder(name) / "checkpoints").iterdir())) == 2
         rounds += 1
