@@ -4,6 +4,9 @@ Pretrains `lenses_minute` with several seeds on simulated lenses alone, fits eac
 images of LABELLED, and measures it by few labels next to the fixed `lens_wavelets` and to the same network untrained.
 Draws of labels are the same for all, so that differences are of pairs. `key=value` changes the recipe; pixels are cut
 and binned by --center-crop and --bin. Writes DIR/table.md and DIR/results.csv; what is pretrained is not done again.
+
+With --known MODEL instead of --data the simulator is known: one of DeepLense's telescopes at its own pixels, lenses as
+DeepLense draws them. The labelled images are 3,000 of its lenses, 600 of them to judge; pairs are of the same ranges.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from ssl_lens.evaluation.table import Row
 ROOT = Path(__file__).parents[1]
 SPLIT = ROOT / "recipes" / "splits" / "deeplense_binary_eval.txt"
 BUDGETS = (10, 100, None)  # labels of each class, None for all
+KNOWN = {"model_i": (112, 2), "model_ii": (56, 1), "model_iii": (56, 1)}  # pixels of its images cut to, and binned
 FIXED, UNTRAINED, TRAINED = "lens_wavelets", "lens_mlp, untrained", "lenses_minute"
 
 
@@ -30,7 +34,10 @@ def main() -> None:
     """Pretrains what is missing, measures everything, writes the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("overrides", metavar="key=value", nargs="*", help="changes to the recipe")
-    parser.add_argument("--data", type=Path, required=True, help="labelled images in one folder per class")
+    judged = parser.add_mutually_exclusive_group(required=True)
+    judged.add_argument("--data", type=Path, help="labelled images in one folder per class")
+    judged.add_argument("--known", choices=KNOWN, help="one of DeepLense's telescopes, of which all is known")
+    parser.add_argument("--noise", choices=("deeplense", "physical"), default="deeplense", help="of --known")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument(
         "--split", type=Path, default=SPLIT, help="names of the images to judge by (default: the set's)"
@@ -40,8 +47,33 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="of pretraining")
     parser.add_argument("--draws", type=int, default=20, help="of labels")
     options = parser.parse_intermixed_args()
+    if options.known:
+        simulate_known(options)
     rows = [row for name in backbones(options) for row in measured(name, options)]
     write(rows, options)
+
+
+def simulate_known(options: argparse.Namespace) -> None:
+    """Labelled images, a fifth of them to judge, and the changes by which the recipe draws pairs of the same ranges."""
+    options.data, options.split = options.out / "labelled", options.out / "split.txt"
+    ssl_lens.simulate(
+        options.data,
+        [f"noise={options.noise}"],
+        count_per_class=1000,
+        model=options.known,
+        seed=77,
+        as_deeplense=True,
+    )
+    names = sorted(file.relative_to(options.data).as_posix() for file in options.data.glob("*/*.npy"))
+    options.split.write_text("\n".join(names[::5]) + "\n", encoding="utf-8")
+    options.center_crop, options.bin = KNOWN[options.known]
+    options.overrides = [
+        f"simulate.model={options.known}",
+        *("simulate.image_size=null", "simulate.pixel_scale_arcsec=null", "simulate.seed=5"),
+        *("simulate.randomised=false", "simulate.as_deeplense=true", f"simulate.set={{noise: {options.noise}}}"),
+        *(f"data.center_crop={options.center_crop}", f"data.bin={options.bin}"),
+        *options.overrides,
+    ]
 
 
 def backbones(options: argparse.Namespace) -> dict[str, Path]:

@@ -96,6 +96,7 @@ def simulate(
     image_size: int | None = None,
     pixel_scale_arcsec: float | None = None,
     seed: int = 1,
+    as_deeplense: bool = False,
     randomised: bool = False,
     renderings: int = 1,
     redraw: Sequence[Redraw] | None = None,
@@ -107,6 +108,7 @@ def simulate(
         ranges: of what is drawn, such as ["shear=0,0.1", "subhalo_slope=-0.9"].
         model: which of DeepLense's telescopes.
         image_size: side in pixels; the model's if None, as `pixel_scale_arcsec`.
+        as_deeplense: as DeepLense's code makes its images where `ranges` says nothing.
         randomised: wide ranges where `ranges` says nothing, to train for images from elsewhere.
         renderings: images of each lens, of the same mass and always other noise.
         redraw: what else differs between them, of source, exposure and lens_light; all three if None.
@@ -122,7 +124,7 @@ def simulate(
         model=model,
         image_size=image_size,
         pixel_scale_arcsec=pixel_scale_arcsec,
-        parameters=parse_parameters(ranges, randomised=randomised),
+        parameters=parse_parameters(ranges, as_deeplense=as_deeplense, randomised=randomised),
         seed=seed,
         renderings=renderings,
         redraw=redraw,

@@ -109,7 +109,7 @@ class Parameters(BaseModel):
 
 
 _CHOICES = tuple(name for name, field in Parameters.model_fields.items() if field.annotation == Choice)
-RANDOMISED: dict[str, object] = {
+_RANDOMISED: dict[str, object] = {
     "lens_light": (0.0, 0.5),
     "lens_light_radius_arcsec": (0.1, 0.4),
     "source_offset_arcsec": (-0.8, 0.8),
@@ -119,8 +119,13 @@ RANDOMISED: dict[str, object] = {
     "shear": (0.0, 0.08),
     "einstein_radius_arcsec": (0.7, 1.6),
     "subhalo_slope": (-0.9, -0.9),
-}  # of lenses of an unknown telescope and population
+}
 _DEEPLENSE: dict[str, object] = dict.fromkeys(_CHOICES, "deeplense") | {"subhalo_slope": (-0.9, -0.9)}
+
+
+def preset(*, as_deeplense: bool, randomised: bool) -> dict[str, object]:
+    """Values of `Parameters` that both choices of `parse_parameters` bring."""
+    return (_DEEPLENSE if as_deeplense else {}) | (_RANDOMISED if randomised else {})
 
 
 def parse_parameters(
@@ -130,10 +135,10 @@ def parse_parameters(
 
     Args:
         as_deeplense: what DeepLense's code does, where no override says otherwise.
-        randomised: the wide ranges of `RANDOMISED`, where no override says otherwise.
+        randomised: wide ranges, of lenses of an unknown telescope and population, where no override says otherwise.
     Raises: InputError: no such key (the nearest is named), not a range, or a value that cannot be.
     """
-    values = (_DEEPLENSE if as_deeplense else {}) | (RANDOMISED if randomised else {})
+    values = preset(as_deeplense=as_deeplense, randomised=randomised)
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:

@@ -58,6 +58,7 @@ CHANGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "simulate.model": ("model_iii", SIMULATED),
     "simulate.image_size": ("24", SIMULATED),
     "simulate.pixel_scale_arcsec": ("0.2", SIMULATED),
+    "simulate.as_deeplense": ("true", SIMULATED),
     "simulate.randomised": ("true", SIMULATED),
     "simulate.renderings": ("2", SIMULATED),
     "simulate.redraw": ("[source]", (*SIMULATED, "simulate.renderings=2")),

@@ -142,11 +142,13 @@ def test_images_of_one_rendering_are_refused_where_views_would_be_equal(
         run("alone", pairs, *alone)
 
 
-def test_ranges_that_are_given_come_before_the_wide_ones(tmp_path: Path) -> None:
-    given = ["simulate.randomised=true", "simulate.set={shear: [0.01, 0.02]}"]
+def test_ranges_that_are_given_come_before_the_wide_ones_and_deeplenses(tmp_path: Path) -> None:
+    given = ["simulate.as_deeplense=true", "simulate.randomised=true", "simulate.set={shear: [0.01, 0.02]}"]
     simulate = load_recipe("quickstart", given).simulate
     assert simulate.set.shear == (0.01, 0.02)
-    assert simulate.set.einstein_radius_arcsec == (0.7, 1.6)
+    assert (simulate.set.einstein_radius_arcsec, simulate.set.noise) == ((0.7, 1.6), "deeplense")
+    alone = load_recipe("quickstart", ["simulate.as_deeplense=true"]).simulate.set
+    assert (alone.einstein_radius_arcsec, alone.noise, alone.subhalo_slope) == (None, "deeplense", (-0.9, -0.9))
     assert load_recipe("quickstart").simulate.set.einstein_radius_arcsec is None
     (tmp_path / "again.yaml").write_text(load_recipe("quickstart", given).to_yaml())
     assert load_recipe(tmp_path / "again.yaml").simulate == simulate
