@@ -72,24 +72,33 @@ class Renderings:
         return ArrayBatches(self.images.images, plan, device, self.renderings)
 
 
+def lens_numbers(images: ImageSet, column: str) -> np.ndarray:
+    """Numbers [N] of the table that all images of a lens have.
+
+    Raises: InputError if the set has no such number.
+    """
+    if column not in images.targets:
+        known = ", ".join(images.targets) or "none"
+        raise InputError(
+            f"column={column} is not a number in the table of the images, which has {known}; simulate lenses with "
+            "several renderings, or name the column that tells lenses apart"
+        )
+    return images.targets[column]
+
+
 def renderings_of(images: ImageSet, column: str) -> Renderings:
     """The lenses of a set, by a number that all images of a lens have; all with as many renderings as the rarest has.
 
     Raises: InputError if the set has no such number, or a lens is there only once.
     """
-    if column not in images.targets:
-        known = ", ".join(images.targets) or "none"
-        raise InputError(
-            f"renderings={column} is not a number in the table of the images, which has {known}; simulate lenses with "
-            "several renderings, or name the column that tells lenses apart"
-        )
-    lenses, first, counts = np.unique(images.targets[column], return_index=True, return_counts=True)
+    numbers = lens_numbers(images, column)
+    lenses, first, counts = np.unique(numbers, return_index=True, return_counts=True)
     if np.isnan(lenses[-1]) or counts.min() < 2:
         raise InputError(
             f"{images.names[first[counts.argmin()]]} is the only image of {column}={lenses[counts.argmin()]:g}; give "
             "two or more of every lens"
         )
-    order = np.lexsort((np.arange(len(images)), images.targets[column]))
+    order = np.lexsort((np.arange(len(images)), numbers))
     starts = np.cumsum(counts) - counts
     rows = order[starts[:, None] + np.arange(counts.min())]  # [lenses, k]
     logger.info("%d lenses of %d renderings each", *rows.shape)

@@ -32,7 +32,7 @@ SIMULATE_KEYS = {name: f"simulate.{name}" for name in Simulate.model_fields} | {
 }
 
 
-@arguments_named(DATA_KEYS)
+@arguments_named(DATA_KEYS | {"column": "data.renderings"})
 def image_source(recipe: Recipe, *, quarantine: Path | None = None) -> ImageSource:
     """The unlabelled images of a recipe: what `data.path` names, without the names in `data.exclude`; or a simulated
     set, announced, cached and used again.

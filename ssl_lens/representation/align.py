@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ssl_lens.data.images import load_images
-from ssl_lens.data.renderings import LENS
+from ssl_lens.data.renderings import LENS, lens_numbers
 from ssl_lens.data.source import open_source, to_train_on
-from ssl_lens.errors import InputError, arguments_named
+from ssl_lens.errors import arguments_named
 from ssl_lens.representation.alignment import Keep, fit_alignment
 from ssl_lens.representation.export import ExportCheck, write_export
 from ssl_lens.representation.extract import extract
@@ -70,19 +70,14 @@ def align(
     policy, channels = frozen.preprocess.policy, frozen.preprocess.in_channels
     with arguments_named({"path": "pairs"}):
         rendered = to_train_on(load_images(Path(pairs), in_channels=channels, policy=policy))
-    if column not in rendered.targets:
-        known = ", ".join(rendered.targets) or "none"
-        raise InputError(
-            f"{pairs} has no number {column} that tells its lenses apart, only {known}; simulate lenses with "
-            "renderings=2, or name the column=... that does"
-        )
+    numbers = lens_numbers(rendered, column)
     with arguments_named({"path": "data"}):
         images = open_source(str(data), in_channels=channels, policy=policy, exclude=exclude)
     features = extract(frozen.fitted(rendered.images), rendered.images, progress="pairs")
-    fitted = fit_alignment(features, rendered.targets[column], keep=keep)
+    fitted = fit_alignment(features, numbers, keep=keep)
     aligned = FrozenBackbone(frozen.preprocess, frozen.backbone, frozen.pooling, fitted.alignment)
     height, width = images.shape[1:]
     check = write_export(aligned.fitted(images.sample(), policy=images.policy), Path(out), (height, width))
     kept = fitted.alignment.directions.shape[1]
-    lenses = len(np.unique(rendered.targets[column]))
+    lenses = len(np.unique(numbers))
     return Aligned(lenses, features.shape[1], kept, fitted.shared, fitted.signal, check)

@@ -48,7 +48,7 @@ def test_a_batch_holds_all_renderings_of_its_lenses_and_ranks_share_it():
 @pytest.mark.parametrize(
     ("lenses", "column", "message"),
     [
-        (LENSES, "lens_number", "renderings=lens_number is not a number in the table of the images, which has lens;"),
+        (LENSES, "lens_number", "column=lens_number is not a number in the table of the images, which has lens;"),
         (np.array([1.0, 1, 2]), "lens", "2.npy is the only image of lens=2; give two or more of every lens"),
         (np.array([1.0, 1, np.nan]), "lens", "2.npy is the only image of lens=nan"),
     ],

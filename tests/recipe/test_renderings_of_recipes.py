@@ -161,3 +161,8 @@ def test_a_recipe_simulates_renderings_and_takes_those_of_a_lens_together() -> N
     first, second = (source.sample()[i].mean() for i in (0, 1))
     assert first != second
     assert image_source(load_recipe("quickstart", ["simulate.count_per_class=2"])).renderings == 1
+
+
+def test_a_column_that_is_not_there_is_named_by_its_key(run: Callable[..., Pretraining], pairs: str) -> None:
+    with pytest.raises(InputError, match="data.renderings=redshift is not a number in the table of the images"):
+        run("a", pairs, *RENDERED, "data.renderings=redshift")

@@ -160,9 +160,12 @@ def test_what_may_be_kept_is_what_there_is():
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["--pairs", "IMAGES"], "has no number lens_number that tells its lenses apart, only none"),
+        (["--pairs", "IMAGES"], "--column=lens_number is not a number in the table of the images, which has none"),
         (["--column", "rendering"], "--column"),
-        (["--column", "redshift"], "has no number redshift that tells its lenses apart, only lens_number, rendering"),
+        (
+            ["--column", "redshift"],
+            "--column=redshift is not a number in the table of the images, which has lens_number",
+        ),
         (["--pairs", "nowhere"], "nowhere does not exist"),
         (["--data", "nowhere"], "nowhere does not exist"),
     ],
