@@ -87,7 +87,7 @@ def plain_observation(lens: Lens, camera: Instrument, supersampling: int) -> np.
 
 def compare_class(kind: str, grid: Grid, supersampling: int, repeats: int) -> Comparison:
     camera = instrument(*grid)
-    telescope, ranges = Telescope(camera), Parameters(exposure_s=camera.exposure_s)
+    telescope, ranges = Telescope(camera), camera.filled(Parameters())
     drawn = draw_lens(np.random.default_rng(0), kind, ranges)
     ours, plain = telescope.lensed_light(drawn), plain_image(drawn, camera, 2)
     assert np.sqrt(np.mean((ours - plain) ** 2)) < 1e-5 * ours.max(), "the plain loop makes another image"
@@ -118,7 +118,7 @@ def compare_sets(grid: Grid, supersampling: int, repeats: int) -> Comparison:
     """A set of all classes in files, new for every run."""
     model, image_size, pixel_scale_arcsec = grid
     camera = instrument(*grid)
-    ranges = Parameters(exposure_s=camera.exposure_s)
+    ranges = camera.filled(Parameters())
 
     def ours() -> None:
         with TemporaryDirectory() as folder:

@@ -111,7 +111,7 @@ def simulate(
         as_deeplense: as DeepLense's code makes its images where `ranges` says nothing.
         randomised: wide ranges where `ranges` says nothing, to train for images from elsewhere.
         renderings: images of each lens, of the same mass and always other noise.
-        redraw: what else differs between them, of source, exposure and lens_light; all three if None.
+        redraw: what else differs between them, of source, exposure, lens_light and psf; all if None.
     Returns: the folder, of class folders and parameters.csv.
     Raises: InputError for values that do not go together, or a folder of something else.
     """

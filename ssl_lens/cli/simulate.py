@@ -8,7 +8,7 @@ from ssl_lens.cli.arguments import flags, path_argument
 from ssl_lens.errors import InputError, arguments_named
 
 MODELS = ("model_i", "model_ii", "model_iii")  # as `ssl_lens.simulation.parameters.Model`, without its imports
-REDRAWN = ("source", "exposure", "lens_light")  # as `ssl_lens.simulation.lens.REDRAWN`
+REDRAWN = ("source", "exposure", "lens_light", "psf")  # as `ssl_lens.simulation.lens.REDRAWN`
 NAMES = flags("image_size", "pixel_scale_arcsec", "galaxies", "seed", "workers", "renderings", "redraw")
 
 

@@ -8,7 +8,7 @@ from lenstronomy.SimulationAPI.observation_api import SingleBand
 from lenstronomy.SimulationAPI.ObservationConfig.Euclid import Euclid
 from lenstronomy.SimulationAPI.ObservationConfig.HST import HST
 
-from ssl_lens.simulation.parameters import Model
+from ssl_lens.simulation.parameters import Model, Parameters
 
 # With these the brightest pixel of a lens has a signal-to-noise ratio of about 25 at any pixel scale.
 _LIGHT_ARCSEC2_PER_S, _BACKGROUND_RMS_PER_S, _EXPOSURE_S = 1.1, 0.01, (1e3, 10**3.5)
@@ -34,6 +34,12 @@ class Instrument:
     exposure_s: tuple[float, float]
     lensed_flux_per_s: float
     noisy_in_deeplense: bool
+
+    def filled(self, ranges: Parameters) -> Parameters:
+        """Ranges in which the telescope's own exposure and PSF stand where they give none."""
+        exposure_s = ranges.exposure_s or self.exposure_s
+        psf_fwhm_arcsec = ranges.psf_fwhm_arcsec or (self.psf_fwhm_arcsec, self.psf_fwhm_arcsec)
+        return ranges.model_copy(update={"exposure_s": exposure_s, "psf_fwhm_arcsec": psf_fwhm_arcsec})
 
 
 def instrument(model: Model, image_size: int | None = None, pixel_scale_arcsec: float | None = None) -> Instrument:

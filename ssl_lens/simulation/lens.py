@@ -20,6 +20,7 @@ REDRAWN: Mapping[Redraw, tuple[str, ...]] = {
     ),
     "exposure": ("exposure_s",),
     "lens_light": ("lens_light", "lens_light_radius_arcsec", "lens_light_sersic_index"),
+    "psf": ("psf_fwhm_arcsec",),
 }  # fields of a lens that another rendering of it may draw again; all others are its mass and where it is
 
 
@@ -48,6 +49,7 @@ class Lens:
     lens_light: float
     lens_light_radius_arcsec: float
     lens_light_sersic_index: float
+    psf_fwhm_arcsec: float
     subhalo_slope: float  # NaN for the other classes
     arcsec2_per_msun: float  # square of the Einstein radius of one solar mass
     point_masses: np.ndarray  # [P, 3]: mass_msun, x_arcsec, y_arcsec
@@ -95,7 +97,8 @@ def draw_lens(rng: np.random.Generator, kind: str, ranges: Parameters, galaxies:
         ring = float(einstein_radius_arcsec(_log_even(rng, ranges.halo_mass_msun), arcsec2_per_msun))
     else:
         ring = _even(rng, ranges.einstein_radius_arcsec)
-    assert ranges.exposure_s is not None, "the instrument's is to be filled in"
+    assert ranges.exposure_s is not None, "the telescope's is to be filled in"
+    assert ranges.psf_fwhm_arcsec is not None, "the telescope's is to be filled in"
     exposure_s = _log_even(rng, ranges.exposure_s)
     source_radius_arcsec = _even(rng, ranges.source_radius_arcsec)
     source_sersic_index = np.nan if galaxies else _even(rng, ranges.source_sersic_index)
@@ -105,6 +108,7 @@ def draw_lens(rng: np.random.Generator, kind: str, ranges: Parameters, galaxies:
     lens_light = _even(rng, ranges.lens_light)
     lens_light_radius_arcsec = _even(rng, ranges.lens_light_radius_arcsec)
     lens_light_sersic_index = _even(rng, ranges.lens_light_sersic_index)
+    psf_fwhm_arcsec = _even(rng, ranges.psf_fwhm_arcsec)
     axion_mass, slope, point_masses = np.nan, np.nan, NO_SUBSTRUCTURE
     if kind == "cdm":
         slope, count = _even(rng, ranges.subhalo_slope), _even(rng, ranges.subhalo_count)
@@ -134,6 +138,7 @@ def draw_lens(rng: np.random.Generator, kind: str, ranges: Parameters, galaxies:
         lens_light=lens_light,
         lens_light_radius_arcsec=lens_light_radius_arcsec,
         lens_light_sersic_index=lens_light_sersic_index,
+        psf_fwhm_arcsec=psf_fwhm_arcsec,
         subhalo_slope=slope,
         arcsec2_per_msun=arcsec2_per_msun,
         point_masses=point_masses,

@@ -28,7 +28,7 @@ SersicIndex: TypeAlias = _Range[Annotated[float, Field(ge=0.4, le=8)]]
 Slope: TypeAlias = _Range[Annotated[float, Field(ge=-4, lt=0)]]
 Magnitudes: TypeAlias = Annotated[tuple[float, ...], Field(min_length=1)]
 Choice: TypeAlias = Literal["physical", "deeplense"]
-Redraw: TypeAlias = Literal["source", "exposure", "lens_light"]  # what renderings of a lens need not share: `lens`
+Redraw: TypeAlias = Literal["source", "exposure", "lens_light", "psf"]  # what renderings of a lens need not share
 Model: TypeAlias = Literal["model_i", "model_ii", "model_iii"]  # their telescopes: `instrument`
 
 
@@ -42,7 +42,7 @@ class Parameters(BaseModel):
         einstein_radius_arcsec: if given, decides instead of `halo_mass_msun`.
         lens_ellipticity, shear, source_ellipticity: moduli; their angles are free.
         source_offset_arcsec: of the source's centre from the lens's, in x and in y.
-        exposure_s: None: the telescope's.
+        exposure_s, psf_fwhm_arcsec: None: the telescope's.
         brightness: of the lensed source, in units of the telescope's default.
         lens_light: flux of the lens galaxy in units of the lensed source's; 0: none.
         source_colour_mag, lens_colour_mag: one band for each number: its magnitude minus the first band's.
@@ -74,6 +74,7 @@ class Parameters(BaseModel):
     source_colour_mag: Magnitudes = (0.0,)
     brightness: PositiveRange = (1.0, 1.0)
     exposure_s: PositiveRange | None = None
+    psf_fwhm_arcsec: PositiveRange | None = None
     lens_light: NonNegativeRange = (0.0, 0.0)
     lens_light_radius_arcsec: PositiveRange = (0.8, 0.8)
     lens_light_sersic_index: SersicIndex = (4.0, 4.0)

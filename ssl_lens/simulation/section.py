@@ -28,7 +28,7 @@ class Simulate(Section):
     randomised: bool = False
     set: Annotated[Parameters, Field(validate_default=True)] = Parameters()
     renderings: Count = 1
-    redraw: tuple[Redraw, ...] = ("source", "exposure", "lens_light")
+    redraw: tuple[Redraw, ...] = ("source", "exposure", "lens_light", "psf")
     seed: Annotated[int, Field(ge=0)] = 1
 
     @field_validator("set")

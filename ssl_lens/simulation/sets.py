@@ -85,9 +85,7 @@ def simulate_lenses(
         raise InputError(f"workers={workers} is too small; set it to 1 or more")
     parts = _redrawn_parts(renderings, redraw)
     telescope = instrument(model, image_size, pixel_scale_arcsec)
-    if parameters.exposure_s is None:
-        parameters = parameters.model_copy(update={"exposure_s": telescope.exposure_s})
-    settings = Settings(count_per_class, telescope, parameters, seed, galaxies, renderings, parts)
+    settings = Settings(count_per_class, telescope, telescope.filled(parameters), seed, galaxies, renderings, parts)
     settings.check()
     try:
         if not _claim(out, settings):

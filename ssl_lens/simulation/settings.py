@@ -87,9 +87,11 @@ class Settings:
             if getattr(self, name) < least:
                 raise InputError(f"{name}={getattr(self, name)} is too small; set it to {least} or more")
         ranges, camera = self.parameters, self.instrument
+        assert ranges.psf_fwhm_arcsec is not None, "the telescope's is to be filled in"
         noisy = ranges.noise == "physical" or camera.noisy_in_deeplense
         lit = "lens_light" in self.redraw and ranges.lens_light[1] > 0
-        if self.renderings > 1 and not (noisy or lit or "source" in self.redraw):
+        blurred = "psf" in self.redraw and len(set(ranges.psf_fwhm_arcsec)) > 1
+        if self.renderings > 1 and not (noisy or lit or blurred or "source" in self.redraw):
             raise InputError(
                 f"renderings={self.renderings} of a lens would be equal images: without noise, "
                 f"redraw={','.join(self.redraw)} changes none; add source"
@@ -100,6 +102,11 @@ class Settings:
             raise InputError(
                 f"image_size={camera.image_size} at pixel_scale_arcsec={camera.pixel_scale_arcsec} cuts the lensed "
                 f"arcs; set pixel_scale_arcsec to {2 * reach / camera.image_size + 5e-4:.3f} or more"
+            )
+        if 4 * ranges.psf_fwhm_arcsec[1] > camera.image_size * camera.pixel_scale_arcsec:
+            raise InputError(
+                f"psf_fwhm_arcsec={ranges.psf_fwhm_arcsec[1]:g} spreads the light over the borders of images of "
+                f"{camera.image_size * camera.pixel_scale_arcsec:g} arcsec; lower it to a quarter of them or less"
             )
         mean = mean_subhalo_mass_msun(ranges.subhalo_slope[1], ranges.subhalo_mass_msun)
         for what, mass, key in (

@@ -48,7 +48,7 @@ class Telescope:
         axis = (np.arange(self._side) - (self._side - 1) / 2) * step
         self.x, self.y = (coordinate.ravel() for coordinate in np.meshgrid(axis, axis))  # arcsec
         self._blocks = [slice(start, start + _BLOCK) for start in range(0, self.x.size, _BLOCK)]
-        self._psf_sigma = instrument.psf_fwhm_arcsec / np.sqrt(8 * np.log(2)) / step
+        self._step = step  # arcsec
         self._halo = LensModel(["SIE", "SHEAR"])
         self._sersic = LightModel(["SERSIC_ELLIPSE"])
 
@@ -81,7 +81,7 @@ class Telescope:
             x, y = self.x[block], self.y[block]
             alpha_x, alpha_y = self.deflection(lens, x, y)
             light[block] = model.surface_brightness(x - alpha_x, y - alpha_y, [source])
-        return self._seen(light)
+        return self._seen(light, lens.psf_fwhm_arcsec)
 
     def _galaxy(self, lens: Lens) -> dict[str, float | np.ndarray]:
         assert self._galaxies is not None
@@ -108,13 +108,14 @@ class Telescope:
             "center_y": 0.0,
         }
         light = [self._sersic.surface_brightness(self.x[block], self.y[block], [profile]) for block in self._blocks]
-        return self._seen(np.concatenate(light))
+        return self._seen(np.concatenate(light), lens.psf_fwhm_arcsec)
 
-    def _seen(self, light: np.ndarray) -> np.ndarray:
+    def _seen(self, light: np.ndarray, psf_fwhm_arcsec: float) -> np.ndarray:
         """Light [N] at the points of the grid, behind the PSF and in pixels, [S, S]."""
+        sigma = psf_fwhm_arcsec / np.sqrt(8 * np.log(2)) / self._step
         columns = light.reshape(self._side, self._side)
-        rows = _binned(gaussian_filter1d(columns, self._psf_sigma, axis=0, truncate=4))
-        return _binned(gaussian_filter1d(rows, self._psf_sigma, axis=1, truncate=4).T).T
+        rows = _binned(gaussian_filter1d(columns, sigma, axis=0, truncate=4))
+        return _binned(gaussian_filter1d(rows, sigma, axis=1, truncate=4).T).T
 
     def flux(self, lens: Lens) -> np.ndarray:
         """Noise-free image [B, S, S] in counts per second and pixel; its sum does not depend on the lensing."""

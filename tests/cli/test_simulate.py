@@ -46,7 +46,7 @@ def test_as_deeplense(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "redrawn"),
     [
-        ([], ["source", "exposure", "lens_light"]),
+        ([], ["source", "exposure", "lens_light", "psf"]),
         (["--redraw", "lens_light", "source"], ["source", "lens_light"]),
         (["--redraw"], []),
     ],

@@ -64,7 +64,7 @@ def test_a_lensed_galaxy_looks_like_the_profile_it_has(tmp_path, monkeypatch):
     radius = np.hypot(*(np.indices((257, 257)) - 128.0))
     np.save(tmp_path / "galaxies" / "disc.npy", np.exp(-radius / 12))
     galaxies = load_galaxies(tmp_path / "galaxies")
-    ranges = Parameters(exposure_s=(1e3, 1e3), source_ellipticity=(0.0, 0.0))
+    ranges = instrument("model_i").filled(Parameters(exposure_s=(1e3, 1e3), source_ellipticity=(0.0, 0.0)))
     telescope = Telescope(instrument("model_i", 64, 0.1), galaxies=galaxies)
     pictured = draw_lens(np.random.default_rng(3), "no_sub", ranges, galaxies.names)
     drawn = draw_lens(np.random.default_rng(3), "no_sub", ranges)
@@ -80,7 +80,7 @@ def test_a_galaxy_is_turned_by_its_angle(tmp_path, monkeypatch):
     images = _blob(31.5, 31.5, 3.0) + _blob(43.5, 31.5, 3.0)
     galaxies = Galaxies(ImageSet(images[None], ("a",), None, ()))
     telescope = Telescope(instrument("model_i", 64, 0.1), galaxies=galaxies)
-    lens = draw_lens(np.random.default_rng(3), "no_sub", Parameters(exposure_s=(1e3, 1e3)), galaxies.names)
+    lens = draw_lens(np.random.default_rng(3), "no_sub", instrument("model_i").filled(Parameters()), galaxies.names)
     still = replace(lens, lens_e1=0.0, lens_e2=0.0, gamma1=0.0, gamma2=0.0, source_x_arcsec=0.0, source_y_arcsec=0.0)
     first = telescope.flux(replace(still, source_angle_rad=0.0))[0]
     second = telescope.flux(replace(still, source_angle_rad=np.pi / 2))[0]

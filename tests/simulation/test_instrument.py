@@ -5,6 +5,7 @@ from lenstronomy.SimulationAPI.ObservationConfig.Euclid import Euclid
 from lenstronomy.SimulationAPI.ObservationConfig.HST import HST
 
 from ssl_lens.simulation.instrument import instrument
+from ssl_lens.simulation.parameters import Parameters
 
 
 def test_the_first_model():
@@ -12,6 +13,9 @@ def test_the_first_model():
     assert (camera.image_size, camera.pixel_scale_arcsec, camera.psf_fwhm_arcsec) == (150, 0.05, 0.087)
     assert camera.background_rms_per_s == 0.01
     assert camera.exposure_s == pytest.approx((1000, 3162.28))
+    filled = camera.filled(Parameters(psf_fwhm_arcsec=(0.1, 0.3)))
+    assert (filled.exposure_s, filled.psf_fwhm_arcsec) == (camera.exposure_s, (0.1, 0.3))
+    assert camera.filled(Parameters()).psf_fwhm_arcsec == (0.087, 0.087)
     other = instrument("model_i", 64, 0.1)
     assert (other.image_size, other.pixel_scale_arcsec) == (64, 0.1)
     assert other.lensed_flux_per_s == pytest.approx(camera.lensed_flux_per_s / 4)

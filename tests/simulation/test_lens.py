@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from ssl_lens.errors import InputError
+from ssl_lens.simulation.instrument import instrument
 from ssl_lens.simulation.lens import CLASSES, REDRAWN, Lens, draw_lens, with_light_of
 from ssl_lens.simulation.parameters import Parameters, parse_parameters
 
@@ -11,7 +12,7 @@ _THETA_E = 1.66452  # arcsec, of 1e12 Msun between z = 0.5 and 1 for H0 = 70, Om
 
 
 def _draw(kind: str, seed: int = 0, **ranges: object) -> Lens:
-    return draw_lens(np.random.default_rng(seed), kind, Parameters(**{"exposure_s": (1e3, 10**3.5), **ranges}))
+    return draw_lens(np.random.default_rng(seed), kind, instrument("model_i").filled(Parameters(**ranges)))
 
 
 @pytest.mark.parametrize("kind", CLASSES)
@@ -53,6 +54,7 @@ FREE = {
     "lens_light": (0.0, 2.0),
     "lens_light_radius_arcsec": (0.4, 1.0),
     "lens_light_sersic_index": (2.0, 5.0),
+    "psf_fwhm_arcsec": (0.05, 0.2),
     "subhalo_slope": (-1.9, -0.5),
     "axion_mass_ev": (1e-25, 1e-24),
 }
@@ -123,7 +125,7 @@ def test_substructure_that_outweighs_the_halo_is_refused():
 
 
 def test_deeplenses_choices():
-    theirs = parse_parameters(["exposure_s=1000"], as_deeplense=True)
+    theirs = instrument("model_i").filled(parse_parameters(["exposure_s=1000"], as_deeplense=True))
     first, second = (draw_lens(np.random.default_rng(seed), "cdm", theirs) for seed in (0, 1))
     assert first.einstein_radius_arcsec == pytest.approx(1.28, abs=0.005)
     assert len(first.point_masses) == len(second.point_masses) == 25
@@ -135,7 +137,7 @@ def test_deeplenses_choices():
 
 def test_a_real_galaxy_is_turned_and_drawn_from_all():
     lenses = [
-        draw_lens(np.random.default_rng(seed), "cdm", Parameters(exposure_s=(1e3, 1e3)), ("a.npy", "b.npy"))
+        draw_lens(np.random.default_rng(seed), "cdm", instrument("model_i").filled(Parameters()), ("a.npy", "b.npy"))
         for seed in range(100)
     ]
     assert {lens.source_image for lens in lenses} == {"a.npy", "b.npy"}

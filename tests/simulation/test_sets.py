@@ -92,7 +92,12 @@ _VARIED = {
     "parameters": parse_parameters(
         ["einstein_radius_arcsec=0.9,1.5", "lens_redshift=0.3,0.6", "lens_ellipticity=0,0.2", "shear=0,0.1"]
         + ["source_radius_arcsec=0.1,0.4", "source_sersic_index=1,3", "brightness=0.5,2", "lens_light=0.1,1"]
-        + ["lens_light_radius_arcsec=0.4,1", "lens_light_sersic_index=2,5", "subhalo_slope=-1.9,-0.9"]
+        + [
+            "lens_light_radius_arcsec=0.4,1",
+            "lens_light_sersic_index=2,5",
+            "subhalo_slope=-1.9,-0.9",
+            "psf_fwhm_arcsec=0.1,0.4",
+        ]
     ),
     "seed": 7,
 }
@@ -101,6 +106,7 @@ _LIGHT = {
     | {"source_sersic_index", "brightness"},
     "exposure": {"exposure_s"},
     "lens_light": {"lens_light", "lens_light_radius_arcsec", "lens_light_sersic_index"},
+    "psf": {"psf_fwhm_arcsec"},
 }
 
 
@@ -138,7 +144,7 @@ def test_another_rendering_has_a_stream_of_random_numbers_of_its_own(renderings)
     """Told by seed, class, lens and rendering, in this order: a 0 at the end would be the first rendering's."""
     row = _rows(renderings)[11]
     assert row["name"] == "cdm/cdm_000001_2.npy"
-    ranges = _VARIED["parameters"].model_copy(update={"exposure_s": instrument("model_i").exposure_s})
+    ranges = instrument("model_i").filled(_VARIED["parameters"])
     drawn = draw_lens(np.random.default_rng([7, 1, 1, 2]), "no_sub", ranges)
     for name in set.union(*_LIGHT.values()):
         assert float(row[name]) == getattr(drawn, name)
@@ -153,7 +159,7 @@ def test_the_first_rendering_is_the_image_of_a_set_with_one(renderings, tmp_path
     mine, theirs = _rows(one), [row for row in _rows(renderings) if row["rendering"] == "0"]
     assert [row | {"name": ""} for row in mine] == [row | {"name": ""} for row in theirs]
     record = json.loads((one / "simulation.json").read_text())
-    assert (record["renderings"], record["redraw"]) == (1, ["source", "exposure", "lens_light"])
+    assert (record["renderings"], record["redraw"]) == (1, ["source", "exposure", "lens_light", "psf"])
     with pytest.raises(InputError, match="holds a simulation with renderings=1, not 3; choose another folder"):
         simulate_lenses(one, **_VARIED, renderings=3)
 
@@ -563,8 +569,8 @@ def test_trivial_statistics_do_not_tell_the_classes(tmp_path, ranges):
         ({"pixel_scale_arcsec": -0.1}, "pixel_scale_arcsec=-0.1 is not a scale; set it above 0"),
         ({"renderings": 0}, "renderings=0 is too small; set it to 1 or more"),
         (
-            {"renderings": 2, "redraw": ["source", "psf"]},
-            "redraw=psf is not known; choose from source, exposure, lens_light",
+            {"renderings": 2, "redraw": ["source", "noise"]},
+            "redraw=noise is not known; choose from source, exposure, lens_light, psf",
         ),
         (
             {"redraw": ["source", "exposure"]},
@@ -581,6 +587,10 @@ def test_trivial_statistics_do_not_tell_the_classes(tmp_path, ranges):
             "add source",
         ),
         ({"workers": -1}, "workers=-1 is too small; set it to 1 or more"),
+        (
+            {"parameters": Parameters(psf_fwhm_arcsec=(0.1, 2.5))},
+            "psf_fwhm_arcsec=2.5 spreads the light over the borders of images of 6.4 arcsec; lower it to a quarter",
+        ),
         (
             {"parameters": Parameters(einstein_radius_arcsec=(1.0, 3.0))},
             r"cuts the lensed arcs; set pixel_scale_arcsec to 0.226 or more",

@@ -1,13 +1,14 @@
 import numpy as np
 import pytest
 
+from ssl_lens.simulation.instrument import instrument
 from ssl_lens.simulation.lens import draw_lens
 from ssl_lens.simulation.parameters import Parameters, parse_parameters
 from ssl_lens.simulation.substructure import mean_subhalo_mass_msun, vortex
 
 
 def _draw(kind: str, seed: int, slope: float = -0.9):
-    ranges = Parameters(exposure_s=(1e3, 1e3), subhalo_slope=(slope, slope))
+    ranges = instrument("model_i").filled(Parameters(subhalo_slope=(slope, slope)))
     return draw_lens(np.random.default_rng(seed), kind, ranges)
 
 
