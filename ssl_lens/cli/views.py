@@ -43,9 +43,7 @@ def run(options: argparse.Namespace) -> None:
     recipe, smaller = crops_that_fit(recipe, *source.shape)
     print("\n".join(smaller), end="\n" if smaller else "")
     images = source.sample()
-    preprocess, multicrop = views_of(
-        recipe, recipe_images.preprocess(recipe, images, source.policy), source, images
-    )
+    preprocess, multicrop = views_of(recipe, recipe_images.preprocess(recipe, images, source.policy), source, images)
     k = source.renderings
     count = len(images) // k
     shown = np.linspace(0, count - 1, min(SHOWN_IMAGES, count)).astype(np.int64)

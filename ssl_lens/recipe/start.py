@@ -149,9 +149,7 @@ def _kept_features(
     return features.numpy()
 
 
-def views_of(
-    recipe: Recipe, preprocess: Preprocess, images: ImageSource, raw: Images
-) -> tuple[Preprocess, MultiCrop]:
+def views_of(recipe: Recipe, preprocess: Preprocess, images: ImageSource, raw: Images) -> tuple[Preprocess, MultiCrop]:
     """What makes views: a preprocessing, and what is to be given the linear pixels that it makes of raw images.
 
     Views that are turned show in their corners what the files have around `data.center_crop`.
@@ -181,8 +179,8 @@ def _noise_of_views(recipe: Recipe, images: ImageSource) -> list[str]:
     ratio = f"{added[0]:g} to {added[1]:g} times the noise of"
     if noise is None:
         return [
-            f"{maps} flags pixels alone, and views add {ratio} the whole set: shards are streamed, or no name says that "
-            "it is a sigma, a variance or an inverse variance"
+            f"{maps} flags pixels alone, and views add {ratio} the whole set: shards are streamed, or no name says "
+            "that it is a sigma, a variance or an inverse variance"
         ]
     middle = " ".join(f"{value:.3g}" for value in np.nanmedian(noise, axis=0))
     return [f"views add {ratio} each image, which {maps} says: in the middle {middle}"]

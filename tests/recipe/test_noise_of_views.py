@@ -76,7 +76,7 @@ def test_noise_is_kept_with_the_run_and_asked_for_when_it_goes_on(
 
 
 def test_noise_is_added_to_flux_and_then_stretched(tiny_recipe: Callable[..., Recipe], cutouts: Path) -> None:
-    """As much of it in flux in the sky as on a source of a hundred times the stretch's scale, which asinh compresses."""
+    """As much of it in flux in the sky as on a source of a hundred times its deviation, which asinh compresses."""
     rng = np.random.default_rng(1)
     for file in sorted(cutouts.glob("train/*.fits")):
         with fits.open(file, mode="update") as units:
@@ -100,7 +100,9 @@ def test_noise_is_added_to_flux_and_then_stretched(tiny_recipe: Callable[..., Re
 
 
 @pytest.mark.parametrize("kind", ["renderings", "array"])
-def test_noise_of_renderings_and_of_sets_in_memory(tiny_recipe: Callable[..., Recipe], cutouts: Path, kind: str) -> None:
+def test_noise_of_renderings_and_of_sets_in_memory(
+    tiny_recipe: Callable[..., Recipe], cutouts: Path, kind: str
+) -> None:
     """Pairs of renderings of which each has its own noise, and so has every view."""
     rows = [f"train/{i:02d}.fits,{i // 4}" for i in range(0, 16, 2)]
     (cutouts / "targets.csv").write_text("\n".join(["name,lens", *rows]))

@@ -50,13 +50,11 @@ def test_a_view_that_nothing_changes_is_what_evaluators_and_exports_see(
 
 @pytest.mark.parametrize("stretch", STRETCHES)
 def test_without_effects_a_turned_view_is_the_stretch_of_turned_flux(tmp_path: Path, stretch: str) -> None:
-    """Without a stretch it is the turned input of the network; else the stretch of a mean, not the mean of stretches."""
+    """Without a stretch it is the turned input of the network; else the stretch of a mean, not a mean of stretches."""
     run, source = write_run(tmp_path / "run", f"data.stretch={stretch}"), images(1)
     preprocess = load_backbone(run).preprocess
     multicrop, linear, views = views_of_run(run, source, {"views.lens_safe.probability": 0.0})
-    bare = MultiCrop(
-        multicrop.geometry, global_size=32, local_sizes=(16,), local_counts=(1,), margin=multicrop.margin
-    )
+    bare = MultiCrop(multicrop.geometry, global_size=32, local_sizes=(16,), local_counts=(1,), margin=multicrop.margin)
     wide = preprocess.stretched(linear)
     turned, turned_input = (bare(pixels, torch.arange(8), seed=3, epoch=2) for pixels in (linear, wide))
     for view, flux, pixels in zip(views.all(), turned.all(), turned_input.all(), strict=True):

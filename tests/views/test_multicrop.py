@@ -9,7 +9,7 @@ from ssl_lens.views import multicrop
 from ssl_lens.views.colour_jitter import ColourJitter
 from ssl_lens.views.geometry import ImageNetCrops, LensSafe
 from ssl_lens.views.multicrop import MultiCrop, Views, resample
-from ssl_lens.views.photometry import Effect, Photometry
+from ssl_lens.views.photometry import Photometry
 from ssl_lens.views.policy import Sky
 from ssl_lens.views.randomness import fold_in, image_keys
 
@@ -162,7 +162,7 @@ def test_corners_of_turned_views_show_the_sky_around_the_image():
 
 
 def test_light_is_resampled_then_observed_then_stretched_then_shown():
-    """Between a pixel of 100 and one of 0 lie 50, whose asinh, with the noise that was added to it, is then jittered."""
+    """Between a pixel of 100 and one of 0 lie 50, which are changed by 10, whose asinh is then jittered."""
     steps = []
 
     def observe(views, keys, kinds, sky):
@@ -195,7 +195,7 @@ def test_light_is_resampled_then_observed_then_stretched_then_shown():
 
 
 def test_turned_views_have_the_flux_of_their_image():
-    """A round source of 200 at any angle; interpolated behind asinh, and taken back, its peak would lose a twentieth."""
+    """A round source of 200 at any angle; interpolated behind asinh it would lose more than 2 % of its flux."""
     y, x = torch.meshgrid(torch.arange(33.0) - 16, torch.arange(33.0) - 16, indexing="ij")
     source = 200 * torch.exp(-(x**2 + y**2) / (2 * 1.2**2)).expand(200, 1, 33, 33)
     make = MultiCrop(LensSafe(max_shift_px=2.0), global_size=33)

@@ -43,7 +43,12 @@ def test_every_view_has_the_noise_of_the_rendering_that_it_shows():
     noise = torch.arange(1.0, 31).view(5, 3, 2)
     noisy = Photometry(*[Effect(1.0, 1.0, 0.0)] * 3, noise_ratio=Effect(1.0, 1.0, 1.0))
     make = MultiCrop(
-        LensSafe(), flux_effects=noisy, global_size=32, local_sizes=(32,), local_counts=(2,), sky=Sky(torch.zeros(2), noise)
+        LensSafe(),
+        flux_effects=noisy,
+        global_size=32,
+        local_sizes=(32,),
+        local_counts=(2,),
+        sky=Sky(torch.zeros(2), noise),
     )
     index = torch.tensor([4, 0, 3])
     for epoch in range(2):

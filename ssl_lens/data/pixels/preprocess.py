@@ -197,11 +197,11 @@ class Preprocess(nn.Module):
         """What a network sees of linear pixels [..., C, h, w]."""
         if self.stretch.kind == "none":
             return linear
-        return self.stretch.curve(linear).sub_(self.mean).div_(self.std)  # in place: a third of the time on a processor
+        return self.stretch.curve(linear).sub_(self.mean).div_(self.std)  # in place, as it is done to every view
 
     @property
     def unit(self) -> Tensor:
-        """Flux of one unit of the linear pixels [C]: the scale of the stretch, or without one the standard deviation."""
+        """Flux of one unit of the linear pixels [C]: the stretch's scale, or without one the standard deviation."""
         return (self.std if self.stretch.kind == "none" else self.stretch.scale).flatten()
 
     @property
