@@ -8,6 +8,7 @@ import torch
 from tiny_run import write_run
 
 from ssl_lens.data.images import ImageSet
+from ssl_lens.recipe import images as recipe_images
 from ssl_lens.recipe.recipe import load_recipe, replace
 from ssl_lens.recipe.start import views_of
 from ssl_lens.representation.export import export
@@ -61,3 +62,21 @@ def test_without_effects_a_turned_view_is_the_stretch_of_turned_flux(tmp_path: P
         assert torch.equal(view, preprocess.stretched(flux))
         difference = (view - pixels).abs().max()
         assert (difference < 1e-5) if stretch == "none" else (difference > 0.01)
+
+
+@pytest.mark.parametrize("stretch", ["none", "asinh", "log"])
+def test_twice_the_flux_is_not_twice_the_sky(tmp_path: Path, stretch: str) -> None:
+    """Bands with a sky of 50 and 500 that nobody subtracted, and a source of 10,000 in the middle."""
+    pixels = np.random.default_rng(7).normal(0, 1, (8, 2, 40, 40)) + [[[50.0]], [[500.0]]]
+    pixels[:, :, 18:22, 18:22] += 10_000
+    source = ImageSet(pixels.astype(np.float32), tuple(f"{i}.npy" for i in range(8)), None, ())
+    recipe = load_recipe(write_run(tmp_path / "run", f"data.stretch={stretch}", channels=2) / "recipe.yaml")
+    off = {"psf_sigma_px": [0, 0], "sky_offset": [0, 0], "noise_ratio": [0, 0]}
+    recipe = replace(recipe, {"views.lens_safe": {"probability": 1.0, "flux_scale": [2.0, 2.0], **off}})
+    preprocess = recipe_images.preprocess(recipe, source.images, source.policy)
+    wide, multicrop = views_of(recipe, preprocess, source, source.images)
+    views = multicrop(wide.linear(torch.from_numpy(source.images)), torch.arange(8), seed=3, epoch=2).global_crops
+    flux = preprocess.stretch.inverse(views * preprocess.std + preprocess.mean).flatten(3)
+    middle = flux.median(3).values
+    np.testing.assert_allclose(middle, torch.tensor([50.0, 500.0]).expand_as(middle), atol=0.5)
+    np.testing.assert_allclose(flux.amax(3) - middle, 20_000, rtol=0.01)

@@ -48,6 +48,11 @@ def test_noise_ratios_fill_the_range_with_the_probability():
     assert abs(applied.mean() - 0.2) < 0.02
 
 
+def test_a_wider_psf_smooths_light_and_not_the_noise_that_is_added():
+    seen = only(psf_sigma_px=Effect(1.0, 1.0, 1.0), noise_ratio=Effect(0.5, 0.5, 1.0))
+    assert seen(torch.zeros(2, 1000, 1, 16, 16), KEYS, KINDS, sky()).std().item() == pytest.approx(0.5, rel=0.01)
+
+
 @pytest.mark.parametrize("flux", [0.0, 1.0, 30.0])
 @pytest.mark.parametrize("sigma", [0.02, 0.8])
 def test_noise_in_flux_is_what_asinh_makes_of_it(flux, sigma):
