@@ -111,7 +111,7 @@ def measure(recipe: str, overrides: list[str], size: Size) -> dict[str, float]:
 
     def make_views() -> None:
         for raw, index in pretraining.batches.at(0):
-            pretraining.multicrop(pretraining.preprocess(raw), index, seed=0, epoch=0)
+            pretraining.multicrop(pretraining.preprocess.linear(raw), index, seed=0, epoch=0)
         if on_gpu:
             torch.cuda.synchronize()
 

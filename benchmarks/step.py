@@ -55,7 +55,11 @@ def our_step(images: torch.Tensor, bf16: bool) -> Callable[[], None]:
     method = DINO(Swin(in_channels=1), options)
     optimizer = adamw(method.trained)
     multicrop = MultiCrop(
-        LensSafe(), Photometry(), global_size=GLOBAL_SIZE, local_sizes=(LOCAL_SIZE,), local_counts=(N_LOCAL,)
+        LensSafe(),
+        flux_effects=Photometry(),
+        global_size=GLOBAL_SIZE,
+        local_sizes=(LOCAL_SIZE,),
+        local_counts=(N_LOCAL,),
     )
     schedule = Schedule(
         epochs=1,

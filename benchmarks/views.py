@@ -1,5 +1,7 @@
 """Views per second and core next to lightly's DINOTransform: 2 x 64 px and 6 x 32 px from images of 64 px.
 
+`lens_safe` with an asinh stretch, which every view has to itself.
+
     python benchmarks/views.py --out FOLDER
 
 Both start from decoded images in memory (lightly: 8-bit PIL, as it needs) and end in tensors of the same sizes, on
@@ -16,6 +18,8 @@ from lightly.transforms.dino_transform import DINOTransform
 from PIL import Image
 from side_by_side import Comparison, arguments, compare, report, time_in_turn
 
+from ssl_lens.data.pixels.preprocess import Preprocess
+from ssl_lens.data.pixels.stretch import Stretch
 from ssl_lens.views.colour_jitter import ColourJitter
 from ssl_lens.views.geometry import ImageNetCrops, LensSafe
 from ssl_lens.views.multicrop import MultiCrop
@@ -37,11 +41,12 @@ def pil_views(channels: int) -> DINOTransform:
 
 
 def our_views(policy: str) -> MultiCrop:
-    geometry, photometry = {
-        "lens_safe": (LensSafe(), Photometry()),
-        "imagenet": (ImageNetCrops(), ColourJitter()),
+    asinh = Preprocess(None, 1, Stretch("asinh", [0.0], [1.0]), mean=[0.1], std=[0.9], sky=[0.0])
+    sizes = {"global_size": GLOBAL_SIZE, "local_sizes": (LOCAL_SIZE,), "local_counts": (N_LOCAL,)}
+    return {
+        "lens_safe": MultiCrop(LensSafe(), flux_effects=Photometry(), stretch=asinh.stretched, **sizes),
+        "imagenet": MultiCrop(ImageNetCrops(), pixel_effects=ColourJitter(), **sizes),
     }[policy]
-    return MultiCrop(geometry, photometry, global_size=GLOBAL_SIZE, local_sizes=(LOCAL_SIZE,), local_counts=(N_LOCAL,))
 
 
 def compare_policy(policy: str, channels: int, repeats: int) -> Comparison:

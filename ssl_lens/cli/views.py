@@ -43,18 +43,17 @@ def run(options: argparse.Namespace) -> None:
     recipe, smaller = crops_that_fit(recipe, *source.shape)
     print("\n".join(smaller), end="\n" if smaller else "")
     images = source.sample()
-    preprocess, multicrop = views_of(
-        recipe, recipe_images.preprocess(recipe, images, source.policy), images, source.noise
-    )
+    preprocess, multicrop = views_of(recipe, recipe_images.preprocess(recipe, images, source.policy), source, images)
     k = source.renderings
     count = len(images) // k
     shown = np.linspace(0, count - 1, min(SHOWN_IMAGES, count)).astype(np.int64)
-    prepared = preprocess(torch.from_numpy(images[(shown[:, None] * k + np.arange(k)).ravel()]))
-    renderings = prepared.unflatten(0, (-1, k)) if k > 1 else prepared
+    linear = preprocess.linear(torch.from_numpy(images[(shown[:, None] * k + np.arange(k)).ravel()]))
+    renderings = linear.unflatten(0, (-1, k)) if k > 1 else linear
     with arguments_named({name: f"views.{name}" for name in type(recipe.views).model_fields}):
         views = multicrop(renderings, torch.from_numpy(shown), seed=recipe.seed, epoch=0)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     pictures = [is_picture(source.names[i], folder) for i in shown]
     with arguments_named(flags("rgb")):
-        save_views(views, options.out, multicrop.within(prepared[::k]), pictures=pictures, rgb=options.rgb)
+        first = preprocess.stretched(linear[::k])
+        save_views(views, options.out, multicrop.within(first), pictures=pictures, rgb=options.rgb)
     print(options.out)

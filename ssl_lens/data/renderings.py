@@ -53,9 +53,9 @@ class Renderings:
         return self.images.policy
 
     @property
-    def noise(self) -> None:
-        """Each rendering has its own."""
-        return None
+    def noise(self) -> np.ndarray | None:
+        """That of each image and channel [N k, C], in the order of the sample."""
+        return self.images.noise
 
     def listing(self) -> dict[str, Any]:
         """What distinguishes these lenses from others, ready for JSON."""

@@ -55,7 +55,8 @@ class ImageSource(Protocol):
 
     @property
     def noise(self) -> np.ndarray | None:
-        """Standard deviation of the noise of each image and channel [N, C] in the files' units; None if not known."""
+        """Standard deviation of the noise of each image and channel in the files' units, [N, C], or [N k, C] with the
+        renderings of each object one after the other; None if not known."""
         ...
 
     def __len__(self) -> int: ...

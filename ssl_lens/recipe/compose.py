@@ -92,15 +92,15 @@ class Pretraining:
             yield from (views_of_features(features, epoch) for features, _ in self.features.at(step))
             return
         for raw, index in self.batches.at(step):
-            yield self.multicrop(self._prepared(raw), index, seed=self.recipe.seed, epoch=epoch)
+            yield self.multicrop(self._linear(raw), index, seed=self.recipe.seed, epoch=epoch)
 
     def indices_at(self, step: int) -> list[Tensor]:
         """Indices [b] of the images in this rank's micro-batches of a step."""
         return [index for _, index in (self.features or self.batches).at(step)]
 
-    def _prepared(self, raw: Tensor) -> Tensor:
+    def _linear(self, raw: Tensor) -> Tensor:
         """Raw images [b, C, H, W], or renderings [b, k, C, H, W], as views are made of them."""
-        return self.preprocess(raw.flatten(0, -4)).unflatten(0, raw.shape[:-3])
+        return self.preprocess.linear(raw.flatten(0, -4)).unflatten(0, raw.shape[:-3])
 
     def run(self) -> Path:
         """Trains to the last step; returns the run's folder.
@@ -142,10 +142,10 @@ class Pretraining:
 
     def _draw_views(self) -> None:
         raw, index = (part[:SHOWN_IMAGES] for part in self.batches.at(0)[0])
-        images = self._prepared(raw)
+        images = self._linear(raw)
         views = self.multicrop(images, index, seed=self.recipe.seed, epoch=0)
         pictures = [is_picture(self.names[i], images_folder(self.recipe)) for i in index.tolist()]
-        first = images if images.ndim == 4 else images[:, 0]
+        first = self.preprocess.stretched(images if images.ndim == 4 else images[:, 0])
         save_views(views, self.folder.plots / "views.png", self.multicrop.within(first), pictures=pictures)
 
 

@@ -15,7 +15,8 @@ from ssl_lens.data.batches import Plan, fitting_batch_size
 from ssl_lens.data.formats.planes import listed
 from ssl_lens.data.images import ImageSet
 from ssl_lens.data.pack.packed_images import Images
-from ssl_lens.data.pixels.preprocess import Preprocess, pixel_range
+from ssl_lens.data.pixels.levels import noise_of_images, noise_of_set, pixel_range
+from ssl_lens.data.pixels.preprocess import Preprocess
 from ssl_lens.data.source import ImageSource
 from ssl_lens.engine.probe import OnlineProbe
 from ssl_lens.engine.section import Optim
@@ -27,6 +28,7 @@ from ssl_lens.recipe.recipe import Recipe, replace, resolve_auto
 from ssl_lens.representation.extract import fixed_features
 from ssl_lens.representation.frozen import adapt
 from ssl_lens.views.multicrop import MultiCrop
+from ssl_lens.views.policy import Sky
 
 OPTIM_KEYS = {name: f"optim.{name}" for name in Optim.model_fields}
 CROPS = ("global_size", "local_sizes")  # of views
@@ -46,7 +48,7 @@ class Start:
 
     Attributes:
         recipe: with every `auto` resolved, and crops and a batch that the images allow.
-        preprocess: of the images that `multicrop` makes views of, which have its margin.
+        preprocess: of the images that `multicrop` makes views of, which have its margin, before their stretch.
         frozen: of the images that the frozen backbone sees whole: in the probe, in evaluations, in exports.
         trunk: the network that `method` trains.
         features: what its fixed part says of every image [N k, F], where no view differs from its image; else None.
@@ -101,7 +103,7 @@ def start(
         )
     recipe, choices = crops_that_fit(recipe, *images.shape)
     preprocess = recipe_images.preprocess(recipe, opened.raw, images.policy).to(device or torch.device("cpu"))
-    wide, multicrop = views_of(recipe, preprocess, opened.raw, images.noise)
+    wide, multicrop = views_of(recipe, preprocess, images, opened.raw)
     recipe, smaller = _batch_that_fits(recipe, len(images), processes)
     recipe, resolved = resolve_auto(recipe, n_images=len(images), in_channels=images.shape[0])
     trunk = network_to_train(recipe, resuming=resuming)
@@ -113,7 +115,7 @@ def start(
     method = build_method(recipe, trunk)  # which copies the network, and what it knows of its images
     labelled = opened.labelled
     probe = None if labelled is None else _probe(recipe, labelled, frozen)
-    choices += [*smaller, *resolved, *regions, *seen, *_noise_of_views(recipe, images, multicrop)]
+    choices += [*smaller, *resolved, *regions, *seen, *_noise_of_views(recipe, images)]
     return Start(recipe, wide, frozen, multicrop, method, trunk, features, probe, tuple(choices))
 
 
@@ -147,39 +149,41 @@ def _kept_features(
     return features.numpy()
 
 
-def views_of(
-    recipe: Recipe, preprocess: Preprocess, raw: Images, noise: np.ndarray | None
-) -> tuple[Preprocess, MultiCrop]:
-    """What makes views of raw images [N, C, H, W]: a preprocessing, and what is to be given its images.
+def views_of(recipe: Recipe, preprocess: Preprocess, images: ImageSource, raw: Images) -> tuple[Preprocess, MultiCrop]:
+    """What makes views: a preprocessing, and what is to be given the linear pixels that it makes of raw images.
 
     Views that are turned show in their corners what the files have around `data.center_crop`.
 
     Args:
-        noise: of each image of the set, as of `ImageSource`.
+        raw: images [n, C, H, W] that stand for all.
     """
     wide, margin = preprocess.widened(recipe.views.margin, *raw.shape[2:])
-    is_known = noise is not None and np.isfinite(noise).any(axis=0).all()
-    prepared = preprocess.prepared_noise(noise) if noise is not None and is_known else None
-    return wide, recipe.views.multicrop(pixel_range(preprocess, raw), margin, prepared)
+    known, k = _known_noise(images), images.renderings
+    noise = noise_of_set(preprocess, raw) if known is None else noise_of_images(preprocess, known)
+    sky = Sky(preprocess.sky.cpu(), noise.expand(len(images) * k, -1).unflatten(0, (-1, k)))
+    return wide, recipe.views.multicrop(wide.stretched, pixel_range(preprocess, raw), sky=sky, margin=margin)
 
 
-def _noise_of_views(recipe: Recipe, images: ImageSource, multicrop: MultiCrop) -> list[str]:
+def _known_noise(images: ImageSource) -> np.ndarray | None:
+    """The noise of the images, if it is known of some of them in every channel."""
+    noise = images.noise
+    return noise if noise is not None and np.isfinite(noise).any(axis=0).all() else None
+
+
+def _noise_of_views(recipe: Recipe, images: ImageSource) -> list[str]:
     """A line on the noise that views add, if noise maps are read."""
     added = recipe.views.chosen.added_noise()
     if not recipe.data.noise or added is None:
         return []
-    maps = f"data.noise={listed(recipe.data.noise)}"
-    if images.noise is None or multicrop.noise is None:
+    maps, noise = f"data.noise={listed(recipe.data.noise)}", _known_noise(images)
+    ratio = f"{added[0]:g} to {added[1]:g} times the noise of"
+    if noise is None:
         return [
-            f"{maps} flags pixels alone, and views add noise of noise_std: shards are streamed, or no name says that "
-            "it is a sigma, a variance or an inverse variance"
+            f"{maps} flags pixels alone, and views add {ratio} the whole set: shards are streamed, or no name says "
+            "that it is a sigma, a variance or an inverse variance"
         ]
-    raw, prepared = np.nanmedian(images.noise, axis=0), multicrop.noise.median(dim=0).values
-    shown = [" ".join(f"{value:.3g}" for value in values.tolist()) for values in (raw, prepared)]
-    return [
-        f"views add {added[0]:g} to {added[1]:g} times the noise of each image, which {maps} says: in the middle "
-        f"{shown[0]}, prepared {shown[1]}"
-    ]
+    middle = " ".join(f"{value:.3g}" for value in np.nanmedian(noise, axis=0))
+    return [f"views add {ratio} each image, which {maps} says: in the middle {middle}"]
 
 
 def crops_that_fit(recipe: Recipe, channels: int, height: int, width: int) -> tuple[Recipe, list[str]]:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ssl_lens.views.blur import gaussian_blur
-from ssl_lens.views.photometry import ViewKind, change_rows_
+from ssl_lens.views.photometry import change_rows_
+from ssl_lens.views.policy import ViewKind
 from ssl_lens.views.randomness import uniform
 
 _LUMA = (0.2989, 0.587, 0.114)  # ITU-R 601-2, as torchvision and PIL
@@ -45,13 +46,12 @@ class ColourJitter:
     blur_sigma_px: tuple[float, float] = (0.1, 2.0)
     solarize_probability: tuple[float, float, float] = (0.0, 0.2, 0.0)
 
-    def __call__(self, views: Tensor, keys: Tensor, kinds: Sequence[ViewKind], noise: Tensor | None = None) -> Tensor:
+    def __call__(self, views: Tensor, keys: Tensor, kinds: Sequence[ViewKind]) -> Tensor:
         """Changes `views` [V, B, C, s, s], contiguous, in place and returns them.
 
         Args:
             keys: int64 [V, B], on the CPU.
             kinds: one per view.
-            noise: not used; the reference adds none.
         """
         images = views.view(-1, *views.shape[2:])
         black = torch.tensor(self.black, device=images.device)[:, None, None]

@@ -14,28 +14,27 @@ from ssl_lens.views.policy import Policy
 class LensSafePolicy(Policy):
     """Views that keep the pixel scale: rotation, mirror, shift, then what an instrument may do to a view.
 
-    Each photometric effect applies with `probability`, its strength drawn evenly from the range; sky and noise are
-    in units of the data set's standard deviation. Where noise maps are read, each image has noise of its own, and views
-    add noise_ratio times that in the place of noise_std: 1 is what half the exposure has more.
+    Each effect of an instrument applies to the flux, before it is stretched, with `probability`, its strength drawn
+    evenly from the range. Sky and noise are in units of the noise, of each channel: that of the image where noise maps
+    are read, else the set's (1.48 times the median deviation of the pixels). A noise_ratio of 1 is what half the
+    exposure has more.
     """
 
     max_shift_px: NonNegative = 4.0
     flux_scale: Range = (0.9, 1.1)
     psf_sigma_px: Range = (0.3, 0.8)
-    sky_offset: SignedRange = (-0.1, 0.1)
-    noise_std: Range = (0.02, 0.15)
+    sky_offset: SignedRange = (-0.2, 0.2)
     noise_ratio: Range = (0.25, 1.0)
     probability: Probability = 0.5
 
     def geometry(self) -> LensSafe:
         return LensSafe(self.max_shift_px)
 
-    def pixel_effects(self, pixel_range: tuple[float, float]) -> Photometry:
+    def flux_effects(self) -> Photometry:
         return Photometry(
             flux_scale=Effect(*self.flux_scale, self.probability),
             psf_sigma_px=Effect(*self.psf_sigma_px, self.probability),
             sky_offset=Effect(*self.sky_offset, self.probability),
-            noise_std=Effect(*self.noise_std, self.probability),
             noise_ratio=Effect(*self.noise_ratio, self.probability),
         )
 

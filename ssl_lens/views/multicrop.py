@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -9,8 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_lens.errors import InputError
-from ssl_lens.views.photometry import ViewKind
-from ssl_lens.views.policy import Geometry, PixelEffects
+from ssl_lens.views.policy import FluxEffects, Geometry, PixelEffects, Sky, ViewKind
 from ssl_lens.views.randomness import fold_in, image_keys
 
 _CPU_CHUNK = 64  # images at a time: the memory of their temporaries is then used again, not mapped afresh
@@ -33,7 +33,10 @@ class Views(NamedTuple):
 
 
 class MultiCrop(nn.Module):
-    """Global and local crops as DINO's, from standardised images, in batches.
+    """Global and local crops as DINO's, in batches: light is resampled, observed, stretched, in this order.
+
+    Images are linear in flux, as light adds up: between two pixels of an image lies the mean of their fluxes, so that a
+    turned view has the flux of its image, and noise is white in the pixels of the view.
 
     A view of an image depends on (seed, epoch, image index) and its own number alone: neither on the rest of the
     batch nor on device or rank. Of several renderings of an object, each view shows another one, in turn over the
@@ -42,27 +45,32 @@ class MultiCrop(nn.Module):
 
     Args:
         geometry: where views look.
-        photometry: what happens to their pixels.
+        flux_effects: what happens to their flux; None: nothing.
+        stretch: what makes a network's input of linear pixels [..., C, h, w]; None: they are that already.
+        pixel_effects: what happens to that input; None: nothing.
         global_size, n_global: side in px and number of global crops.
         local_sizes, local_counts: side in px and number of local crops, per resolution.
         interpolation: "bilinear" or "bicubic" (sharper, four times as slow).
         margin: px on each side of the tensors given that are the surroundings of the image: no view is placed by them,
             but one that is turned shows them in its corners. Beyond what is given, the last row or column goes on.
-        noise: standard deviation of the noise in each image of the set [N, C], as standardised; None: not known.
+        sky: of the set, its noise that of each image of it, [N, C], or of k renderings of each object, [N, k, C]; None:
+            a level of 0 with a noise of 1.
     """
 
     def __init__(
         self,
         geometry: Geometry,
-        photometry: PixelEffects,
         *,
+        flux_effects: FluxEffects | None = None,
+        stretch: Callable[[Tensor], Tensor] | None = None,
+        pixel_effects: PixelEffects | None = None,
         global_size: int,
         n_global: int = 2,
         local_sizes: tuple[int, ...] = (),
         local_counts: tuple[int, ...] = (),
         interpolation: str = "bilinear",
         margin: int = 0,
-        noise: Tensor | None = None,
+        sky: Sky | None = None,
     ) -> None:
         super().__init__()
         if len(local_sizes) != len(local_counts):
@@ -71,19 +79,21 @@ class MultiCrop(nn.Module):
                 "give one count per size"
             )
         self.geometry = geometry
-        self.photometry = photometry
+        self.flux_effects = flux_effects
+        self.stretch = stretch
+        self.pixel_effects = pixel_effects
         self.sizes = (global_size, *local_sizes)
         self.counts = (n_global, *local_counts)
         self.interpolation = interpolation
         self.margin = margin
-        self.noise = noise  # not a buffer: it stays on the CPU, where numbers are drawn
+        self.sky = sky  # not buffers: they stay on the CPU
 
     @torch.no_grad()
     def forward(self, images: Tensor, index: Tensor, *, seed: int, epoch: int) -> Views:
         """Makes the views.
 
         Args:
-            images: float32 [B, C, H, W], standardised, any device, with their margin; or k renderings of each object,
+            images: float32 [B, C, H, W], linear in flux, any device, with their margin; or k renderings of each object,
                 [B, k, C, H, W].
             index: integers [B], place of every image in its data set.
             seed, epoch: of the run.
@@ -125,8 +135,25 @@ class MultiCrop(nn.Module):
 
         kinds = [[ViewKind.FIRST_GLOBAL] + [ViewKind.OTHER_GLOBAL] * (self.counts[0] - 1)]
         kinds += [[ViewKind.LOCAL] * count for count in self.counts[1:]]
-        noise = None if self.noise is None else self.noise[index]
-        return [self.photometry(*each, noise) for each in zip(crops, (k.T for k in pixels), kinds, strict=True)]
+        level, noise = self._sky(index, renderings)
+        of_views = torch.stack([_rendering(noise, view, epoch) for view in range(sum(self.counts))]).split(self.counts)
+        parts = zip(crops, (k.T for k in pixels), kinds, of_views, strict=True)
+        return [self._seen(views, keys, kinds, Sky(level, noise)) for views, keys, kinds, noise in parts]
+
+    def _sky(self, index: Tensor, renderings: Tensor) -> Sky:
+        """That of images [B, k, C, H, W], its noise [B, k, C]."""
+        shape = renderings.shape[:3]
+        if self.sky is None:
+            return Sky(torch.zeros(shape[2]), torch.ones(shape))
+        return Sky(self.sky.level, self.sky.noise[index].reshape(shape))
+
+    def _seen(self, views: Tensor, keys: Tensor, kinds: list[ViewKind], sky: Sky) -> Tensor:
+        """Views [V, B, C, s, s] as a network sees them."""
+        if self.flux_effects is not None:
+            views = self.flux_effects(views, keys, kinds, sky)
+        if self.stretch is not None:
+            views = self.stretch(views)
+        return views if self.pixel_effects is None else self.pixel_effects(views, keys, kinds)
 
 
 def _in_turn(looked: list[Tensor], renderings: int, epoch: int) -> list[Tensor]:

@@ -1,28 +1,20 @@
 """What a lens image may lose or gain without becoming another lens: seeing, noise, sky and flux.
 
-Standardised pixels are assumed, so that amplitudes are in units of the data set's standard deviation.
+All of it happens to light, so pixels must be linear in flux: not stretched yet.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ssl_lens.views.blur import gaussian_blur
+from ssl_lens.views.policy import Sky, ViewKind
 from ssl_lens.views.randomness import fold_in, normal, uniform
-
-
-class ViewKind(IntEnum):
-    """Place of a view among the views of its image; an effect may be more likely in one than in another."""
-
-    FIRST_GLOBAL = 0
-    OTHER_GLOBAL = 1
-    LOCAL = 2
 
 
 class Effect(NamedTuple):
@@ -43,48 +35,45 @@ class Photometry:
     """In this order: flux x scale, PSF blur (flux kept), sky level + offset, white noise.
 
     Attributes:
-        flux_scale: factor on the standardised pixels.
+        flux_scale: factor on what is above the sky.
         psf_sigma_px: standard deviation of the Gaussian that widens the PSF.
-        sky_offset, noise_std: in units of the data set's standard deviation.
-        noise_ratio: in units of the image's own noise, in the place of noise_std where that is known.
+        sky_offset, noise_ratio: in units of the noise of each image and channel.
     """
 
     flux_scale: Effect = Effect(0.9, 1.1, 0.5)
     psf_sigma_px: Effect = Effect(0.3, 0.8, 0.5)
-    sky_offset: Effect = Effect(-0.1, 0.1, 0.5)
-    noise_std: Effect = Effect(0.02, 0.15, 0.5)
+    sky_offset: Effect = Effect(-0.2, 0.2, 0.5)
     noise_ratio: Effect = Effect(0.25, 1.0, 0.5)
 
-    def __call__(self, views: Tensor, keys: Tensor, kinds: Sequence[ViewKind], noise: Tensor | None = None) -> Tensor:
-        """Changes `views` [V, B, C, s, s], contiguous, in place and returns them.
+    def __call__(self, views: Tensor, keys: Tensor, kinds: Sequence[ViewKind], sky: Sky) -> Tensor:
+        """Changes `views` [V, B, C, s, s], contiguous, linear in flux, in place and returns them.
 
         Args:
             keys: int64 [V, B], on the CPU.
             kinds: one per view; all are treated alike, as a survey would.
-            noise: standard deviation of the noise in each image and channel [B, C], on the CPU; None: not known.
+            sky: level [C] and noise [V, B, C], in the units of the views.
         """
         images = views.view(-1, *views.shape[2:])
         keys = keys.flatten()
+        noise = sky.noise.flatten(0, 1)
         strengths, chances = uniform(fold_in(keys, 0), 8).unflatten(1, (2, 4)).unbind(1)
-        effects = zip(
-            (
-                self.flux_scale,
-                self.psf_sigma_px,
-                self.sky_offset,
-                self.noise_std if noise is None else self.noise_ratio,
-            ),
-            strengths.unbind(1),
-            chances.unbind(1),
-            (1.0, 0.0, 0.0, 0.0),
-            strict=True,
+        flux, sigma, offset, ratio = (
+            effect.draw(strength, chance, neutral)
+            for effect, strength, chance, neutral in zip(
+                (self.flux_scale, self.psf_sigma_px, self.sky_offset, self.noise_ratio),
+                strengths.unbind(1),
+                chances.unbind(1),
+                (1.0, 0.0, 0.0, 0.0),
+                strict=True,
+            )
         )
-        flux, sigma, sky, added = (effect.draw(*draws) for effect, *draws in effects)
-        std = added if noise is None else added[:, None] * noise.repeat(len(views), 1)
+        level = (1 - flux)[:, None] * sky.level + offset[:, None] * noise
 
         # blur commutes with scale and offset, which therefore come together
-        images.mul_(_per_image(flux, images)).add_(_per_image(sky, images))
+        images.mul_(_per_image(flux, images)).add_(_per_image(level, images))
         change_rows_(images, sigma > 0, lambda rows, which: gaussian_blur(rows, sigma[which], self.psf_sigma_px.high))
-        change_rows_(images, added > 0, lambda rows, which: add_noise(rows, std[which], fold_in(keys[which], 1)))
+        std = ratio[:, None] * noise
+        change_rows_(images, ratio > 0, lambda rows, which: add_noise(rows, std[which], fold_in(keys[which], 1)))
         return views
 
 

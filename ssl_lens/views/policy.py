@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Protocol
+from enum import IntEnum
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
 from ssl_lens.section import Section
-from ssl_lens.views.photometry import ViewKind
+
+
+class ViewKind(IntEnum):
+    """Place of a view among the views of its image; an effect may be more likely in one than in another."""
+
+    FIRST_GLOBAL = 0
+    OTHER_GLOBAL = 1
+    LOCAL = 2
 
 
 class Geometry(Protocol):
@@ -24,18 +32,39 @@ class Geometry(Protocol):
     def local_maps(self, keys: Tensor, size: int, image_size: tuple[int, int]) -> Tensor: ...
 
 
-class PixelEffects(Protocol):
-    """What happens to the pixels of `views` [V, B, C, s, s], in place or not.
+class Sky(NamedTuple):
+    """Pixels without a source, in units that are linear in flux; on the CPU, where numbers are drawn.
+
+    Attributes:
+        level: of each channel [C].
+        noise: standard deviation in each image and channel, [..., C].
+    """
+
+    level: Tensor
+    noise: Tensor
+
+
+class FluxEffects(Protocol):
+    """What a telescope does to `views` [V, B, C, s, s] whose pixels are linear in flux, in place or not.
 
     Args:
         keys: of the random numbers, int64 [V, B], on the CPU.
         kinds: one per view.
-        noise: standard deviation of the noise in each image and channel [B, C], on the CPU; None where not known.
+        sky: its noise is that of each view, [V, B, C].
     """
 
-    def __call__(
-        self, views: Tensor, keys: Tensor, kinds: Sequence[ViewKind], noise: Tensor | None = None
-    ) -> Tensor: ...
+    def __call__(self, views: Tensor, keys: Tensor, kinds: Sequence[ViewKind], sky: Sky) -> Tensor: ...
+
+
+class PixelEffects(Protocol):
+    """What happens to `views` [V, B, C, s, s] as a network sees them, stretched, in place or not.
+
+    Args:
+        keys: of the random numbers, int64 [V, B], on the CPU.
+        kinds: one per view.
+    """
+
+    def __call__(self, views: Tensor, keys: Tensor, kinds: Sequence[ViewKind]) -> Tensor: ...
 
 
 class Policy(Section):
@@ -45,13 +74,17 @@ class Policy(Section):
     def geometry(self) -> Geometry:
         """Where views look."""
 
-    @abstractmethod
-    def pixel_effects(self, pixel_range: tuple[float, float]) -> PixelEffects:
-        """What happens to their pixels.
+    def flux_effects(self) -> FluxEffects | None:
+        """What happens to their flux, before it is stretched; None: nothing."""
+        return None
+
+    def pixel_effects(self, pixel_range: tuple[float, float]) -> PixelEffects | None:
+        """What happens to their pixels once stretched; None: nothing.
 
         Args:
-            pixel_range: lowest and highest pixel of the prepared images.
+            pixel_range: lowest and highest of them in the images.
         """
+        return None
 
     @property
     def changes_pixels(self) -> bool:
@@ -63,7 +96,7 @@ class Policy(Section):
         return 0.0
 
     def added_noise(self) -> tuple[float, float] | None:
-        """What views add to the noise of their image, where that is known: from and to, in its units; None: nothing."""
+        """What views add to the noise of their image: from and to, in its units; None: nothing."""
         return None
 
     def check(self, size: int) -> None:  # noqa: B027, a hook that a policy need not have

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 from pydantic import field_validator, model_validator
@@ -12,7 +13,7 @@ from ssl_lens.section import Count, Section
 from ssl_lens.views.imagenet import ImageNetPolicy
 from ssl_lens.views.lens_safe import LensSafePolicy
 from ssl_lens.views.multicrop import MultiCrop
-from ssl_lens.views.policy import Policy
+from ssl_lens.views.policy import Policy, Sky
 from ssl_lens.views.renderings import RenderingsPolicy
 
 
@@ -64,20 +65,24 @@ class Views(Section):
         """Pixels beyond the border of the image that views may show."""
         return math.ceil(max(self.chosen.margin_px(size) for size in (self.global_size, *self.local_sizes)))
 
-    def multicrop(self, pixel_range: tuple[float, float], margin: int = 0, noise: Tensor | None = None) -> MultiCrop:
+    def multicrop(
+        self, stretch: Callable[[Tensor], Tensor], pixel_range: tuple[float, float], *, sky: Sky, margin: int = 0
+    ) -> MultiCrop:
         """What makes the views.
 
         Args:
-            pixel_range: lowest and highest pixel of the prepared images.
-            margin, noise: as of `MultiCrop`.
+            pixel_range: lowest and highest pixel of the images once stretched.
+            stretch, sky, margin: as of `MultiCrop`.
         """
         return MultiCrop(
             self.chosen.geometry(),
-            self.chosen.pixel_effects(pixel_range),
+            flux_effects=self.chosen.flux_effects(),
+            stretch=stretch,
+            pixel_effects=self.chosen.pixel_effects(pixel_range),
             global_size=self.global_size,
             local_sizes=self.local_sizes,
             local_counts=self.local_counts,
             interpolation=self.interpolation,
             margin=margin,
-            noise=noise,
+            sky=sky,
         )

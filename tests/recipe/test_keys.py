@@ -72,11 +72,7 @@ CHANGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "views.lens_safe.flux_scale": ("[0.5, 0.6]", ("views.lens_safe.probability=1.0",)),
     "views.lens_safe.psf_sigma_px": ("[1.0, 1.1]", ("views.lens_safe.probability=1.0",)),
     "views.lens_safe.sky_offset": ("[0.5, 0.6]", ("views.lens_safe.probability=1.0",)),
-    "views.lens_safe.noise_ratio": (
-        "[2, 3]",
-        ("data.path={noisy}", "data.noise=noise", "views.lens_safe.probability=1.0"),
-    ),
-    "views.lens_safe.noise_std": ("[0.5, 0.6]", ("views.lens_safe.probability=1.0",)),
+    "views.lens_safe.noise_ratio": ("[2, 3]", ("views.lens_safe.probability=1.0",)),
     "views.lens_safe.probability": ("1.0", ()),
     "views.imagenet.global_scale": ("[0.9, 1.0]", IMAGENET),
     "views.imagenet.local_scale": ("[0.5, 0.6]", IMAGENET),

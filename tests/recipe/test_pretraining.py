@@ -158,7 +158,7 @@ def test_a_streamed_run_fits_to_what_a_packed_one_does(tiny_recipe: Callable[...
     ours, theirs = streamed.preprocess.config(), packed.preprocess.config()
     assert ours["mean"] == pytest.approx(theirs["mean"], rel=1e-12)
     assert ours["std"] == pytest.approx(theirs["std"], rel=1e-12)
-    ours, theirs = streamed.multicrop.photometry, packed.multicrop.photometry
+    ours, theirs = streamed.multicrop.pixel_effects, packed.multicrop.pixel_effects
     assert (ours.black, ours.white) == (theirs.black, theirs.white) != ((-2.0,), (2.0,))
 
 
@@ -350,7 +350,7 @@ def test_every_step_has_the_views_of_its_own_epoch(tiny_recipe: Callable[..., Re
     for step in range(STEPS):
         (index,), (views,) = pretraining.indices_at(step), tuple(pretraining.views_at(step))
         raw = pretraining.batches.at(step)[0][0]
-        expected = pretraining.multicrop(pretraining.preprocess(raw), index, seed=0, epoch=step // 3)
+        expected = pretraining.multicrop(pretraining.preprocess.linear(raw), index, seed=0, epoch=step // 3)
         assert all(torch.equal(ours, theirs) for ours, theirs in zip(views.all(), expected.all(), strict=True))
         for image, crop in zip(index.tolist(), views.global_crops[0], strict=True):
             seen.setdefault(image, []).append(crop)

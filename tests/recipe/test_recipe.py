@@ -177,7 +177,7 @@ def test_what_is_given_is_not_auto() -> None:
 
 
 def test_nested_keys_are_known() -> None:
-    nested = {"model.stem.group", "views.lens_safe.noise_std", "simulate.seed", "simulate.set.shear"}
+    nested = {"model.stem.group", "views.lens_safe.noise_ratio", "simulate.seed", "simulate.set.shear"}
     assert nested <= set(VALID_KEYS)
 
 

@@ -6,7 +6,7 @@ import torchvision.transforms.functional as reference
 
 from ssl_lens.views import colour_jitter
 from ssl_lens.views.colour_jitter import ColourJitter
-from ssl_lens.views.photometry import ViewKind
+from ssl_lens.views.policy import ViewKind
 from ssl_lens.views.randomness import image_keys
 
 QUIET = {"jitter_probability": 0.0, "grey_probability": 0.0, "blur_probability": (0.0,) * 3}

@@ -27,7 +27,7 @@ class Preprocess(nn.Module):
 
     Pixel x of channel c becomes (s(x) - mean_c) / std_c with the stretch s. Nothing is taken from the single image, so
     flux survives, and colour where the channels share their numbers. NaN, infinite and `policy.mask_value` pixels
-    become the sky of their channel first.
+    become the sky of their channel first. What a telescope does to light goes in between: `linear`, then `stretched`.
 
     The crop is the central `center_crop` pixels, of which a border is cut as well where the sides are not multiples of
     `bin`, or once binned not of `multiple`, or larger than `largest`. Nothing is padded: a lens is centred, and a
@@ -181,26 +181,37 @@ class Preprocess(nn.Module):
         return cut[0], cut[1]
 
     def forward(self, raw: Tensor) -> Tensor:
+        return self.stretched(self.linear(raw))
+
+    def linear(self, raw: Tensor) -> Tensor:
+        """Raw images, cropped, filled and binned, in pixels that are linear in flux: see `unit`."""
         if raw.ndim != 4 or raw.shape[1] != self.in_channels:
             raise InputError(
                 f"images of shape {tuple(raw.shape)} given; this preprocessing was fitted to "
                 f"{self.in_channels}-channel images and takes [B, {self.in_channels}, H, W]"
             )
         images = self._filled(self._cropped(raw).float())
-        images = F.avg_pool2d(images, self.bin) if self.bin > 1 else images
-        return (self.stretch(images) - self.mean) / self.std
+        return self._relative(F.avg_pool2d(images, self.bin) if self.bin > 1 else images)
 
-    def prepared_noise(self, noise: np.ndarray) -> Tensor:
-        """Standard deviation [N, C] of noise in the sky once it is prepared, from that in raw pixels [N, C].
+    def stretched(self, linear: Tensor) -> Tensor:
+        """What a network sees of linear pixels [..., C, h, w]."""
+        if self.stretch.kind == "none":
+            return linear
+        return self.stretch.curve(linear).sub_(self.mean).div_(self.std)  # in place, as it is done to every view
 
-        Bright pixels have less of it where the stretch compresses them. An image whose noise is not known has the
-        median of the others.
-        """
-        known = np.where(np.isfinite(noise), noise, np.nanmedian(noise, axis=0))
-        sigma = torch.from_numpy(known)[:, :, None, None].to(self.mean.device) / self.bin
-        sky = per_channel(self._sky).to(sigma)
-        spread = (self.stretch(sky + sigma) - self.stretch(sky - sigma)) / (2 * self.std)
-        return spread[:, :, 0, 0].float().cpu()
+    @property
+    def unit(self) -> Tensor:
+        """Flux of one unit of the linear pixels [C]: the stretch's scale, or without one the standard deviation."""
+        return (self.std if self.stretch.kind == "none" else self.stretch.scale).flatten()
+
+    @property
+    def sky(self) -> Tensor:
+        """The sky in linear pixels [C]."""
+        return self._relative(per_channel(self._sky).to(self.mean)).flatten()
+
+    def _relative(self, images: Tensor) -> Tensor:
+        """Linear pixels, of order 1 and near 0 in the sky, where float32 resolves them best."""
+        return (images - self.mean) / self.std if self.stretch.kind == "none" else self.stretch.relative(images)
 
     def _cropped(self, images: Tensor) -> Tensor:
         """The central pixels of raw images that `output_size` is made of."""
@@ -240,12 +251,11 @@ def fit_preprocess(
     """
     plain = Preprocess.plain(images.shape[1], center_crop=center_crop, bin=bin)
     chosen = evenly_spaced(len(images), limit)
-    few = evenly_spaced(len(images), min(limit, 256, max(16, _MEDIAN_PIXELS // images[0].size)))
-    sample = np.asarray(images[few], np.float32)
+    sample = few_images(images, limit)
     sky = [float(np.median(sample[:, channel])) for channel in range(images.shape[1])]
     fitted_stretch = fit_stretch(stretch, bands, plain(torch.from_numpy(sample)).numpy())
     means, variances, lowest, highest = [], [], [], []
-    for index in _chunks(chosen, images):
+    for index in in_chunks(chosen, images):
         pixels = fitted_stretch(plain(torch.from_numpy(images[index])).double()).numpy()
         means.append(pixels.mean(axis=(2, 3)))
         variances.append(pixels.var(axis=(2, 3)))
@@ -263,14 +273,10 @@ def fit_preprocess(
     return Preprocess(center_crop, bin, fitted_stretch, mean=mean, std=std, sky=sky, policy=policy)
 
 
-@torch.no_grad()
-def pixel_range(preprocess: Preprocess, images: Images, *, limit: int = 256) -> tuple[float, float]:
-    """Lowest and highest pixel of at most `limit` evenly spaced images [N, C, H, W], once prepared."""
-    device = preprocess.mean.device
-    chosen = evenly_spaced(len(images), limit)
-    parts = (preprocess(torch.from_numpy(images[index]).to(device)) for index in _chunks(chosen, images))
-    ends = torch.stack([torch.stack(part.aminmax()) for part in parts])
-    return ends[:, 0].min().item(), ends[:, 1].max().item()
+def few_images(images: Images, limit: int = 256) -> np.ndarray:
+    """At most `limit`, and 256, evenly spaced raw images [n, C, H, W] in memory: enough for a median."""
+    most = min(limit, 256, max(16, _MEDIAN_PIXELS // images[0].size))
+    return np.asarray(images[evenly_spaced(len(images), most)], np.float32)
 
 
 def evenly_spaced(count: int, limit: int) -> np.ndarray:
@@ -278,7 +284,7 @@ def evenly_spaced(count: int, limit: int) -> np.ndarray:
     return np.unique(np.linspace(0, count - 1, min(limit, count)).round().astype(np.int64))
 
 
-def _chunks(index: np.ndarray, images: Images) -> Iterator[np.ndarray]:
+def in_chunks(index: np.ndarray, images: Images) -> Iterator[np.ndarray]:
     """Parts of an index, of at most 64 images."""
     size = min(64, max(1, _CHUNK_PIXELS // images[0].size))
     return (index[start : start + size] for start in range(0, len(index), size))

@@ -47,14 +47,21 @@ class Stretch(nn.Module):
         self.register_buffer("scale", per_channel(scale), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        if self.kind == "none":
-            return images
-        relative = (images - self.low) / self.scale
+        return self.curve(self.relative(images))
+
+    def relative(self, images: Tensor) -> Tensor:
+        """u of each pixel."""
+        return images if self.kind == "none" else (images - self.low) / self.scale
+
+    def curve(self, relative: Tensor) -> Tensor:
+        """f(u), a new tensor but for "none"."""
         match self.kind:
+            case "none":
+                return relative
             case "asinh":
-                return relative.asinh()
+                return _asinh(relative)
             case "log":
-                return (LOG_A * relative.clamp_min(0)).log1p() / math.log1p(LOG_A)
+                return relative.clamp_min(0).mul_(LOG_A).log1p_().div_(math.log1p(LOG_A))
             case "percentile" | "zscale":
                 return relative.clamp(0, 1)
 
@@ -114,6 +121,15 @@ def per_channel(values: list[float]) -> Tensor:
     return torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1)
 
 
+def _asinh(values: Tensor) -> Tensor:
+    """asinh to 1.2e-7 of its value, as torch's own, of which the one for processors takes four times as long."""
+    if values.requires_grad or values.is_cuda or torch.compiler.is_compiling():
+        return values.asinh()
+    size = values.abs()
+    root = size.hypot(size.new_ones(())).add_(1)
+    return torch.div(size, root, out=root).mul_(size).add_(size).log1p_().copysign_(values)
+
+
 def _check(kind: Kind) -> None:
     if kind not in get_args(Kind):
         raise InputError(f"stretch={kind!r} is unknown; set it to {', '.join(get_args(Kind))}")
@@ -123,7 +139,7 @@ def _fit(kind: Kind, pixels: np.ndarray) -> tuple[float, float]:
     """Low and scale of pixels [n] that are not all equal; for any kind but "none"."""
     match kind:
         case "asinh":
-            return 0.0, _robust_scatter(pixels)
+            return 0.0, robust_scatter(pixels)
         case "log" | "percentile":
             low, high = np.percentile(pixels, PERCENTILES)
         case "zscale":
@@ -133,7 +149,8 @@ def _fit(kind: Kind, pixels: np.ndarray) -> tuple[float, float]:
     return float(low), float(high - low)
 
 
-def _robust_scatter(pixels: np.ndarray) -> float:
+def robust_scatter(pixels: np.ndarray) -> float:
+    """1.4826 times the median absolute deviation of pixels, not all equal: near the noise of the sky around a lens."""
     deviation = np.abs(pixels - np.median(pixels))
     # More than half of the pixels equal: a masked sky, or one quieter than the steps of an 8-bit picture. The others
     # say how far noise reaches; the standard deviation would be that of the arcs, and leave them as they are.

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ssl_lens.data.pixels.policy import PixelPolicy
-from ssl_lens.data.pixels.preprocess import Preprocess, fit_preprocess, pixel_range
+from ssl_lens.data.pixels.preprocess import Preprocess, fit_preprocess
 from ssl_lens.data.pixels.stretch import Stretch, no_stretch
 from ssl_lens.errors import InputError
 
@@ -200,14 +200,19 @@ def test_a_band_out_of_the_joint_limits_is_one_line():
         fit_preprocess(images, center_crop=None, bin=1, stretch="zscale", bands="joint")
 
 
-def test_the_range_is_that_of_the_prepared_pixels() -> None:
-    images = np.random.default_rng(3).normal(5, 2, (300, 1, 8, 8)).astype(np.float32)
-    preprocess = fit_preprocess(images, center_crop=None, bin=1, stretch="none")
-    prepared = (images - images.mean()) / images.std()
-    assert pixel_range(preprocess, images, limit=300) == pytest.approx((prepared.min(), prepared.max()), rel=1e-5)
-    assert pixel_range(preprocess, images[:, :, 2:3], limit=1) == pytest.approx(
-        (prepared[0, :, 2].min(), prepared[0, :, 2].max()), rel=1e-5
-    )
+@pytest.mark.parametrize("stretch", STRETCHES)
+def test_linear_pixels_are_flux_in_units_and_become_the_same_input(stretch):
+    """Flux of two bands, 1e-12 and a hundred times that; the sky and the unit say what a linear pixel is."""
+    images = (1e-12 * _lenses(32, 2, 16) * np.array([1, 100])[:, None, None]).astype(np.float32)
+    fitted, raw = fit_preprocess(images, center_crop=12, bin=2, stretch=stretch), torch.from_numpy(images)
+    linear = fitted.linear(raw)
+    assert torch.equal(fitted.stretched(linear), fitted(raw))
+    binned = images[..., 2:14, 2:14].reshape(32, 2, 6, 2, 6, 2).mean((3, 5), dtype=np.float64)
+    sky = np.median(images, axis=(0, 2, 3)).astype(np.float64)
+    above = (linear - fitted.sky[:, None, None]).double().numpy() * fitted.unit.double().numpy()[:, None, None]
+    np.testing.assert_allclose(above, binned - sky[:, None, None], atol=1e-5 * binned.max())
+    views = fitted.stretched(linear[None].expand(3, -1, -1, -1, -1))  # of views, one more axis in front
+    assert torch.equal(views[2], fitted(raw))
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,17 @@ def test_closed_forms(kind, expected):
     assert _apply(Stretch(kind, [2.0], [4.0]), -3.0, 2.0, 4.0, 6.0, 20.0) == pytest.approx(expected, rel=1e-6)
 
 
+def test_the_quick_asinh_is_exact_and_leaves_gradients_to_torch():
+    values = torch.tensor([0.0, -0.0, 1e-30, -1e-8, -0.3, 2.0, -700.0, 1e30, -1e37])
+    values = torch.cat([values, torch.randn(10_000, generator=torch.Generator().manual_seed(0)) * 30]).view(1, 1, 1, -1)
+    stretch = Stretch("asinh", [0.0], [1.0])
+    exact = values.double().asinh()
+    assert ((stretch(values) - exact).abs() <= 1.3e-7 * exact.abs()).all()
+    leaf = values[..., :10].clone().requires_grad_()
+    stretch(leaf).sum().backward()
+    torch.testing.assert_close(leaf.grad.double(), 1 / torch.hypot(leaf.detach().double(), torch.ones(())))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_inverse_is_one_within_the_range(kind):
     stretch = Stretch(kind, [0.0, 0.0], [1.0, 1.0]) if kind == "none" else Stretch(kind, [2e-12, -1.0], [4e-12, 30.0])
