@@ -20,7 +20,7 @@ from ssl_lens.representation.frozen import FrozenBackbone
 
 def _started(target: Target, seed: int) -> MapBackbone:
     assert target.network is not None
-    return target.network(seed)
+    return target.network(seed).backbone
 
 
 def _set(raw: np.ndarray) -> ImageSet:
