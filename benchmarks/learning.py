@@ -4,6 +4,7 @@ Pretrains `lenses_minute` with several seeds on simulated lenses alone, fits eac
 images of LABELLED, and measures it by few labels next to the fixed `lens_wavelets` and to the same network untrained.
 Draws of labels are the same for all, so that differences are of pairs. `key=value` changes the recipe; pixels are cut
 and binned by --center-crop and --bin. Writes DIR/table.md and DIR/results.csv; what is pretrained is not done again.
+With --finetune DRAWS what was pretrained is fine-tuned too, next to ridge on the same draws, in DIR/tuned.md.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from ssl_lens.evaluation.table import Row
 ROOT = Path(__file__).parents[1]
 SPLIT = ROOT / "recipes" / "splits" / "deeplense_binary_eval.txt"
 BUDGETS = (10, 100, None)  # labels of each class, None for all
+TUNED_BUDGETS = (10, 100, 1000)
 FIXED, UNTRAINED, TRAINED = "lens_wavelets", "lens_mlp, untrained", "lenses_minute"
 
 
@@ -39,9 +41,13 @@ def main() -> None:
     parser.add_argument("--bin", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=3, help="of pretraining")
     parser.add_argument("--draws", type=int, default=20, help="of labels")
+    parser.add_argument("--finetune", metavar="DRAWS", type=int, default=0, help="of labels to fine-tune with")
     options = parser.parse_intermixed_args()
-    rows = [row for name in backbones(options) for row in measured(name, options)]
-    write(rows, options)
+    names = list(backbones(options))
+    if options.finetune:
+        write_tuned([row for name in names if name.startswith(TRAINED) for row in tuned(name, options)], options)
+    else:
+        write([row for name in names for row in measured(name, options)], options)
 
 
 def backbones(options: argparse.Namespace) -> dict[str, Path]:
@@ -73,6 +79,43 @@ def measured(name: str, options: argparse.Namespace) -> Sequence[Row]:
     )
     print(name, results, sep="\n", flush=True)
     return [row._replace(target=name) for row in results.table]
+
+
+def tuned(name: str, options: argparse.Namespace) -> Sequence[Row]:
+    """The rows of one backbone, frozen and fine-tuned."""
+    results = ssl_lens.evaluate(
+        options.out / "backbones" / name,
+        data=options.data,
+        split=options.split,
+        labels_per_class=TUNED_BUDGETS,
+        seeds=options.finetune,
+        probes=["ridge", "finetune"],
+        out=options.out / "tuned" / name,
+    )
+    print(name, results, sep="\n", flush=True)
+    return [row._replace(target=name) for row in results.table]
+
+
+def write_tuned(rows: Sequence[Row], options: argparse.Namespace) -> None:
+    """Accuracies of both, and the gain of fine-tuning over ridge with the same labels."""
+    found: dict[tuple[str, str], dict[tuple[str, int], float]] = defaultdict(dict)
+    for row in rows:
+        if row.metric == "accuracy":
+            found[row.probe, row.labels][row.target, row.seed] = row.value
+    budgets = list(dict.fromkeys(labels for _, labels in found))
+    lines = ["| | " + " | ".join(budgets) + " |", "|---" * (len(budgets) + 1) + "|"]
+    for probe in ("ridge", "finetune"):
+        cells = []
+        for labels in budgets:
+            values, frozen = (np.array(list(found[each, labels].values())) for each in (probe, "ridge"))
+            cells.append(f"{values.mean():.4f} ± {values.std():.4f}")
+            if probe != "ridge":
+                differences = (values - frozen).reshape(-1, options.finetune).mean(axis=0)  # of backbones, by draw
+                cells[-1] += f" ({interval(differences)})"
+        lines.append(f"| {probe} | {' | '.join(cells)} |")
+    text = "\n".join(lines) + "\n"
+    (options.out / "tuned.md").write_text(text, encoding="utf-8")
+    print(text)
 
 
 def write(rows: Sequence[Row], options: argparse.Namespace) -> None:
@@ -108,10 +151,14 @@ def gain(values: dict[tuple[str, int], float], fixed: dict[tuple[str, int], floa
     """Mean difference of the same draws and its 95 % interval, pretraining seeds averaged first."""
     draws = sorted({draw for _, draw in values})
     of_draw = [np.mean([value for (_, other), value in values.items() if other == draw]) for draw in draws]
-    differences = np.array(of_draw) - [fixed["0", draw] for draw in draws]
-    if len(draws) < 2:
+    return interval(np.array(of_draw) - [fixed["0", draw] for draw in draws])
+
+
+def interval(differences: np.ndarray) -> str:
+    """Their mean and its 95 % interval."""
+    if len(differences) < 2:
         return f"{differences.mean():+.3f}"
-    return f"{differences.mean():+.3f} ± {1.96 * differences.std(ddof=1) / len(draws) ** 0.5:.3f}"
+    return f"{differences.mean():+.3f} ± {1.96 * differences.std(ddof=1) / len(differences) ** 0.5:.3f}"
 
 
 if __name__ == "__main__":

@@ -50,7 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pooling", metavar="POOLING", help="as for evaluate (default: the backbone's own; from scratch view)"
     )
-    parser.add_argument("--epochs", type=positive, help="default: about 3,000 steps in 10 to 100 epochs")
+    parser.add_argument(
+        "--epochs",
+        type=positive,
+        help="default: about 500 steps in 5 to 20 epochs from a probe, 3,000 in 10 to 100 from scratch",
+    )
     parser.add_argument("--batch-size", type=positive, default=64, help="over all processes (default %(default)s)")
     parser.add_argument(
         "--lr", type=float, help="highest learning rate (default: 1e-4 from the probe of a backbone, 5e-4 from scratch)"

@@ -37,8 +37,6 @@ Network = TypeVar("Network", bound=nn.Module)
 
 logger = logging.getLogger(__name__)
 
-AUTO_STEPS = 3000  # epochs=None: about this many steps ...
-AUTO_EPOCHS = (10, 100)  # ... within these numbers of epochs
 WARMUP = 0.1  # of the steps
 SECONDS_BETWEEN_LINES = 30.0  # at least, where there is no terminal for a progress bar
 MEMORY = 0.1  # of the steps, over which the weights are averaged
@@ -50,7 +48,8 @@ class Settings:
 
     Attributes:
         pooling: of the features; None: a trained backbone's own, from scratch the view.
-        epochs: length of the cosine schedule; None for about 3,000 steps, at least 10 and at most 100 epochs.
+        epochs: length of the cosine schedule; None for about 500 steps in 5 to 20 epochs from a probe, 3,000 in 10 to
+            100 from scratch.
         lr: highest learning rate; None for 5e-4 from scratch, 1e-4 from a probe.
         patience: from scratch, stop after this many epochs without a lower validation loss.
         augmentation: None for continuous where classes are learned, and none for numbers, as only you know which
@@ -174,6 +173,7 @@ class Trainer:
         goal: Objective,
         fit: np.ndarray,
         *,
+        count: int,
         lr: float,
         seed: int,
         averaged: bool = False,
@@ -186,6 +186,7 @@ class Trainer:
             groups: its parameters, as for an optimiser; the learning rate of each is multiplied by its `rate`.
             inputs: preprocessed images [N, C, h, w], or what the network takes in their place, on any device.
             fit: which of them are trained on.
+            count: of epochs.
             lr: the highest learning rate.
             seed: decides batches, augmentation and drop path.
 
@@ -198,7 +199,7 @@ class Trainer:
         optimizer = torch.optim.AdamW(groups, lr=0.0, weight_decay=0.0, fused=self.device.type in ("cpu", "cuda"))
         parallel, optimizer = accelerator.prepare(network, optimizer)
         torch.manual_seed(seed + accelerator.process_index)  # drop path: other images, other masks
-        learning_rates = _learning_rates(self.settings, lr, len(fit))
+        learning_rates = _learning_rates(lr, count, math.ceil(len(fit) / self.settings.batch_size))
         pull = 1 / max(1.0, MEMORY * learning_rates.size)
         generator = torch.Generator().manual_seed(seed)
         step = _Step(parallel, optimizer, network, given if averaged else None, pull, generator)
@@ -219,6 +220,11 @@ class Trainer:
             bar.close()
             accelerator.free_memory()
 
+    def number_of_epochs(self, images: int, *, steps: int, fewest: int, most: int) -> int:
+        """What the settings say, else about so many steps, within limits."""
+        steps_per_epoch = math.ceil(images / self.settings.batch_size)
+        return self.settings.epochs or min(max(steps // steps_per_epoch, fewest), most)
+
     @torch.inference_mode()
     def applied(self, function: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
         """What a function gives float32 [M, O] of inputs [M, ...].
@@ -234,11 +240,12 @@ class Trainer:
         """Outputs float32 [M, O] of a network in evaluation mode."""
         return self.applied(network.eval(), inputs)
 
-    def losses(self, network: nn.Module, inputs: Tensor, goal: Objective, index: np.ndarray) -> np.ndarray:
-        """The loss of each input at `index` in evaluation mode, [n], the same on every process."""
+    def judged(self, network: nn.Module, inputs: Tensor, goal: Objective, index: np.ndarray) -> np.ndarray:
+        """The loss and the error of each input at `index` in evaluation mode, [2, n], the same on every process."""
         chosen = torch.from_numpy(index)
         outputs = self.predict(network, inputs[chosen.to(inputs.device)])
-        return goal.loss(outputs, goal.targets[chosen].to(self.device)).double().cpu().numpy()
+        targets = goal.targets[chosen].to(self.device)
+        return torch.stack([goal.loss(outputs, targets), goal.error(outputs, targets)]).double().cpu().numpy()
 
     def _epoch(
         self, step: _Step, inputs: Tensor, goal: Objective, fit: np.ndarray, learning_rates: np.ndarray
@@ -316,9 +323,7 @@ def training_processes(settings: Settings) -> Iterator[Trainer]:
         torch.set_num_threads(threads)
 
 
-def _learning_rates(settings: Settings, lr: float, count: int) -> np.ndarray:
-    """A warm-up and half a cosine for `count` images, [epochs, steps per epoch]."""
-    steps_per_epoch = math.ceil(count / settings.batch_size)
-    epochs = settings.epochs or min(max(AUTO_STEPS // steps_per_epoch, AUTO_EPOCHS[0]), AUTO_EPOCHS[1])
+def _learning_rates(highest: float, epochs: int, steps_per_epoch: int) -> np.ndarray:
+    """A warm-up and half a cosine, [epochs, steps per epoch]."""
     steps = epochs * steps_per_epoch
-    return cosine(lr, 0.0, steps, 1, warmup_epochs=int(WARMUP * steps)).reshape(epochs, steps_per_epoch)
+    return cosine(highest, 0.0, steps, 1, warmup_epochs=int(WARMUP * steps)).reshape(epochs, steps_per_epoch)

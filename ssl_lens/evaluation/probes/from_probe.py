@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ssl_lens.evaluation.probes.finetune import Trainer
 
 LR = 1e-4
+STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 500, 5, 20  # about so many steps, in so many epochs, unless the settings say
 FOLDS = 5
 FEWEST_NUMBERS = 2 * FOLDS  # images: of fewer with numbers none is left out
 ENOUGH_JUDGED = 400  # images that were left out; no further fold is needed then
@@ -51,7 +52,7 @@ def train_from_probe(
 
     The same training is first tried on four fifths of the images, and judged on the others after every epoch; in turn,
     until all or 400 have been left out. The epoch after which their loss was the lowest is when the training on all
-    images ends. Where it gains less than two standard errors over the probe, the network is the probe.
+    images ends. Where it gains less than two standard errors over the probe, or errs more, the network is the probe.
 
     Raises: InputError if a number is constant, the backbone cannot take the images, or the loss is not finite.
     """
@@ -63,12 +64,14 @@ def train_from_probe(
     for epochs in zip(*(notes for notes, _ in curves), strict=True):
         trained, judged = (float(np.mean(each)) for each in zip(*(epoch[2:] for epoch in epochs), strict=True))
         on_epoch(epochs[0]._replace(train_loss=trained, validation_loss=judged))
-    losses = np.concatenate([judged for _, judged in curves], axis=1)
-    epoch = best_epoch(losses)
-    before, after = losses.mean(axis=1)[[0, epoch or losses.mean(axis=1).argmin()]]
-    verdict = f"{epoch} epochs are best" if epoch else "the probe is kept"
-    logger.info("seed %d: loss of images left out %.4g by the probe, %.4g tuned; %s", seed, before, after, verdict)
-    return tuning.fitted(epoch, float(losses[epoch].mean()))
+    losses, errors = np.concatenate([judged for _, judged in curves], axis=2).transpose(1, 0, 2)
+    epoch = best_epoch(losses, errors)
+    verdict = f"training stops after epoch {epoch}" if epoch else "the probe is kept"
+    mean = losses.mean(axis=1)
+    logger.info(
+        "seed %d: loss of images left out %.4g by the probe, %.4g tuned: %s", seed, mean[0], mean[1:].min(), verdict
+    )
+    return tuning.fitted(epoch, float(mean[epoch]))
 
 
 class _Tuning:
@@ -92,12 +95,12 @@ class _Tuning:
         self.turns = square and trainer.augmentation != "none" and self._turns_matter(images)
 
     def left_out(self, fit: np.ndarray, judged: np.ndarray) -> tuple[list[Epoch], np.ndarray]:
-        """Every epoch of training on the images at `fit`, from the probe on, and losses [epochs + 1, n] of others."""
-        losses, notes = [], []
+        """Every epoch of training on the images at `fit`, from the probe on; [epochs + 1, 2, n] of those judged."""
+        found, notes = [], []
         for epoch, network in self._epochs(fit):
-            losses.append(self.trainer.losses(network, self.inputs, self.goal, judged))
-            notes.append(epoch._replace(validation_loss=float(losses[-1].mean())))
-        return notes, np.stack(losses)
+            found.append(self.trainer.judged(network, self.inputs, self.goal, judged))
+            notes.append(epoch._replace(validation_loss=float(found[-1][0].mean())))
+        return notes, np.stack(found)
 
     def fitted(self, epoch: int, loss: float | None) -> FittedNetwork:
         """The network of all images after an epoch; of 0 the probe."""
@@ -111,11 +114,19 @@ class _Tuning:
         probe = Ridge().fit(self.features[fit], self.answers.subset(fit), seed=self.seed)
         assert isinstance(probe, LinearClassifier | LinearRegressor)
         network = probe_network(self.frozen, probe, self.goal).to(trainer.device).eval()
-        yield Epoch(0, 0.0, float(trainer.losses(network, self.inputs, self.goal, fit).mean()), None), network
+        yield Epoch(0, 0.0, float(trainer.judged(network, self.inputs, self.goal, fit)[0].mean()), None), network
         network.quarter_turns = self.turns
-        groups = layer_groups(network, settings.weight_decay)
+        count = trainer.number_of_epochs(len(self.inputs), steps=STEPS, fewest=FEWEST_EPOCHS, most=MOST_EPOCHS)
         yield from trainer.epochs(
-            network, groups, self.inputs, self.goal, fit, lr=settings.lr or LR, seed=self.seed, averaged=True
+            network,
+            layer_groups(network, settings.weight_decay),
+            self.inputs,
+            self.goal,
+            fit,
+            count=count,
+            lr=settings.lr or LR,
+            seed=self.seed,
+            averaged=True,
         )
 
     def _turns_matter(self, images: Tensor) -> bool:
@@ -148,11 +159,15 @@ def folds(answers: Classes | Numbers, seed: int) -> list[tuple[np.ndarray, np.nd
     return used
 
 
-def best_epoch(losses: np.ndarray) -> int:
-    """The epoch of the lowest mean loss [epochs + 1, N] of N images left out; 0, the probe, if it gains too little.
+def best_epoch(losses: np.ndarray, errors: np.ndarray) -> int:
+    """The epoch of the lowest mean loss of N images left out; 0, the probe, if it gains too little.
 
-    It must gain more than two standard errors of the differences from the probe, image by image.
+    It must gain more than two standard errors of the differences from the probe, image by image, and err no more: a
+    loss may fall by probabilities alone.
+
+    Shapes: both [epochs + 1, N].
     """
-    best = int(losses.mean(axis=1).argmin())
+    eligible = errors.mean(axis=1) <= errors[0].mean()
+    best = int(np.where(eligible, losses.mean(axis=1), np.inf).argmin())
     gain = losses[0] - losses[best]
     return best if gain.mean() > SIGNIFICANT * gain.std(ddof=1) / len(gain) ** 0.5 else 0

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ssl_lens.evaluation.probes.finetune import Trainer
 
 LR = 5e-4
+STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 3000, 10, 100  # about so many steps, in so many epochs, unless the settings say
 
 
 def train_from_scratch(
@@ -48,11 +49,13 @@ def train_from_scratch(
     result = copy.deepcopy(network)  # without what Accelerate puts around the one that trains
     groups = parameter_groups(network)
     groups[0]["weight_decay"] = settings.weight_decay
+    count = trainer.number_of_epochs(len(fit), steps=STEPS, fewest=FEWEST_EPOCHS, most=MOST_EPOCHS)
+    epochs = trainer.epochs(network, groups, images, goal, fit, count=count, lr=settings.lr or LR, seed=seed)
     best_loss, best_epoch, best_state = math.inf, 0, None
-    for epoch, current in trainer.epochs(network, groups, images, goal, fit, lr=settings.lr or LR, seed=seed):
+    for epoch, current in epochs:
         loss = None
         if validation is not None:
-            loss = float(trainer.losses(current, images, goal, validation).mean())
+            loss = float(trainer.judged(current, images, goal, validation)[0].mean())
         on_epoch(epoch._replace(validation_loss=loss))
         if loss is None:
             continue

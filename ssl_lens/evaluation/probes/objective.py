@@ -26,10 +26,14 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Objective:
-    """What a network is trained for; targets [N, ...]."""
+    """What a network is trained for: a low loss. What is wanted is a small error: 1 for a wrong class, the distance.
+
+    Shapes: targets [N, ...].
+    """
 
     targets: Tensor
     loss: Loss
+    error: Loss
     num_outputs: int
     outputs: Outputs
 
@@ -45,7 +49,7 @@ def objective(answers: Answers, fit: np.ndarray) -> Objective:
     match answers:
         case Classes():
             targets, loss = torch.from_numpy(answers.labels), partial(F.cross_entropy, reduction="none")
-            return Objective(targets, loss, len(answers.names), ClassOutputs(answers.names))
+            return Objective(targets, loss, wrong, len(answers.names), ClassOutputs(answers.names))
         case Numbers():
             mean, std = answers.values[fit].mean(axis=0), answers.values[fit].std(axis=0)
             if not std.all():
@@ -55,7 +59,7 @@ def objective(answers: Answers, fit: np.ndarray) -> Objective:
                 )
             targets = torch.from_numpy((answers.values - mean) / std).float()
             outputs = Targets(answers.columns, tuple(mean.tolist()), tuple(std.tolist()), answers.log)
-            return Objective(targets, huber, len(mean), outputs)
+            return Objective(targets, huber, distance, len(mean), outputs)
         case _:
             raise AssertionError(f"a network does not learn {answers}")
 
@@ -71,6 +75,16 @@ def divided(answers: Answers, seed: int) -> tuple[np.ndarray, np.ndarray | None]
 def huber(outputs: Tensor, targets: Tensor) -> Tensor:
     """Loss of every image [B], the mean over numbers [B, T]."""
     return F.huber_loss(outputs, targets, reduction="none").mean(dim=1)
+
+
+def distance(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Of every image from numbers [B, T], the mean over them, [B]."""
+    return (outputs - targets).abs().mean(dim=1)
+
+
+def wrong(outputs: Tensor, targets: Tensor) -> Tensor:
+    """1 for every image [B] whose largest logit [B, C] is not that of its class, else 0."""
+    return (outputs.argmax(dim=1) != targets).float()
 
 
 def divide_labels(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray | None]:

@@ -103,7 +103,7 @@ def test_validation_is_stratified_and_left_out_only_where_images_are_few():
 def test_the_epoch_with_the_lowest_validation_loss_is_kept(data, monkeypatch):
     """With a learning rate that later destroys the network, stopping must bring back an earlier epoch."""
     rates = np.repeat([[2e-3], [10.0]], [4, 5], axis=0).repeat(6, 1)
-    monkeypatch.setattr(finetune, "_learning_rates", lambda settings, lr, count: rates)
+    monkeypatch.setattr(finetune, "_learning_rates", lambda highest, epochs, steps_per_epoch: rates)
     prediction, epochs = _probabilities(data, Settings(epochs=9, batch_size=16, patience=2))
     assert _accuracy(data, prediction) >= 0.9
     best = min(epochs, key=lambda epoch: epoch.validation_loss).epoch
@@ -111,11 +111,16 @@ def test_the_epoch_with_the_lowest_validation_loss_is_kept(data, monkeypatch):
 
 
 def test_batches_are_of_equal_size_and_the_rate_warms_up_and_falls():
-    rates = finetune._learning_rates(Settings(epochs=10, batch_size=64), 1.0, 130)
+    rates = finetune._learning_rates(1.0, 10, 3)
     assert rates.shape == (10, 3)
     assert rates[0].tolist() == [0, 0.5, 1]  # a tenth of the steps
     assert np.all(np.diff(rates.ravel()[2:]) <= 0)
     assert 0 < rates[-1, -1] < 0.01
+    counts = []
+    for settings in (Settings(), Settings(epochs=7)):
+        with finetune.training_processes(settings) as trainer:
+            counts += [trainer.number_of_epochs(n, steps=300, fewest=10, most=90) for n in (130, 1000, 6400)]
+    assert counts == [90, 18, 10, 7, 7, 7]
 
 
 def test_a_loss_that_is_not_finite_is_one_line(data):

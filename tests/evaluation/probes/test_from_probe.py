@@ -131,10 +131,15 @@ def test_an_epoch_must_gain_two_standard_errors_over_the_probe():
     little, much = np.array([-0.3, -0.3, -0.3, 0.2]), np.array([-0.3, -0.3, -0.3, 0.0])
     assert little.mean() / (little.std(ddof=1) / 2) == pytest.approx(-1.4)
     assert much.mean() / (much.std(ddof=1) / 2) == pytest.approx(-3)
-    assert best_epoch(np.stack([probe, probe + 1, little])) == 0
-    assert best_epoch(np.stack([probe, much + 0.01, much, much + 0.02])) == 2
-    assert best_epoch(np.stack([probe, probe])) == 0
-    assert best_epoch(np.stack([probe, probe + 0.1])) == 0
+    for curve, expected in (
+        ([probe, probe + 1, little], 0),
+        ([probe, much + 0.01, much, much + 0.02], 2),
+        ([probe, probe], 0),
+        ([probe, probe + 0.1], 0),
+    ):
+        assert best_epoch(np.stack(curve), np.zeros((len(curve), 4))) == expected
+    errors = np.array([[0, 1, 0, 0], [0, 0, 1, 0], [1, 1, 0, 0]])
+    assert best_epoch(np.stack([probe, much + 0.01, much]), errors) == 1  # epoch 2 errs more
 
 
 def test_weights_are_averaged_over_the_last_steps():
@@ -148,7 +153,9 @@ def test_weights_are_averaged_over_the_last_steps():
         network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(144, 2))
         found = [network[1].weight.detach().clone()]
         groups = [{"params": list(network.parameters()), "rate": 0.5}]
-        epochs = tuned.trainer.epochs(network, groups, images, goal, np.arange(16), lr=0.1, seed=0, averaged=averaged)
+        epochs = tuned.trainer.epochs(
+            network, groups, images, goal, np.arange(16), count=40, lr=0.1, seed=0, averaged=averaged
+        )
         return found + [given[1].weight.detach().clone() for _, given in epochs]
 
     with tuned.ready():
