@@ -4,7 +4,8 @@ Pretrains `lenses_minute` with several seeds on simulated lenses alone, fits eac
 images of LABELLED, and measures it by few labels next to the fixed `lens_wavelets` and to the same network untrained.
 Draws of labels are the same for all, so that differences are of pairs. `key=value` changes the recipe; pixels are cut
 and binned by --center-crop and --bin. Writes DIR/table.md and DIR/results.csv; what is pretrained is not done again.
-With --finetune DRAWS what was pretrained is fine-tuned too, next to ridge on the same draws, in DIR/tuned.md.
+With --finetune 20 5 2 what was pretrained is fine-tuned, next to ridge on the same draws, 20 of 10 labels a class, 5 of
+100 and 2 of 1,000, which go to DIR/tuned.md.
 """
 
 from __future__ import annotations
@@ -41,7 +42,13 @@ def main() -> None:
     parser.add_argument("--bin", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=3, help="of pretraining")
     parser.add_argument("--draws", type=int, default=20, help="of labels")
-    parser.add_argument("--finetune", metavar="DRAWS", type=int, default=0, help="of labels to fine-tune with")
+    parser.add_argument(
+        "--finetune",
+        metavar="DRAWS",
+        type=int,
+        nargs=len(TUNED_BUDGETS),
+        help="of 10, 100 and 1,000 labels, to tune with",
+    )
     options = parser.parse_intermixed_args()
     names = list(backbones(options))
     if options.finetune:
@@ -83,17 +90,20 @@ def measured(name: str, options: argparse.Namespace) -> Sequence[Row]:
 
 def tuned(name: str, options: argparse.Namespace) -> Sequence[Row]:
     """The rows of one backbone, frozen and fine-tuned."""
-    results = ssl_lens.evaluate(
-        options.out / "backbones" / name,
-        data=options.data,
-        split=options.split,
-        labels_per_class=TUNED_BUDGETS,
-        seeds=options.finetune,
-        probes=["ridge", "finetune"],
-        out=options.out / "tuned" / name,
-    )
-    print(name, results, sep="\n", flush=True)
-    return [row._replace(target=name) for row in results.table]
+    rows: list[Row] = []
+    for labels, draws in zip(TUNED_BUDGETS, options.finetune, strict=True):
+        results = ssl_lens.evaluate(
+            options.out / "backbones" / name,
+            data=options.data,
+            split=options.split,
+            labels_per_class=[labels],
+            seeds=draws,
+            probes=["ridge", "finetune"],
+            out=options.out / "tuned" / f"{name}, {labels}",
+        )
+        print(name, results, sep="\n", flush=True)
+        rows += [row._replace(target=name) for row in results.table]
+    return rows
 
 
 def write_tuned(rows: Sequence[Row], options: argparse.Namespace) -> None:
@@ -110,7 +120,8 @@ def write_tuned(rows: Sequence[Row], options: argparse.Namespace) -> None:
             values, frozen = (np.array(list(found[each, labels].values())) for each in (probe, "ridge"))
             cells.append(f"{values.mean():.4f} ± {values.std():.4f}")
             if probe != "ridge":
-                differences = (values - frozen).reshape(-1, options.finetune).mean(axis=0)  # of backbones, by draw
+                draws = options.finetune[TUNED_BUDGETS.index(int(labels))]
+                differences = (values - frozen).reshape(-1, draws).mean(axis=0)  # of backbones, by draw
                 cells[-1] += f" ({interval(differences)})"
         lines.append(f"| {probe} | {' | '.join(cells)} |")
     text = "\n".join(lines) + "\n"

@@ -80,3 +80,20 @@ def test_two_runs_of_one_name_are_called_by_their_paths(tmp_path):
         names[1],
         f"{names[1]} untrained",
     ]
+
+
+def test_the_weights_of_a_network_by_name_are_those_that_it_is_given(tmp_path):
+    """Then it has been trained, and training goes on from its probe; so does what has no weights."""
+    trained = ResNet(1, ResNetOptions(width=4, depths=(1,)))
+    write_export(FrozenBackbone(Preprocess.plain(1), trained), tmp_path / "out", (16, 16))
+    images = _set(np.random.default_rng(0).random((2, 1, 48, 48), dtype=np.float32))
+    options = ["model.width=4", "model.depths=[1]"]
+    given = [*options, f"model.weights={tmp_path}/out"]
+    for name, overrides, expected in (("resnet_micro", options, False), ("resnet_micro", given, True)):
+        (subject,) = subjects([name], overrides)
+        target = subject.open(images)
+        assert target.trained == expected
+        same = torch.equal(_started(target, 0).state_dict()["stem.0.weight"], trained.state_dict()["stem.0.weight"])
+        assert same == expected
+    (subject,) = subjects(["lens_wavelets"])
+    assert subject.open(images).trained

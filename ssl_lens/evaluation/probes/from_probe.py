@@ -52,7 +52,7 @@ def train_from_probe(
 
     The same training is first tried on four fifths of the images, and judged on the others after every epoch; in turn,
     until all or 400 have been left out. The epoch after which their loss was the lowest is when the training on all
-    images ends. Where it gains less than two standard errors over the probe, or errs more, the network is the probe.
+    images ends. Where it gains less than two standard errors over the probe, or errs no less, the network is the probe.
 
     Raises: InputError if a number is constant, the backbone cannot take the images, or the loss is not finite.
     """
@@ -162,12 +162,14 @@ def folds(answers: Classes | Numbers, seed: int) -> list[tuple[np.ndarray, np.nd
 def best_epoch(losses: np.ndarray, errors: np.ndarray) -> int:
     """The epoch of the lowest mean loss of N images left out; 0, the probe, if it gains too little.
 
-    It must gain more than two standard errors of the differences from the probe, image by image, and err no more: a
-    loss may fall by probabilities alone.
+    It must gain more than two standard errors of the differences from the probe, image by image, and err less: the loss
+    alone falls as well where a network is only more certain of what the probe said.
 
     Shapes: both [epochs + 1, N].
     """
-    eligible = errors.mean(axis=1) <= errors[0].mean()
-    best = int(np.where(eligible, losses.mean(axis=1), np.inf).argmin())
+    better = np.flatnonzero(errors.mean(axis=1) < errors[0].mean())
+    if not len(better):
+        return 0
+    best = int(better[losses[better].mean(axis=1).argmin()])
     gain = losses[0] - losses[best]
     return best if gain.mean() > SIGNIFICANT * gain.std(ddof=1) / len(gain) ** 0.5 else 0

@@ -137,9 +137,12 @@ def test_an_epoch_must_gain_two_standard_errors_over_the_probe():
         ([probe, probe], 0),
         ([probe, probe + 0.1], 0),
     ):
-        assert best_epoch(np.stack(curve), np.zeros((len(curve), 4))) == expected
-    errors = np.array([[0, 1, 0, 0], [0, 0, 1, 0], [1, 1, 0, 0]])
-    assert best_epoch(np.stack([probe, much + 0.01, much]), errors) == 1  # epoch 2 errs more
+        errors = np.zeros((len(curve), 4))
+        assert best_epoch(np.stack(curve), errors) == 0  # more certain, no more right
+        errors[0, 1] = 1
+        assert best_epoch(np.stack(curve), errors) == expected
+    errors = np.array([[0, 1, 1, 0], [0, 0, 1, 0], [1, 1, 0, 0]])
+    assert best_epoch(np.stack([probe, much + 0.01, much]), errors) == 1  # epoch 2 errs as often as the probe
 
 
 def test_weights_are_averaged_over_the_last_steps():
