@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 LR = 1e-4
 STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 500, 5, 20  # about so many steps, in so many epochs, unless the settings say
 FOLDS = 5
-FEWEST_NUMBERS = 2 * FOLDS  # images: of fewer with numbers none is left out
+FEWEST = 50  # images: of fewer none is left out, as they would tell by chance
 ENOUGH_JUDGED = 400  # images that were left out; no further fold is needed then
 SIGNIFICANT = 2.0  # standard errors by which training must gain
 FEW_IMAGES = 16  # that show whether turns matter
@@ -52,7 +52,8 @@ def train_from_probe(
 
     The same training is first tried on four fifths of the images, and judged on the others after every epoch; in turn,
     until all or 400 have been left out. The epoch after which their loss was the lowest is when the training on all
-    images ends. Where it gains less than two standard errors over the probe, or errs no less, the network is the probe.
+    images ends. Where it gains less than two standard errors over the probe, or errs no less, or there are fewer than
+    50 images, the network is the probe.
 
     Raises: InputError if a number is constant, the backbone cannot take the images, or the loss is not finite.
     """
@@ -141,16 +142,14 @@ class _Tuning:
 
 def folds(answers: Classes | Numbers, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Images to fit and images left out, in turn, until enough have been; none where there are too few."""
-    if isinstance(answers, Classes):
-        fewest = int(np.bincount(answers.labels, minlength=len(answers.names)).min())
-        if fewest < 2:
-            return []
-        split = StratifiedKFold(min(FOLDS, fewest), shuffle=True, random_state=seed)
-        found = split.split(answers.labels, answers.labels)
-    else:
-        if len(answers.values) < FEWEST_NUMBERS:
-            return []
-        found = KFold(FOLDS, shuffle=True, random_state=seed).split(answers.values)
+    values = answers.labels if isinstance(answers, Classes) else answers.values
+    of_class = (
+        np.bincount(answers.labels, minlength=len(answers.names)).min() if isinstance(answers, Classes) else FOLDS
+    )
+    if len(values) < FEWEST or of_class < 2:
+        return []
+    kind = StratifiedKFold if isinstance(answers, Classes) else KFold
+    found = kind(min(FOLDS, int(of_class)), shuffle=True, random_state=seed).split(values, values)
     used: list[tuple[np.ndarray, np.ndarray]] = []
     for fit, judged in found:
         used.append((fit, judged))

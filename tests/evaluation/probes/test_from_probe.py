@@ -62,7 +62,7 @@ def _features(frozen: FrozenBackbone, images: Tensor) -> np.ndarray:
 
 
 def test_where_nothing_is_to_be_learned_it_is_the_probe(probe):
-    images, labels = _images(40, 0)
+    images, labels = _images(60, 0)
     answers = Classes(np.random.default_rng(1).permutation(labels), ("a", "b"))
     frozen = _frozen()
     fitted, epochs = _fitted(probe, images, answers, frozen)
@@ -101,10 +101,10 @@ def test_where_it_pays_it_trains_on_all_images_for_as_long_as_it_paid(probe, mon
 
 
 def test_few_images_leave_none_out(probe):
-    images, _ = _images(8, 0)
-    values = np.random.default_rng(0).normal(size=(8, 1))
+    images, labels = _images(49, 0)
+    values = np.random.default_rng(0).normal(size=(49, 1))
     frozen = _frozen()
-    for answers in (Numbers(values, ("t",), (False,)), Classes(np.array([0] * 7 + [1]), ("a", "b"))):
+    for answers in (Numbers(values, ("t",), (False,)), Classes(labels, ("a", "b"))):
         fitted, epochs = _fitted(probe, images, answers, frozen)
         features = _features(frozen, images)
         expected = Ridge().fit(features, answers, seed=0).predict(features)
@@ -121,9 +121,9 @@ def test_folds_leave_every_image_out_once_or_enough_of_them():
         assert sorted([*fit, *judged]) == list(range(90))
     many = folds(Numbers(np.zeros((1200, 1)), ("t",), (False,)), seed=0)
     assert [len(judged) for _, judged in many] == [240, 240]
-    assert len(folds(Classes(np.array([0, 0, 0, 1, 1, 1]), ("a", "b")), seed=0)) == 3
-    assert folds(Classes(np.array([0, 0, 0, 1]), ("a", "b")), seed=0) == []
-    assert folds(Numbers(np.zeros((9, 1)), ("t",), (False,)), seed=0) == []
+    assert len(folds(Classes(np.array([0] * 60 + [1] * 3), ("a", "b")), seed=0)) == 3
+    assert folds(Classes(np.array([0] * 60 + [1]), ("a", "b")), seed=0) == []
+    assert folds(Numbers(np.zeros((49, 1)), ("t",), (False,)), seed=0) == []
 
 
 def test_an_epoch_must_gain_two_standard_errors_over_the_probe():
@@ -181,7 +181,8 @@ def test_a_fixed_front_sees_each_image_once(monkeypatch):
     seen: list[int] = []
     look = LensMLP.fixed_features
     monkeypatch.setattr(LensMLP, "fixed_features", lambda self, batch: seen.append(len(batch)) or look(self, batch))
-    monkeypatch.setattr(from_probe, "SIGNIFICANT", -1e9)  # trains, whatever it gains
+    monkeypatch.setattr(from_probe, "FEWEST", 12)
+    monkeypatch.setattr(from_probe, "best_epoch", lambda losses, errors: len(losses) - 1)
     tuned = Finetune(Settings(epochs=2, batch_size=8, lr=1e-2))
     with tuned.ready():
         fitted, epochs = _fitted(tuned, images, Classes(np.arange(12) % 2, ("a", "b")), frozen)
