@@ -23,7 +23,7 @@ from ssl_lens.evaluation.table import Row
 
 SPLIT = Path(__file__).parents[1] / "recipes" / "splits" / "deeplense_binary_eval.txt"
 BUDGETS = (10, 100)
-SHRINKAGES = (0.01, 0.1, 1.0)  # of the whitening: added to the covariance, in units of its mean eigenvalue
+SHRINKAGES = (0.1, 10.0)  # of the whitening: added to the covariance, in units of its mean eigenvalue
 
 
 class ShrunkLDA(FeatureProbe):

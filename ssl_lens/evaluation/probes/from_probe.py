@@ -92,8 +92,8 @@ class _Tuning:
         else:
             features = trainer.applied(lambda batch: frozen.represent(batch).features.float(), images)
         self.features = features.cpu().numpy()
-        square = images.shape[2] == images.shape[3]
-        self.turns = square and trainer.augmentation != "none" and self._turns_matter(images)
+        turned = self.inputs.ndim == 4 and images.shape[2] == images.shape[3] and trainer.augmentation != "none"
+        self.turns = turned and self._turns_matter(images)
 
     def left_out(self, fit: np.ndarray, judged: np.ndarray) -> tuple[list[Epoch], np.ndarray]:
         """Every epoch of training on the images at `fit`, from the probe on; [epochs + 1, 2, n] of those judged."""
@@ -142,14 +142,14 @@ class _Tuning:
 
 def folds(answers: Classes | Numbers, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Images to fit and images left out, in turn, until enough have been; none where there are too few."""
-    values = answers.labels if isinstance(answers, Classes) else answers.values
-    of_class = (
-        np.bincount(answers.labels, minlength=len(answers.names)).min() if isinstance(answers, Classes) else FOLDS
+    values, parts, kind = (
+        (answers.labels, min(FOLDS, int(np.bincount(answers.labels).min())), StratifiedKFold)
+        if isinstance(answers, Classes)
+        else (answers.values, FOLDS, KFold)
     )
-    if len(values) < FEWEST or of_class < 2:
+    if len(values) < FEWEST or parts < 2:
         return []
-    kind = StratifiedKFold if isinstance(answers, Classes) else KFold
-    found = kind(min(FOLDS, int(of_class)), shuffle=True, random_state=seed).split(values, values)
+    found = kind(parts, shuffle=True, random_state=seed).split(values, values)
     used: list[tuple[np.ndarray, np.ndarray]] = []
     for fit, judged in found:
         used.append((fit, judged))
