@@ -7,6 +7,9 @@ and binned by --center-crop and --bin. Writes DIR/table.md and DIR/results.csv; 
 
 With --known MODEL instead of --data the simulator is known: one of DeepLense's telescopes at its own pixels, lenses as
 DeepLense draws them. The labelled images are 3,000 of its lenses, 600 of them to judge; pairs are of the same ranges.
+
+With --finetune 20 5 2 what was pretrained is fine-tuned, next to ridge on the same draws, 20 of 10 labels a class, 5 of
+100 and 2 of 1,000, which go to DIR/tuned.md.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ ROOT = Path(__file__).parents[1]
 SPLIT = ROOT / "recipes" / "splits" / "deeplense_binary_eval.txt"
 BUDGETS = (10, 100, None)  # labels of each class, None for all
 KNOWN = {"model_i": (112, 2), "model_ii": (56, 1), "model_iii": (56, 1)}  # pixels of its images cut to, and binned
+TUNED_BUDGETS = (10, 100, 1000)
 FIXED, UNTRAINED, TRAINED = "lens_wavelets", "lens_mlp, untrained", "lenses_minute"
 
 
@@ -46,11 +50,21 @@ def main() -> None:
     parser.add_argument("--bin", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=3, help="of pretraining")
     parser.add_argument("--draws", type=int, default=20, help="of labels")
+    parser.add_argument(
+        "--finetune",
+        metavar="DRAWS",
+        type=int,
+        nargs=len(TUNED_BUDGETS),
+        help="of 10, 100 and 1,000 labels, to tune with",
+    )
     options = parser.parse_intermixed_args()
     if options.known:
         simulate_known(options)
-    rows = [row for name in backbones(options) for row in measured(name, options)]
-    write(rows, options)
+    names = list(backbones(options))
+    if options.finetune:
+        write_tuned([row for name in names if name.startswith(TRAINED) for row in tuned(name, options)], options)
+    else:
+        write([row for name in names for row in measured(name, options)], options)
 
 
 def simulate_known(options: argparse.Namespace) -> None:
@@ -107,6 +121,47 @@ def measured(name: str, options: argparse.Namespace) -> Sequence[Row]:
     return [row._replace(target=name) for row in results.table]
 
 
+def tuned(name: str, options: argparse.Namespace) -> Sequence[Row]:
+    """The rows of one backbone, frozen and fine-tuned."""
+    rows: list[Row] = []
+    for labels, draws in zip(TUNED_BUDGETS, options.finetune, strict=True):
+        results = ssl_lens.evaluate(
+            options.out / "backbones" / name,
+            data=options.data,
+            split=options.split,
+            labels_per_class=[labels],
+            seeds=draws,
+            probes=["ridge", "finetune"],
+            out=options.out / "tuned" / f"{name}, {labels}",
+        )
+        print(name, results, sep="\n", flush=True)
+        rows += [row._replace(target=name) for row in results.table]
+    return rows
+
+
+def write_tuned(rows: Sequence[Row], options: argparse.Namespace) -> None:
+    """Accuracies of both, and the gain of fine-tuning over ridge with the same labels."""
+    found: dict[tuple[str, str], dict[tuple[str, int], float]] = defaultdict(dict)
+    for row in rows:
+        if row.metric == "accuracy":
+            found[row.probe, row.labels][row.target, row.seed] = row.value
+    budgets = list(dict.fromkeys(labels for _, labels in found))
+    lines = ["| | " + " | ".join(budgets) + " |", "|---" * (len(budgets) + 1) + "|"]
+    for probe in ("ridge", "finetune"):
+        cells = []
+        for labels in budgets:
+            values, frozen = (np.array(list(found[each, labels].values())) for each in (probe, "ridge"))
+            cells.append(f"{values.mean():.4f} ± {values.std():.4f}")
+            if probe != "ridge":
+                draws = options.finetune[TUNED_BUDGETS.index(int(labels))]
+                differences = (values - frozen).reshape(-1, draws).mean(axis=0)  # of backbones, by draw
+                cells[-1] += f" ({interval(differences)})"
+        lines.append(f"| {probe} | {' | '.join(cells)} |")
+    text = "\n".join(lines) + "\n"
+    (options.out / "tuned.md").write_text(text, encoding="utf-8")
+    print(text)
+
+
 def write(rows: Sequence[Row], options: argparse.Namespace) -> None:
     """Accuracies: mean and standard deviation over draws and seeds, and the gain over the fixed features."""
     with (options.out / "results.csv").open("w", newline="") as file:
@@ -140,10 +195,14 @@ def gain(values: dict[tuple[str, int], float], fixed: dict[tuple[str, int], floa
     """Mean difference of the same draws and its 95 % interval, pretraining seeds averaged first."""
     draws = sorted({draw for _, draw in values})
     of_draw = [np.mean([value for (_, other), value in values.items() if other == draw]) for draw in draws]
-    differences = np.array(of_draw) - [fixed["0", draw] for draw in draws]
-    if len(draws) < 2:
+    return interval(np.array(of_draw) - [fixed["0", draw] for draw in draws])
+
+
+def interval(differences: np.ndarray) -> str:
+    """Their mean and its 95 % interval."""
+    if len(differences) < 2:
         return f"{differences.mean():+.3f}"
-    return f"{differences.mean():+.3f} ± {1.96 * differences.std(ddof=1) / len(draws) ** 0.5:.3f}"
+    return f"{differences.mean():+.3f} ± {1.96 * differences.std(ddof=1) / len(differences) ** 0.5:.3f}"
 
 
 if __name__ == "__main__":

@@ -47,10 +47,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--scratch", action="store_true", help="of a run or export, also train the same network from random weights"
     )
-    parser.add_argument("--pooling", metavar="POOLING", default="view", help="as for evaluate (default %(default)s)")
-    parser.add_argument("--epochs", type=positive, help="default: about 3,000 steps in 10 to 100 epochs")
+    parser.add_argument(
+        "--pooling", metavar="POOLING", help="as for evaluate (default: the backbone's own; from scratch view)"
+    )
+    parser.add_argument(
+        "--epochs",
+        type=positive,
+        help="default: about 500 steps in 5 to 20 epochs from a probe, 3,000 in 10 to 100 from scratch",
+    )
     parser.add_argument("--batch-size", type=positive, default=64, help="over all processes (default %(default)s)")
-    parser.add_argument("--lr", type=float, default=5e-4, help="highest learning rate (default %(default)s)")
+    parser.add_argument(
+        "--lr", type=float, help="highest learning rate (default: 1e-4 from the probe of a backbone, 5e-4 from scratch)"
+    )
     parser.add_argument("--weight-decay", type=float, default=0.05, help="default %(default)s")
     parser.add_argument(
         "--augmentation",
@@ -62,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--patience",
         type=positive,
         default=20,
-        help="stop after so many epochs without a lower validation loss (default %(default)s)",
+        help="from scratch, stop after so many epochs without a lower validation loss (default %(default)s)",
     )
     parser.add_argument("--bf16", action="store_true", help="train the network in bfloat16")
 

@@ -12,7 +12,7 @@ from ssl_lens.data.pixels.preprocess import Preprocess
 from ssl_lens.errors import InputError
 from ssl_lens.evaluation.answers import Classes, Numbers
 from ssl_lens.evaluation.division import Division, Draw
-from ssl_lens.evaluation.probes.finetune import FittedNetwork
+from ssl_lens.evaluation.probes.fitted_network import FittedNetwork
 from ssl_lens.evaluation.probes.probe import Fitted, Probe
 from ssl_lens.evaluation.targets import Target
 from ssl_lens.representation.predictor import Classes as ClassOutputs

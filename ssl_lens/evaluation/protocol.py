@@ -189,7 +189,8 @@ def _network_fits(
             images[torch.from_numpy(draw.index).to(images.device)],
             division.learned.subset(draw.index),
             seed=draw.seed,
-            backbone=target.network(draw.seed),
+            frozen=target.network(draw.seed),
+            trained=target.trained,
             on_epoch=partial(protocol.log.add, target.name, draw.labels, draw.seed, len(draw.index)),
         )
         protocol.on_fit(target, probe, division, draw, fitted)

@@ -20,7 +20,7 @@ from ssl_lens.data.pixels.preprocess import Preprocess
 from ssl_lens.errors import arguments_named
 from ssl_lens.evaluation.turns import turned
 from ssl_lens.recipe import images as recipe_images
-from ssl_lens.recipe.network import backbone
+from ssl_lens.recipe.network import backbone, load_starting_weights
 from ssl_lens.recipe.recipe import Recipe, recipe_of
 from ssl_lens.representation.description import CONFIG
 from ssl_lens.representation.extract import extract, preprocessed
@@ -39,7 +39,8 @@ class Target:
 
     Attributes:
         frozen: what gives the features; None: the preprocessed pixels are the features.
-        network: the network with which training with a seed begins; None: there is none to train.
+        network: what training with a seed begins with; None: there is no network to train.
+        trained: whether the weights that it begins with have been trained, or there are none; else they are random.
     """
 
     def __init__(
@@ -47,9 +48,12 @@ class Target:
         name: str,
         preprocess: Preprocess,
         frozen: FrozenBackbone | None,
-        network: Callable[[int], MapBackbone] | None,
+        network: Callable[[int], FrozenBackbone] | None,
+        *,
+        trained: bool,
     ) -> None:
-        self.name, self.preprocess, self.frozen, self.network = name, preprocess, frozen, network
+        self.name, self.preprocess, self.frozen = name, preprocess, frozen
+        self.network, self.trained = network, trained
         self._features: np.ndarray | None = None  # [N, F] of an image set, of which _known [N] have been computed
         self._known = np.zeros(0, bool)
 
@@ -147,16 +151,16 @@ def subjects(
 
 
 def _frozen_subject(name: str, frozen: FrozenBackbone, folder: Path | None) -> Subject:
-    def start(seed: int) -> MapBackbone:
+    def start(seed: int) -> FrozenBackbone:
         if folder is not None and (folder / CONFIG).is_file() and _is_folded(frozen.backbone):
             logger.warning(
                 "%s is an export with folded steerable filters, which need not stay steerable in training; "
                 "give its run to keep the symmetry",
                 name,
             )
-        return frozen.backbone
+        return frozen
 
-    target = Target(name, frozen.preprocess, frozen, start)
+    target = Target(name, frozen.preprocess, frozen, start, trained=True)
     preprocess = frozen.preprocess
     return Subject(
         name, preprocess.policy, preprocess.in_channels, frozen.check_size, lambda images: target, folder
@@ -170,10 +174,12 @@ def _is_folded(backbone: MapBackbone) -> bool:
 
 
 def _untrained_subject(name: str, trained: FrozenBackbone, folder: Path) -> Subject:
+    def fresh(seed: int | None) -> FrozenBackbone:
+        return FrozenBackbone(trained.preprocess, untrained_backbone(folder, seed=seed), trained.pooling)
+
     @cache
     def opened() -> Target:
-        fresh = FrozenBackbone(trained.preprocess, untrained_backbone(folder), trained.pooling)
-        return Target(name, trained.preprocess, fresh, lambda seed: untrained_backbone(folder, seed=seed))
+        return Target(name, trained.preprocess, fresh(None), fresh, trained=False)
 
     preprocess = trained.preprocess
     return Subject(
@@ -187,16 +193,18 @@ def _recipe_subject(name: str, recipe: Recipe, pooling: Pooling | None) -> Subje
         height, width = preprocess.output_size(*images.images.shape[2:])
         size = height if height == width else None
 
-        def fresh(seed: int) -> MapBackbone:
+        def start(seed: int) -> FrozenBackbone:
             torch.manual_seed(seed)
             network = backbone(recipe, images.shape[0], size)
-            adapt(network, preprocess.fitted(*network.size_rule), images.images)
-            return network
+            if recipe.model.weights is not None:
+                load_starting_weights(network, recipe.model.weights)
+            fitted = preprocess.fitted(*network.size_rule)
+            adapt(network, fitted, images.images)
+            return FrozenBackbone(fitted, network, pooling or recipe.features.pooling)
 
-        first = fresh(0)
-        fitted = preprocess.fitted(*first.size_rule)
-        frozen = FrozenBackbone(fitted, first, pooling or recipe.features.pooling)
-        return Target(name, fitted, frozen, fresh)
+        first = start(0)
+        trained = recipe.model.weights is not None or not any(True for _ in first.parameters())
+        return Target(name, first.preprocess, first, start, trained=trained)
 
     @arguments_named(recipe_images.DATA_KEYS)
     def check(height: int, width: int) -> None:
@@ -207,7 +215,9 @@ def _recipe_subject(name: str, recipe: Recipe, pooling: Pooling | None) -> Subje
 
 def _pixels_subject(first: Subject) -> Subject:
     return first._replace(
-        name=PIXELS, open=lambda images: Target(PIXELS, first.open(images).preprocess, None, None), folder=None
+        name=PIXELS,
+        open=lambda images: Target(PIXELS, first.open(images).preprocess, None, None, trained=False),
+        folder=None,
     )
 
 

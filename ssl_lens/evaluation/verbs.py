@@ -163,7 +163,7 @@ def finetune(
     settings = settings or Settings()
     question = Question(split, labels_per_class, labels, target_columns, log_targets)
     tasks = ["regression" if target_columns else "classification", "rotation"]
-    found = subjects([model], overrides, untrained=scratch)
+    found = subjects([model], overrides, untrained=scratch, pooling=settings.pooling)
     kept = {"targets": [subject.name for subject in found], "overrides": list(overrides)}
     kept |= dataclasses.asdict(settings)
     return _run(

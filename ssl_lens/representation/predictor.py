@@ -85,14 +85,24 @@ class Predictor(nn.Module):
     Args:
         head: one of three kinds, if it is to be saved: an `nn.Linear`, a `NormalisedLinear`, or what
             `backbone.head(O)` gave.
+        quarter_turns: whether features are the mean of those of the image and of its three quarter turns.
     """
 
-    def __init__(self, backbone: MapBackbone, head: nn.Module, pooling: Pooling) -> None:
+    def __init__(
+        self, backbone: MapBackbone, head: nn.Module, pooling: Pooling, *, quarter_turns: bool = False
+    ) -> None:
         super().__init__()
-        self.backbone, self.head, self.pooling = backbone, head, pooling
+        self.backbone, self.head, self.pooling, self.quarter_turns = backbone, head, pooling, quarter_turns
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.outputs(pooled(self.backbone, images, self.pooling))
+        return self.outputs(self.features(images))
+
+    def features(self, images: Tensor) -> Tensor:
+        """Pooled features [B, F] of preprocessed images [B, C, h, w]."""
+        if not self.quarter_turns:
+            return pooled(self.backbone, images, self.pooling)
+        turns = (images.rot90(turn, (-2, -1)) for turn in range(4))
+        return torch.stack([pooled(self.backbone, turned, self.pooling) for turned in turns]).mean(dim=0)
 
     def outputs(self, features: Tensor) -> Tensor:
         """Outputs [B, O] of pooled features [B, F], computed in the type of the head."""
@@ -175,7 +185,7 @@ class SavedPredictor:
 
     def _raw_outputs(self, images: Tensor) -> Tensor:
         prepared = self.preprocess(images.to(device_of(self.preprocess)))
-        features = pooled(self.network.backbone, prepared, self.network.pooling)
+        features = self.network.features(prepared)
         if features.shape[1] != self.num_features:  # smaller maps have fewer rings
             raise InputError(
                 f"images of {images.shape[2]}x{images.shape[3]} px give {features.shape[1]} features, but the head was "
@@ -200,7 +210,7 @@ def save_predictor(
     with replaced_export(folder) as made:
         check = write_files(frozen, made, image_size)
         write_weights(network.head.state_dict(), made / HEAD)
-        content = {"head": _kind(network.head), **asdict(outputs)}
+        content = {"head": _kind(network.head), "quarter_turns": network.quarter_turns, **asdict(outputs)}
         (made / OUTPUTS).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return check
 
@@ -217,16 +227,18 @@ def load_predictor(folder: Path | str) -> SavedPredictor:
             f"{folder} holds a backbone without a head; give one that fine-tuning or an evaluation wrote, by "
             "save=FOLDER"
         )
-    head, outputs, num_features = _read_head(folder, frozen.backbone)
-    network = Predictor(frozen.backbone, head, frozen.pooling)
+    head, outputs, num_features, quarter_turns = _read_head(folder, frozen.backbone)
+    network = Predictor(frozen.backbone, head, frozen.pooling, quarter_turns=quarter_turns)
     return SavedPredictor(frozen.preprocess, network.eval().requires_grad_(False), outputs, num_features)
 
 
-def _read_head(folder: Path, backbone: MapBackbone) -> tuple[nn.Module, Outputs, int]:
-    """The head next to a backbone, what its outputs mean, and how many features it takes."""
+def _read_head(folder: Path, backbone: MapBackbone) -> tuple[nn.Module, Outputs, int, bool]:
+    """The head next to a backbone, what its outputs mean, how many features it takes, and whether of quarter turns."""
     content, shapes, source = read_json(folder / OUTPUTS), tensor_shapes(folder / HEAD), folder / HEAD
     try:
-        outputs = _outputs(content)
+        outputs, quarter_turns = _outputs(content), content["quarter_turns"]
+        if type(quarter_turns) is not bool:
+            raise ValueError("quarter_turns is neither true nor false")
         with torch.device("meta"), at_most(shapes, source):  # shapes alone, no memory
             small, num_features = _head(content["head"], shapes, backbone, len(outputs))
         if {name: tuple(value.shape) for name, value in small.state_dict().items()} != shapes:
@@ -241,7 +253,7 @@ def _read_head(folder: Path, backbone: MapBackbone) -> tuple[nn.Module, Outputs,
         head = head.double()
     check_numbers(head.state_dict(), weights, source)
     load_into(head, weights, source=source)
-    return head, outputs, num_features
+    return head, outputs, num_features, quarter_turns
 
 
 def _kind(head: nn.Module) -> str:

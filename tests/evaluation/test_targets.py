@@ -1,6 +1,7 @@
 """What is evaluated, and where supervised training begins."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from tiny_run import write_run
 
 from ssl_lens.backbones.backbone import MapBackbone
-from ssl_lens.backbones.resnet import ResNet, ResNetOptions
+from ssl_lens.backbones.resnet import VARIANTS, ResNet, ResNetOptions
 from ssl_lens.backbones.steerable_cnn import SteerableCNN, SteerableCNNOptions
 from ssl_lens.data.images import ImageSet
 from ssl_lens.data.pixels.preprocess import Preprocess
@@ -20,7 +21,7 @@ from ssl_lens.representation.frozen import FrozenBackbone
 
 def _started(target: Target, seed: int) -> MapBackbone:
     assert target.network is not None
-    return target.network(seed)
+    return target.network(seed).backbone
 
 
 def _set(raw: np.ndarray) -> ImageSet:
@@ -80,3 +81,18 @@ def test_two_runs_of_one_name_are_called_by_their_paths(tmp_path):
         names[1],
         f"{names[1]} untrained",
     ]
+
+
+def test_the_weights_of_a_network_by_name_are_those_that_it_is_given(tmp_path):
+    """Then it has been trained, and training goes on from its probe; so does what has no weights."""
+    trained = ResNet(1, replace(VARIANTS["resnet_micro"], width=4))
+    write_export(FrozenBackbone(Preprocess.plain(1), trained), tmp_path / "out", (16, 16))
+    images = _set(np.random.default_rng(0).random((2, 1, 48, 48), dtype=np.float32))
+    for overrides, expected in ((["model.width=4"], False), (["model.width=4", f"model.weights={tmp_path}/out"], True)):
+        (subject,) = subjects(["resnet_micro"], overrides)
+        target = subject.open(images)
+        assert target.trained == expected
+        same = torch.equal(_started(target, 0).state_dict()["stem.0.weight"], trained.state_dict()["stem.0.weight"])
+        assert same == expected
+    (subject,) = subjects(["lens_wavelets"])
+    assert subject.open(images).trained

@@ -359,7 +359,7 @@ NUMBERS = {"targets": ["t", "u"], "mean": [0.0, 1.0], "std": [1.0, 1.0], "log": 
 )
 def test_numbers_that_cannot_be(copied, key, value):
     path = copied("predictor")
-    (path / "outputs.json").write_text(json.dumps({"head": "linear", **NUMBERS}))
+    (path / "outputs.json").write_text(json.dumps({"head": "linear", "quarter_turns": False, **NUMBERS}))
     assert load_predictor(path).outputs == Targets(("t", "u"), (0.0, 1.0), (1.0, 1.0), (False, True))
     changed(path, "outputs.json", key, value=value)
     refused(lambda: load_predictor(path), "outputs.json")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -149,6 +150,18 @@ def test_a_saved_network_predicts_what_it_predicted(frozen, images, tmp_path, po
     assert not any(parameter.requires_grad for parameter in saved.network.parameters())
 
 
+def test_a_saved_network_still_averages_over_quarter_turns(frozen, images, tmp_path):
+    weight = np.random.default_rng(0).normal(size=(3, 96))
+    network = Predictor(frozen.backbone, linear_head(weight, np.zeros(3)), "view", quarter_turns=True)
+    save_predictor(tmp_path / "saved", frozen.preprocess, network, Classes(images.classes), image_size=SIZE)
+    saved = load_predictor(tmp_path / "saved")
+    prepared = preprocessed(frozen.preprocess, images.images)
+    with torch.no_grad():
+        alone = [frozen.backbone(prepared.rot90(turn, (2, 3))).view.double().numpy() @ weight.T for turn in range(4)]
+    assert abs(alone[1] - alone[0]).max() > 1e-3
+    np.testing.assert_allclose(saved.predict(images.images), softmax(np.mean(alone, axis=0), axis=1), atol=1e-5)
+
+
 def test_a_plain_export_into_the_folder_takes_the_head_away(frozen, images, tmp_path):
     network = fresh_predictor(frozen.backbone, 3, "view", preprocessed(frozen.preprocess, images.images[:1]))
     save_predictor(tmp_path / "saved", frozen.preprocess, network, Classes(images.classes), image_size=SIZE)
@@ -177,6 +190,8 @@ DAMAGES = {
     "no head": lambda content: content.pop("head"),
     "unknown head": lambda content: content.update(head="os.system"),
     "another head": lambda content: content.update(head="normalised_linear"),
+    "no quarter turns": lambda content: content.pop("quarter_turns"),
+    "quarter turns that are a number": lambda content: content.update(quarter_turns=1),
     "no classes": lambda content: content.pop("classes"),
     "four classes": lambda content: content["classes"].append("d"),
     "targets": lambda content: content.update(classes=None, targets=["a"], mean=[0.0, 1.0], std=[1.0], log=[False]),

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -21,23 +21,25 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm import tqdm
 
-from ssl_lens.backbones.backbone import MapBackbone
 from ssl_lens.errors import InputError
 from ssl_lens.evaluation.answers import Answers, Classes, Numbers
 from ssl_lens.evaluation.augment import Augmentation, augment, check_augmentation
-from ssl_lens.evaluation.probes.objective import Objective, objective
-from ssl_lens.evaluation.probes.probe import Fitted, NetworkProbe
-from ssl_lens.optim import adamw
+from ssl_lens.evaluation.probes.fitted_network import FittedNetwork
+from ssl_lens.evaluation.probes.from_probe import train_from_probe
+from ssl_lens.evaluation.probes.from_scratch import train_from_scratch
+from ssl_lens.evaluation.probes.objective import Objective
+from ssl_lens.evaluation.probes.probe import Epoch, NetworkProbe
+from ssl_lens.representation.frozen import FrozenBackbone
 from ssl_lens.representation.pooling_names import Pooling
-from ssl_lens.representation.predictor import Outputs, Predictor, Targets, fresh_predictor
 from ssl_lens.schedules import cosine
+
+Network = TypeVar("Network", bound=nn.Module)
 
 logger = logging.getLogger(__name__)
 
-AUTO_STEPS = 3000  # epochs=None: about this many steps ...
-AUTO_EPOCHS = (10, 100)  # ... within these numbers of epochs
 WARMUP = 0.1  # of the steps
 SECONDS_BETWEEN_LINES = 30.0  # at least, where there is no terminal for a progress bar
+MEMORY = 0.1  # of the steps, over which the weights are averaged
 
 
 @dataclass(frozen=True)
@@ -45,17 +47,20 @@ class Settings:
     """How a network is trained; batch_size counts images over all processes.
 
     Attributes:
-        epochs: length of the cosine schedule; None for about 3,000 steps, at least 10 and at most 100 epochs.
-        patience: stop after this many epochs without a lower validation loss.
+        pooling: of the features; None: a trained backbone's own, from scratch the view.
+        epochs: length of the cosine schedule; None for about 500 steps in 5 to 20 epochs from a probe, 3,000 in 10 to
+            100 from scratch.
+        lr: highest learning rate; None for 5e-4 from scratch, 1e-4 from a probe.
+        patience: from scratch, stop after this many epochs without a lower validation loss.
         augmentation: None for continuous where classes are learned, and none for numbers, as only you know which
             number, such as a mass, stays when the image is turned.
         bf16: train under bfloat16 autocast; losses and predictions stay in float32.
     """
 
-    pooling: Pooling = "view"
+    pooling: Pooling | None = None
     epochs: int | None = None
     batch_size: int = 64
-    lr: float = 5e-4
+    lr: float | None = None
     weight_decay: float = 0.05
     clip_norm: float = 3.0
     patience: int = 20
@@ -63,43 +68,10 @@ class Settings:
     bf16: bool = False
 
 
-class Epoch(NamedTuple):
-    """What is known after an epoch, counted from 1; losses are means over images, lr is that of its last step."""
-
-    epoch: int
-    lr: float
-    train_loss: float
-    validation_loss: float | None
-
-
-@dataclass
-class FittedNetwork(Fitted[Tensor]):
-    """A trained network; its inputs are preprocessed images [M, C, h, w]."""
-
-    trainer: Trainer
-    network: Predictor
-    meaning: Outputs
-    validation_loss: float | None
-    parameters: int | None = None
-
-    def predict(self, inputs: Tensor) -> np.ndarray:
-        if isinstance(self.meaning, Targets):
-            return self.outputs(inputs)
-        return self.meaning.values(self.trainer.predict(self.network, inputs))
-
-    def outputs(self, inputs: Tensor) -> np.ndarray:
-        """Logits; of numbers themselves, of logarithms the decades."""
-        outputs = self.trainer.predict(self.network, inputs).double().cpu().numpy()
-        if isinstance(self.meaning, Targets):
-            outputs = np.array(self.meaning.mean) + np.array(self.meaning.std) * outputs
-        return outputs
-
-
 class Finetune(NetworkProbe):
     """Trains the whole network, by cross-entropy or a Huber loss (see `objective`).
 
-    The weights of the epoch with the lowest validation loss are used; where images are too few to validate, all train
-    for a fixed number of epochs.
+    A trained backbone goes on from its probe (`train_from_probe`), another from random weights (`train_from_scratch`).
     """
 
     name = "finetune"
@@ -129,31 +101,51 @@ class Finetune(NetworkProbe):
         return self.trainer.accelerator.main_process_first()
 
     def fit(
-        self, images: Tensor, answers: Answers, *, seed: int, backbone: MapBackbone, on_epoch: Callable[[Epoch], None]
+        self,
+        images: Tensor,
+        answers: Answers,
+        *,
+        seed: int,
+        frozen: FrozenBackbone,
+        trained: bool,
+        on_epoch: Callable[[Epoch], None],
     ) -> FittedNetwork:
         """Trains a copy of the backbone under a head on preprocessed images [N, C, h, w].
 
         Raises: InputError if the images cannot be augmented so, a number is constant, the backbone cannot take the
             images, or the loss is not finite.
         """
+        assert isinstance(answers, Classes | Numbers)
         self.trainer.augmentation = self.settings.augmentation or (
             "none" if isinstance(answers, Numbers) else "continuous"
         )
         check_augmentation(self.trainer.augmentation, *images.shape[2:])
-        goal = objective(answers, seed)
-        torch.manual_seed(seed)  # the head
-        network = fresh_predictor(backbone, goal.num_outputs, self.settings.pooling, images[:1])
-        losses: list[float] = []
+        train = train_from_probe if trained else train_from_scratch
+        return train(self.trainer, images, answers, seed, frozen, on_epoch)
 
-        def note(epoch: Epoch) -> None:
-            on_epoch(epoch)
-            if epoch.validation_loss is not None:
-                losses.append(epoch.validation_loss)
 
-        network = self.trainer.train(network, images, goal, seed=seed, on_epoch=note)
-        return FittedNetwork(
-            self.trainer, network, goal.outputs, min(losses) if losses else None, network.parameter_count
-        )
+@dataclass
+class _Step:
+    """What one step of a training needs, and changes.
+
+    Attributes:
+        parallel: the network as Accelerate wraps it.
+        mean: the network whose weights are the mean over the last steps; None: it is not needed.
+        generator: of batches and augmentation.
+    """
+
+    parallel: nn.Module
+    optimizer: torch.optim.Optimizer
+    network: nn.Module
+    mean: nn.Module | None
+    pull: float
+    generator: torch.Generator
+
+    @torch.no_grad()
+    def average(self) -> None:
+        """Draws the mean towards the weights."""
+        if self.mean is not None:
+            torch._foreach_lerp_(list(self.mean.parameters()), list(self.network.parameters()), self.pull)
 
 
 class Trainer:
@@ -161,119 +153,132 @@ class Trainer:
 
     The images of a step do not depend on the number of processes, of which each takes an equal share. With batch norm,
     GPUs share the statistics of a step; processors normalise their own shares and average the running statistics.
+
+    Attributes:
+        augmentation: of images, in training.
+        speaks: whether this process is the one that prints and writes.
     """
 
     def __init__(self, accelerator: Accelerator, settings: Settings) -> None:
         self.accelerator, self.settings = accelerator, settings
         self.augmentation: Augmentation = settings.augmentation or "continuous"
         self.device = accelerator.device
-        self.speaks = accelerator.is_main_process  # prints, writes
+        self.speaks = accelerator.is_main_process
 
-    def train(
-        self, network: Predictor, images: Tensor, goal: Objective, *, seed: int, on_epoch: Callable[[Epoch], None]
-    ) -> Predictor:
-        """The network with the weights of its best epoch on the validation part, or of its last where there is none.
+    def epochs(
+        self,
+        network: Network,
+        groups: list[dict[str, Any]],
+        inputs: Tensor,
+        goal: Objective,
+        fit: np.ndarray,
+        *,
+        count: int,
+        lr: float,
+        seed: int,
+        averaged: bool = False,
+    ) -> Iterator[tuple[Epoch, Network]]:
+        """Trains, and gives the network after every epoch, until the last or until no more are asked for.
 
         Args:
-            network: is changed; the one returned is a copy in plain float32.
-            images: preprocessed, [N, C, h, w], on any device.
+            network: on the device of the trainer; is changed, and given. If `averaged`, another one is given, with the
+                mean of its weights over the last steps (EMA).
+            groups: its parameters, as for an optimiser; the learning rate of each is multiplied by its `rate`.
+            inputs: preprocessed images [N, C, h, w], or what the network takes in their place, on any device.
+            fit: which of them are trained on.
+            count: of epochs.
+            lr: the highest learning rate.
             seed: decides batches, augmentation and drop path.
-            on_epoch: is called after every epoch, on every process.
 
         Raises: InputError if the loss is not finite.
         """
-        accelerator, settings = self.accelerator, self.settings
-        result = copy.deepcopy(network).to(self.device)  # without what Accelerate puts around the one that trains
+        accelerator = self.accelerator
+        given = copy.deepcopy(network).eval() if averaged else network
         if accelerator.num_processes > 1 and self.device.type == "cuda":
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
-        network = network.to(self.device)
-        optimizer = adamw(network)
-        optimizer.param_groups[0]["weight_decay"] = settings.weight_decay
+        optimizer = torch.optim.AdamW(groups, lr=0.0, weight_decay=0.0, fused=self.device.type in ("cpu", "cuda"))
         parallel, optimizer = accelerator.prepare(network, optimizer)
         torch.manual_seed(seed + accelerator.process_index)  # drop path: other images, other masks
-
+        learning_rates = _learning_rates(lr, count, math.ceil(len(fit) / self.settings.batch_size))
+        pull = 1 / max(1.0, MEMORY * learning_rates.size)
         generator = torch.Generator().manual_seed(seed)
-        learning_rates = _learning_rates(settings, len(goal.fit))
-        best_loss, best_epoch, best_state = math.inf, 0, None
-        quiet = None if self.speaks else True
+        step = _Step(parallel, optimizer, network, given if averaged else None, pull, generator)
         spoken = time.monotonic()
-        progress = tqdm(range(len(learning_rates)), desc=f"seed {seed}", unit="epoch", leave=False, disable=quiet)
-        for epoch in progress:
-            train_loss = self._epoch(parallel, optimizer, images, goal, learning_rates[epoch], generator)
-            if not math.isfinite(train_loss):
-                raise InputError(f"the loss became {train_loss} in epoch {epoch + 1}; lower lr={settings.lr}")
-            validation_loss = self._validate(network, images, goal)
-            on_epoch(Epoch(epoch + 1, float(learning_rates[epoch][-1]), train_loss, validation_loss))
-            progress.set_postfix(loss=train_loss, validation_loss=validation_loss)
-            if progress.disable and self.speaks and time.monotonic() - spoken > SECONDS_BETWEEN_LINES:
-                spoken = time.monotonic()
-                logger.info("seed %d, epoch %d of %d: loss %.4g", seed, epoch + 1, len(learning_rates), train_loss)
-            if validation_loss is None:
-                continue
-            if validation_loss < best_loss:
-                best_loss, best_epoch, best_state = validation_loss, epoch, copy.deepcopy(network.state_dict())
-            elif epoch - best_epoch >= settings.patience:
-                break
-        result.load_state_dict(best_state or network.state_dict())
-        accelerator.free_memory()
-        return result.eval()
+        quiet = None if self.speaks else True
+        bar = tqdm(learning_rates, f"seed {seed}", unit="epoch", leave=False, disable=quiet)
+        try:
+            for epoch, rates in enumerate(bar, 1):
+                loss = self._epoch(step, inputs, goal, fit, rates)
+                if not math.isfinite(loss):
+                    raise InputError(f"the loss became {loss} in epoch {epoch}; lower lr={lr:g}")
+                bar.set_postfix(loss=loss)
+                if bar.disable and self.speaks and time.monotonic() - spoken > SECONDS_BETWEEN_LINES:
+                    spoken = time.monotonic()
+                    logger.info("seed %d, epoch %d of %d: loss %.4g", seed, epoch, len(learning_rates), loss)
+                yield Epoch(epoch, float(rates[-1]), loss, None), given
+        finally:
+            bar.close()
+            accelerator.free_memory()
+
+    def number_of_epochs(self, images: int, *, steps: int, fewest: int, most: int) -> int:
+        """What the settings say, else about so many steps, within limits."""
+        steps_per_epoch = math.ceil(images / self.settings.batch_size)
+        return self.settings.epochs or min(max(steps // steps_per_epoch, fewest), most)
 
     @torch.inference_mode()
-    def predict(self, network: nn.Module, images: Tensor) -> Tensor:
-        """Outputs float32 [M, O] of preprocessed images [M, C, h, w] in evaluation mode.
+    def applied(self, function: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
+        """What a function gives float32 [M, O] of inputs [M, ...].
 
         Every process computes a share and gets all.
         """
-        network.eval()
         outputs = []
-        for part in self._share(len(images))[0].split(4 * self.settings.batch_size):
-            outputs.append(network(images[part.to(images.device)].to(self.device)).float())
-        return self.accelerator.gather(torch.cat(outputs))[: len(images)]
+        for part in self._share(len(inputs))[0].split(4 * self.settings.batch_size):
+            outputs.append(function(inputs[part.to(inputs.device)].to(self.device)).float())
+        return self.accelerator.gather(torch.cat(outputs))[: len(inputs)]
+
+    def predict(self, network: nn.Module, inputs: Tensor) -> Tensor:
+        """Outputs float32 [M, O] of a network in evaluation mode."""
+        return self.applied(network.eval(), inputs)
+
+    def judged(self, network: nn.Module, inputs: Tensor, goal: Objective, index: np.ndarray) -> np.ndarray:
+        """The loss and the error of each input at `index` in evaluation mode, [2, n], the same on every process."""
+        chosen = torch.from_numpy(index)
+        outputs = self.predict(network, inputs[chosen.to(inputs.device)])
+        targets = goal.targets[chosen].to(self.device)
+        return torch.stack([goal.loss(outputs, targets), goal.error(outputs, targets)]).double().cpu().numpy()
 
     def _epoch(
-        self,
-        parallel: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        images: Tensor,
-        goal: Objective,
-        learning_rates: np.ndarray,
-        generator: torch.Generator,
+        self, step: _Step, inputs: Tensor, goal: Objective, fit: np.ndarray, learning_rates: np.ndarray
     ) -> float:
         """One pass over the images to fit, in as many batches of about equal size as there are learning rates.
 
         Returns: the mean loss, the same on every process.
         """
-        parallel.train()
-        fit = torch.from_numpy(goal.fit)
-        order = fit[torch.randperm(len(fit), generator=generator)]
+        step.parallel.train()
+        index = torch.from_numpy(fit)
+        order = index[torch.randperm(len(index), generator=step.generator)]
         total = torch.zeros((), device=self.device)
         for batch, lr in zip(order.tensor_split(len(learning_rates)), learning_rates, strict=True):
-            draws = torch.rand(len(batch), 2, generator=generator)  # of the whole batch, whoever takes which part
+            draws = torch.rand(len(batch), 2, generator=step.generator)  # of the whole batch, whoever takes which part
             places, counts = self._share(len(batch))
             mine = batch[places]
-            views = images[mine.to(images.device)].to(self.device)
-            outputs = parallel(augment(views, self.augmentation, draws[places])).float()
-            losses = goal.loss(outputs, goal.targets[mine].to(self.device))
+            views = inputs[mine.to(inputs.device)].to(self.device)
+            if views.ndim == 4:  # else they are no longer images
+                views = augment(views, self.augmentation, draws[places])
+            losses = goal.loss(step.parallel(views).float(), goal.targets[mine].to(self.device))
             own = (losses * counts.to(self.device)).sum()
-            optimizer.zero_grad()
+            step.optimizer.zero_grad()
             # Gradients are averaged over processes.
             self.accelerator.backward(own * self.accelerator.num_processes / len(batch))
-            self.accelerator.clip_grad_norm_(parallel.parameters(), self.settings.clip_norm)
-            for group in optimizer.param_groups:
-                group["lr"] = float(lr)
-            optimizer.step()
+            self.accelerator.clip_grad_norm_(step.parallel.parameters(), self.settings.clip_norm)
+            for group in step.optimizer.param_groups:
+                group["lr"] = float(lr) * group.get("rate", 1.0)
+            step.optimizer.step()
+            step.average()
             total += own.detach()
-        return float(self.accelerator.reduce(total, "sum")) / len(fit)
-
-    def _validate(self, network: nn.Module, images: Tensor, goal: Objective) -> float | None:
-        """Mean loss of the validation part, the same on every process; None where there is none."""
         if self.accelerator.num_processes > 1:
-            self._average_statistics(network)
-        if goal.validation is None:
-            return None
-        index = torch.from_numpy(goal.validation)
-        outputs = self.predict(network, images[index.to(images.device)])
-        return goal.loss(outputs, goal.targets[index].to(self.device)).mean().item()
+            self._average_statistics(step.network)
+        return float(self.accelerator.reduce(total, "sum")) / len(fit)
 
     def _share(self, count: int) -> tuple[Tensor, Tensor]:
         """This process's contiguous part of `count` images, and which of it count, 1 or 0.
@@ -318,9 +323,7 @@ def training_processes(settings: Settings) -> Iterator[Trainer]:
         torch.set_num_threads(threads)
 
 
-def _learning_rates(settings: Settings, count: int) -> np.ndarray:
-    """A warm-up and half a cosine for `count` images, [epochs, steps per epoch]."""
-    steps_per_epoch = math.ceil(count / settings.batch_size)
-    epochs = settings.epochs or min(max(AUTO_STEPS // steps_per_epoch, AUTO_EPOCHS[0]), AUTO_EPOCHS[1])
+def _learning_rates(highest: float, epochs: int, steps_per_epoch: int) -> np.ndarray:
+    """A warm-up and half a cosine, [epochs, steps per epoch]."""
     steps = epochs * steps_per_epoch
-    return cosine(settings.lr, 0.0, steps, 1, warmup_epochs=int(WARMUP * steps)).reshape(epochs, steps_per_epoch)
+    return cosine(highest, 0.0, steps, 1, warmup_epochs=int(WARMUP * steps)).reshape(epochs, steps_per_epoch)

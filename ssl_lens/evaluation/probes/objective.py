@@ -1,4 +1,4 @@
-"""What a network learns of answers: targets and loss, which images it is validated on, and what its outputs mean."""
+"""What a network learns of answers: targets and loss, what its outputs mean, and which images it is validated on."""
 
 from __future__ import annotations
 
@@ -26,36 +26,31 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Objective:
-    """What a network is trained for.
+    """What a network is trained for: a low loss. What is wanted is a small error: 1 for a wrong class, the distance.
 
-    Shapes: targets [N, ...]; fit and validation: indices into them, the latter None where there are too few images to
-        hold some out.
+    Shapes: targets [N, ...].
     """
 
     targets: Tensor
     loss: Loss
+    error: Loss
     num_outputs: int
     outputs: Outputs
-    fit: np.ndarray
-    validation: np.ndarray | None
 
 
-def objective(answers: Answers, seed: int) -> Objective:
-    """How to learn answers, on as many images.
+def objective(answers: Answers, fit: np.ndarray) -> Objective:
+    """How to learn answers, on as many images, of which those at `fit` are trained on.
 
-    Classes: cross-entropy; with at least 50 images of every class, a stratified fifth of them validates. Numbers,
-    standardised by mean and standard deviation of the images to fit: a Huber loss, quadratic up to one standard
-    deviation and linear beyond; of at least 50 images a fifth validates.
+    Classes: cross-entropy. Numbers, standardised by mean and standard deviation of the images to fit: a Huber loss,
+    quadratic up to one standard deviation and linear beyond.
 
     Raises: InputError if a number is constant.
     """
     match answers:
         case Classes():
-            fit, validation = divide_labels(answers.labels, seed)
             targets, loss = torch.from_numpy(answers.labels), partial(F.cross_entropy, reduction="none")
-            return Objective(targets, loss, len(answers.names), ClassOutputs(answers.names), fit, validation)
+            return Objective(targets, loss, wrong, len(answers.names), ClassOutputs(answers.names))
         case Numbers():
-            fit, validation = divide_count(len(answers.values), seed)
             mean, std = answers.values[fit].mean(axis=0), answers.values[fit].std(axis=0)
             if not std.all():
                 column = int(np.argmin(std))
@@ -64,14 +59,32 @@ def objective(answers: Answers, seed: int) -> Objective:
                 )
             targets = torch.from_numpy((answers.values - mean) / std).float()
             outputs = Targets(answers.columns, tuple(mean.tolist()), tuple(std.tolist()), answers.log)
-            return Objective(targets, huber, len(mean), outputs, fit, validation)
+            return Objective(targets, huber, distance, len(mean), outputs)
         case _:
             raise AssertionError(f"a network does not learn {answers}")
+
+
+def divided(answers: Answers, seed: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """Images to fit and images to validate, a fifth; None of fewer than 50 images, or of a class."""
+    if isinstance(answers, Classes):
+        return divide_labels(answers.labels, seed)
+    assert isinstance(answers, Numbers)
+    return divide_count(len(answers.values), seed)
 
 
 def huber(outputs: Tensor, targets: Tensor) -> Tensor:
     """Loss of every image [B], the mean over numbers [B, T]."""
     return F.huber_loss(outputs, targets, reduction="none").mean(dim=1)
+
+
+def distance(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Of every image from numbers [B, T], the mean over them, [B]."""
+    return (outputs - targets).abs().mean(dim=1)
+
+
+def wrong(outputs: Tensor, targets: Tensor) -> Tensor:
+    """1 for every image [B] whose largest logit [B, C] is not that of its class, else 0."""
+    return (outputs.argmax(dim=1) != targets).float()
 
 
 def divide_labels(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray | None]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ssl_lens.backbones.backbone import MapBackbone
 from ssl_lens.evaluation.answers import Answers
+from ssl_lens.representation.frozen import FrozenBackbone
 
 Inputs = TypeVar("Inputs", np.ndarray, Tensor)
 Map = Callable[[np.ndarray], np.ndarray]
@@ -74,6 +74,18 @@ class FeatureProbe(Probe):
         return lambda features: features
 
 
+class Epoch(NamedTuple):
+    """What is known after an epoch of training, counted from 1; losses are means over images, lr is of its last step.
+
+    Epoch 0 is the probe that training begins from.
+    """
+
+    epoch: int
+    lr: float
+    train_loss: float
+    validation_loss: float | None
+
+
 class NetworkProbe(Probe):
     """Fitted to images by training a whole network, on one or several processes.
 
@@ -91,6 +103,18 @@ class NetworkProbe(Probe):
 
     @abstractmethod
     def fit(
-        self, images: Tensor, answers: Answers, *, seed: int, backbone: MapBackbone, on_epoch: Callable[[Any], None]
+        self,
+        images: Tensor,
+        answers: Answers,
+        *,
+        seed: int,
+        frozen: FrozenBackbone,
+        trained: bool,
+        on_epoch: Callable[[Epoch], None],
     ) -> Fitted[Tensor]:
-        """Trains a copy of the backbone under a head on preprocessed images [N, C, h, w]."""
+        """Trains a copy of a backbone under a head on preprocessed images [N, C, h, w].
+
+        Args:
+            frozen: the backbone, with the features that are measured of it.
+            trained: whether its weights have been trained, or are random.
+        """

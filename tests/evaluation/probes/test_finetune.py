@@ -10,12 +10,15 @@ from ssl_lens.backbones.backbone import MapBackbone
 from ssl_lens.backbones.resnet import ResNet, ResNetOptions
 from ssl_lens.backbones.swin import Swin, SwinOptions
 from ssl_lens.data.images import load_images
+from ssl_lens.data.pixels.preprocess import Preprocess
 from ssl_lens.errors import InputError
 from ssl_lens.evaluation.answers import Classes, Numbers
 from ssl_lens.evaluation.metrics import regression_scores
 from ssl_lens.evaluation.probes import finetune
-from ssl_lens.evaluation.probes.finetune import Epoch, Finetune, Settings
+from ssl_lens.evaluation.probes.finetune import Finetune, Settings
 from ssl_lens.evaluation.probes.objective import divide_labels, huber, objective
+from ssl_lens.evaluation.probes.probe import Epoch
+from ssl_lens.representation.frozen import FrozenBackbone
 
 SETTINGS = Settings(epochs=6, batch_size=16, lr=2e-3)
 Data = tuple[torch.Tensor, np.ndarray, torch.Tensor, np.ndarray]
@@ -44,7 +47,12 @@ def _probabilities(
     probe = Finetune(settings)
     with probe.ready():
         fitted = probe.fit(
-            train, Classes(labels, ("a", "b")), seed=seed, backbone=backbone or _backbone(), on_epoch=epochs.append
+            train,
+            Classes(labels, ("a", "b")),
+            seed=seed,
+            frozen=FrozenBackbone(Preprocess.plain(1), backbone or _backbone()),
+            trained=False,
+            on_epoch=epochs.append,
         )
         return fitted.predict(test), epochs
 
@@ -94,9 +102,8 @@ def test_validation_is_stratified_and_left_out_only_where_images_are_few():
 
 def test_the_epoch_with_the_lowest_validation_loss_is_kept(data, monkeypatch):
     """With a learning rate that later destroys the network, stopping must bring back an earlier epoch."""
-    monkeypatch.setattr(
-        finetune, "_learning_rates", lambda settings, count: np.repeat([[2e-3], [10.0]], [4, 5], axis=0).repeat(6, 1)
-    )
+    rates = np.repeat([[2e-3], [10.0]], [4, 5], axis=0).repeat(6, 1)
+    monkeypatch.setattr(finetune, "_learning_rates", lambda highest, epochs, steps_per_epoch: rates)
     prediction, epochs = _probabilities(data, Settings(epochs=9, batch_size=16, patience=2))
     assert _accuracy(data, prediction) >= 0.9
     best = min(epochs, key=lambda epoch: epoch.validation_loss).epoch
@@ -104,11 +111,16 @@ def test_the_epoch_with_the_lowest_validation_loss_is_kept(data, monkeypatch):
 
 
 def test_batches_are_of_equal_size_and_the_rate_warms_up_and_falls():
-    rates = finetune._learning_rates(Settings(epochs=10, batch_size=64, lr=1.0), 130)
+    rates = finetune._learning_rates(1.0, 10, 3)
     assert rates.shape == (10, 3)
     assert rates[0].tolist() == [0, 0.5, 1]  # a tenth of the steps
     assert np.all(np.diff(rates.ravel()[2:]) <= 0)
     assert 0 < rates[-1, -1] < 0.01
+    counts = []
+    for settings in (Settings(), Settings(epochs=7)):
+        with finetune.training_processes(settings) as trainer:
+            counts += [trainer.number_of_epochs(n, steps=300, fewest=10, most=90) for n in (130, 1000, 6400)]
+    assert counts == [90, 18, 10, 7, 7, 7]
 
 
 def test_a_loss_that_is_not_finite_is_one_line(data):
@@ -134,7 +146,7 @@ def test_huber_is_quadratic_up_to_one_standard_deviation():
 
 def test_a_number_that_is_constant_is_one_line():
     with pytest.raises(InputError, match="t is 2.5 of all 30 images; nothing to learn"):
-        objective(Numbers(np.full((30, 1), 2.5), ("t",), (False,)), seed=0)
+        objective(Numbers(np.full((30, 1), 2.5), ("t",), (False,)), np.arange(30))
 
 
 def test_a_network_measures_width_and_flux():
@@ -148,8 +160,9 @@ def test_a_network_measures_width_and_flux():
     torch.manual_seed(0)
     backbone = ResNet(1, ResNetOptions(width=8, depths=(1, 1), stem_stride=4))
     answers = Numbers(values[:180], ("w", "f"), (False, False))
+    frozen = FrozenBackbone(Preprocess.plain(1), backbone)
     with probe.ready():
-        fitted = probe.fit(pixels[:180], answers, seed=0, backbone=backbone, on_epoch=lambda epoch: None)
+        fitted = probe.fit(pixels[:180], answers, seed=0, frozen=frozen, trained=False, on_epoch=lambda epoch: None)
         said = fitted.predict(pixels[180:])
     assert all(regression_scores(values[180:, i], said[:, i])["r2"] > 0.8 for i in range(2))
     assert fitted.parameters == sum(p.numel() for p in backbone.parameters()) + 2 * 17
