@@ -38,7 +38,7 @@ class SampledViews:
         figures: the share that says what features are worth where there are no labels.
     """
 
-    figures = ("view_accuracy",)
+    figures = ("view_auc",)
 
     def __init__(self, sample: Sample) -> None:
         self.sample = sample
@@ -52,7 +52,9 @@ class SampledViews:
     def measure(self, backbone: Encoder) -> dict[str, float]:
         """`view_statistics` of the view features."""
         own = copy.deepcopy(backbone).eval()
-        images, first, second = [], [], []
+        images: list[Tensor] = []
+        first: list[Tensor] = []
+        second: list[Tensor] = []
         for batch in self.sample:
             images.append(own(batch.images).view)
             for kept, view in zip((first, second), batch.views, strict=True):
@@ -66,8 +68,8 @@ def view_statistics(images: Tensor, first: Tensor, second: Tensor) -> dict[str, 
     Returns: `sample_rankme`, RankMe of the images (Garrido et al. 2023);
         `alignment`, the mean squared distance of the two views on the unit sphere, and `uniformity`, ln of the mean of
         exp(-2 d^2) over all pairs of images at distances d there, both the lower the better (Wang & Isola 2020);
-        `view_accuracy`, the share of views that are nearer, in cosine about the mean of all, to the other view of their
-        image than to that of any other.
+        `view_auc`, how often a view is nearer, in cosine about the mean of all, to the other view of its image than to
+        that of another image (1: always, 0.5: they tell nothing).
     """
     normalised = nn.functional.normalize(images, dim=1)
     one, other = (nn.functional.normalize(views, dim=1) for views in (first, second))
@@ -75,14 +77,19 @@ def view_statistics(images: Tensor, first: Tensor, second: Tensor) -> dict[str, 
         "sample_rankme": rankme(images),
         "alignment": (one - other).square().sum(dim=1).mean().item(),
         "uniformity": torch.pdist(normalised).square().mul(-2).exp().mean().log().item(),
-        "view_accuracy": _retrieval(first, second),
+        "view_auc": _auc(first, second),
     }
 
 
-def _retrieval(first: Tensor, second: Tensor) -> float:
+def _auc(first: Tensor, second: Tensor) -> float:
     mean = (first + second).mean(dim=0) / 2
     one, other = (nn.functional.normalize(views - mean, dim=1) for views in (first, second))
     cosine = one @ other.T
-    own = torch.arange(len(cosine))
-    found = [matrix.argmax(dim=1) == own for matrix in (cosine, cosine.T)]
-    return torch.cat(found).double().mean().item()
+    nearer = [_nearer(matrix, cosine.diagonal()[:, None]) for matrix in (cosine, cosine.T)]
+    return torch.stack(nearer).mean().item()
+
+
+def _nearer(cosine: Tensor, own: Tensor) -> Tensor:
+    """Share of the other images [N] that are further than the own one; of equals a half."""
+    others = len(cosine) - 1
+    return ((cosine < own).sum(dim=1) + ((cosine == own).sum(dim=1) - 1) / 2) / others

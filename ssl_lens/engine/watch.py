@@ -23,13 +23,12 @@ Figures = dict[str, float]
 
 
 class Monitor(Protocol):
-    """Measures a backbone.
+    """Measures a backbone."""
 
-    Attributes:
-        figures: the shares in [0, 1] that say what its features are worth: the highest of them counts.
-    """
-
-    figures: tuple[str, ...]
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """The shares in [0, 1] that say what its features are worth: the highest of them counts."""
+        ...
 
     @property
     def trials(self) -> int:

@@ -226,7 +226,7 @@ def compose(recipe: Recipe, stop: StopSignals | None = None) -> Pretraining:
         folder.rewind(restored.step)
         for choice in choices:
             logger.info(choice)
-    watch = watch_of(recipe, folder, ready.probe, ready.sample, ready.frozen, images.shape[1:])
+    watch = watch_of(recipe, folder, ready.probe, ready.sample, ready.frozen, images.shape)
     pretraining = Pretraining(
         recipe, folder, accelerator, images.names, batches, features, ready.preprocess, ready.multicrop, method,
         optimizer, schedule, restored.step, stop or StopSignals(),

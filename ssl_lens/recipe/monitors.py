@@ -34,13 +34,13 @@ def watch_of(
     probe: OnlineProbe | None,
     sample: SampledViews,
     preprocess: Preprocess,
-    size: tuple[int, int],
+    shape: tuple[int, ...],
 ) -> Watch:
     """What measures a run: its probe says what features are worth, or where there is none, the sample.
 
     Args:
         preprocess: of the frozen backbone.
-        size: height and width of the raw images in pixels.
+        shape: [C, H, W] of the raw images.
     """
 
     def write(backbone: Encoder, made: Path) -> None:
@@ -48,7 +48,7 @@ def watch_of(
         frozen = FrozenBackbone(
             preprocess, copy.deepcopy(backbone), recipe.features.pooling
         )  # the run's stays as it is
-        write_network(frozen, made, size)
+        write_network(frozen, made, (shape[1], shape[2]))
 
     if probe is None:
         return Watch(folder, (sample,), dict, Best(folder.best, write, "views"))

@@ -37,23 +37,31 @@ def test_rankme_is_that_of_the_images() -> None:
     assert view_statistics(images, views, views)["sample_rankme"] == pytest.approx(8, rel=1e-3)
 
 
-def test_view_accuracy_counts_views_whose_nearest_is_their_own() -> None:
-    """About the mean. Four images on the axes; the second views of the first two are exchanged."""
+def test_view_auc_is_how_often_the_own_view_is_the_nearer() -> None:
+    """About the mean. Four images on the axes; the second views of the first two are exchanged, so that each of these
+    four views has its own at 90 degrees: nearer than what is opposite, level with one, further than one."""
     first = on_circle(0, 90, 180, 270) + 5
     second = on_circle(90, 0, 180, 270) + 5
-    assert view_statistics(first, first, first)["view_accuracy"] == 1
-    assert view_statistics(first, first, second)["view_accuracy"] == 0.5
+    assert view_statistics(first, first, first)["view_auc"] == pytest.approx(1)
+    assert view_statistics(first, first, second)["view_auc"] == pytest.approx((0.5 + 1) / 2, abs=0.05)
 
 
-def test_it_is_of_both_sides() -> None:
-    """One second view lies between all others: it is the nearest of three, and its own nearest is right."""
-    first = torch.tensor([[1.0, 0.1], [1.0, -0.1], [-2.0, 0.0]], dtype=torch.float64)
-    second = torch.tensor([[1.0, 0.0], [0.3, -1.0], [-1.3, 1.0]], dtype=torch.float64)
+def test_collapsed_features_tell_nothing() -> None:
+    collapsed = torch.ones(6, 3, dtype=torch.float64)
+    assert view_statistics(collapsed, collapsed, collapsed)["view_auc"] == 0.5
+
+
+def test_both_sides_count() -> None:
+    """Four images whose first views tell more than the second; against pairs counted one by one."""
+    generator = torch.Generator().manual_seed(1)
+    first, second = torch.randn(2, 7, 3, generator=generator, dtype=torch.float64)
     mean = (first + second).mean(0) / 2
-    cosine = torch.nn.functional.cosine_similarity((first - mean)[:, None], (second - mean)[None], dim=2)
-    right = (cosine.argmax(1) == torch.arange(3)).sum() + (cosine.argmax(0) == torch.arange(3)).sum()
-    assert (cosine.argmax(1) == torch.arange(3)).sum() != (cosine.argmax(0) == torch.arange(3)).sum()
-    assert view_statistics(first, first, second)["view_accuracy"] == pytest.approx(right.item() / 6)
+    cosine = nn.functional.cosine_similarity((first - mean)[:, None], (second - mean)[None], dim=2)
+    forth = [cosine[i, j] < cosine[i, i] for i in range(7) for j in range(7) if i != j]
+    back = [cosine[j, i] < cosine[i, i] for i in range(7) for j in range(7) if i != j]
+    assert sum(forth) != sum(back)
+    expected = (sum(forth) + sum(back)).item() / 84
+    assert view_statistics(first, first, second)["view_auc"] == pytest.approx(expected)
 
 
 class Doubling(Encoder):

@@ -51,9 +51,9 @@ def test_a_stopped_run_is_watched_as_one_left_alone(
     assert same_weights(whole, resumed)
     assert resumed.folder.baselines.stat().st_mtime_ns == before
     measured, baselines, best = record(whole)
-    figures = {"sample_rankme", "alignment", "uniformity", "view_accuracy"}
+    figures = {"sample_rankme", "alignment", "uniformity", "view_auc"}
     figures |= {"probe_knn", "probe_knn_whitened"} if labels else set()
-    watched = [line for line in measured if "view_accuracy" in line]
+    watched = [line for line in measured if "view_auc" in line]
     assert [line["step"] for line in watched] == [2, 5]
     assert all(figures <= line.keys() for line in watched)
     assert baselines["initial"].keys() == figures
