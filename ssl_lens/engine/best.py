@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -46,11 +47,11 @@ class Best:
         self.kept = _read(folder, monitor)
 
     def offer(self, backbone: Encoder, step: int, epoch: float, worth: float) -> None:
-        """Keeps this one if it is better.
+        """Keeps this one if it is better; never one whose worth is not a number.
 
         Raises: InputError if it cannot be written, for lack of room.
         """
-        if self.kept is not None and worth <= self.kept.worth:
+        if not worth > (-math.inf if self.kept is None else self.kept.worth):
             return
         kept = Kept(step, epoch, self.monitor, worth)
         try:

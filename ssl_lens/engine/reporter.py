@@ -125,7 +125,7 @@ class Reporter:
                 best.folder,
             )
         for shortfall in self.watch.shortfalls:
-            logger.warning("at the end %s", self.advise_on(shortfall))
+            logger.warning("after the last epoch %s", self.advise_on(shortfall))
 
     def _measure(self, step: Step) -> dict[str, float]:
         """Collective: every rank takes part."""

@@ -100,9 +100,8 @@ class Watch:
         metrics = self._measure(backbone)
         worth = self._worth(metrics)
         self.best.offer(backbone, step, epoch, worth)
-        assert self.best.kept is not None, "it was offered one"
-        levels = [(self._worth(figures), name) for name, figures in self.baselines.items()]
-        compared = [*sorted(levels)[-1:], (self.best.kept.worth, BEST)]
+        compared = sorted((self._worth(figures), name) for name, figures in self.baselines.items())[-1:]
+        compared += [] if self.best.kept is None else [(self.best.kept.worth, BEST)]
         found = (_shortfall(than, worth, level, self.judge.trials) for level, than in compared)
         self.shortfalls = [each for each in found if each is not None]
         return metrics

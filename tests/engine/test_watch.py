@@ -132,6 +132,14 @@ def test_the_best_epoch_is_kept_over_a_resume(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["baselines.json", "best"]
 
 
+def test_what_is_not_a_number_is_not_kept(tmp_path: Path) -> None:
+    watched = watch(tmp_path, {}, knn=(0.9, float("nan"), 0.2))
+    epoch(watched, 1)
+    assert not (tmp_path / "best").exists()
+    epoch(watched, 2)
+    assert kept(tmp_path)[0] == "2"
+
+
 def test_what_another_monitor_kept_is_no_measure(tmp_path: Path) -> None:
     Best(tmp_path / "best", write, "views").offer(Network(7), 69, 7.0, 0.99)
     watched = watch(tmp_path, {}, knn=(0.0, 0.5))

@@ -152,7 +152,7 @@ def test_features_below_those_that_cost_nothing_are_named_once_and_at_the_end(
     assert [line.split(":")[0] for line in during] == ["step 6"]
     assert "0.850, the fixed ones of lens_wavelets with 0.950, more than the noise of 0.027" in during[0]
     assert "ssl-lens pretrain lenses_minute" in during[0]
-    (at_the_end,) = [line for line in advice(caplog) if line.startswith("at the end ")]
+    (at_the_end,) = [line for line in advice(caplog) if line.startswith("after the last epoch ")]
     assert "with an accuracy of 0.890, the fixed ones of lens_wavelets with 0.950" in at_the_end
     assert f"the best by probe, 0.890, is of epoch 4: {made.folder.best}" in caplog.text
     assert "before training, initial: probe_knn 0.900, probe_knn_whitened 0.000 (of 1000)" in caplog.text
@@ -166,7 +166,7 @@ def test_further_training_that_does_not_pay_is_named(
     made = run("a", RESNET, f"data.probe={image_folder}")
     (line,) = advice(caplog)
     assert line.startswith(
-        "at the end the features give 1,000 images of data.probe their class with an accuracy of 0.8"
+        "after the last epoch the features give 1,000 images of data.probe their class with an accuracy of 0.8"
     )
     assert "those of the best epoch before with 0.900, more than the noise of 0.03" in line
     assert f"take {made.folder.best}, lower optim.epochs or optim.lr" in line
