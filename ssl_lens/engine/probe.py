@@ -12,7 +12,6 @@ from ssl_lens.backbones.lens_wavelets import LensWavelets
 from ssl_lens.data.images import ImageSet
 from ssl_lens.data.pixels.preprocess import Preprocess, evenly_spaced
 from ssl_lens.data.splits import stratified_split
-from ssl_lens.errors import InputError
 from ssl_lens.representation.extract import extract, fixed_features
 from ssl_lens.representation.frozen import MOST_TO_FIT, FrozenBackbone, adapt
 from ssl_lens.representation.neighbours import knn_scores
@@ -68,13 +67,10 @@ class OnlineProbe:
         return self._judge(extract(FrozenBackbone(self.preprocess, own, self.pooling), self.images))
 
     def measure_wavelets(self) -> dict[str, float]:
-        """The same of `lens_wavelets`, which nothing trains; nothing if the images are too small for it."""
+        """The same of `lens_wavelets`, which nothing trains, and which takes images of any size."""
         wavelets = LensWavelets(self.preprocess.in_channels).to(self.preprocess.mean.device)
         preprocess = self.preprocess.fitted(*wavelets.size_rule)
-        try:
-            return self._judge(extract(FrozenBackbone(preprocess, wavelets, "log_rings"), self.images))
-        except InputError:
-            return {}
+        return self._judge(extract(FrozenBackbone(preprocess, wavelets, "log_rings"), self.images))
 
     @torch.no_grad()
     def _behind_fixed_front(self, backbone: FixedFrontBackbone) -> np.ndarray:

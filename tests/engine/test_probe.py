@@ -93,12 +93,22 @@ def test_a_network_with_a_fixed_front_looks_once(monkeypatch: pytest.MonkeyPatch
     assert np.abs(given[0] - expected).max() > 1e-2
 
 
-def test_the_wavelets_are_judged_by_the_same_images() -> None:
-    rng = np.random.default_rng(0)
-    pixels = rng.gamma(2.0, 1.0, (40, 1, 48, 48))
-    pixels[LABELS == 1, :, 20:28, 20:28] *= 1.3
-    images = images_of(pixels)
-    probe = OnlineProbe(images, Preprocess.plain(1).fitted(16, (32, 32)), "view", seed=3)  # of a network of its own
+def test_the_wavelets_are_judged_by_the_same_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By their own rings, whole, whatever the network of the run takes of an image."""
+    images = images_of(np.random.default_rng(0).gamma(2.0, 1.0, (40, 1, 48, 48)))
+    judge, given = OnlineProbe._judge, []
+    monkeypatch.setattr(OnlineProbe, "_judge", lambda self, rows: (given.append(rows), judge(self, rows))[1])
+    probe = OnlineProbe(images, Preprocess.plain(1).fitted(16, (32, 32)), "view", seed=3)
     of_rings = OnlineProbe(images, Preprocess.plain(1), "log_rings", seed=3)
     assert probe.measure_wavelets() == of_rings.measure(LensWavelets(1))
+    assert given[0].shape == (40, 156)
+    np.testing.assert_array_equal(*given)
     assert probe.trials == 8
+
+
+@pytest.mark.parametrize("side", [1, 3])
+def test_images_of_any_size_have_wavelets(side: int) -> None:
+    images = images_of(np.random.default_rng(0).gamma(2.0, 1.0, (40, 1, side, side)))
+    assert OnlineProbe(images, Preprocess.plain(1), "view", seed=0).measure_wavelets().keys() == set(
+        OnlineProbe.figures
+    )

@@ -44,8 +44,11 @@ def test_single_images_are_seen_whole_and_in_their_views() -> None:
     images = np.random.default_rng(0).normal(size=(130, 1, 10, 10)).astype(np.float32)
     multicrop = MultiCrop(*SHOWN, global_size=4)
     sample = SampleOfImages(images, 1, Preprocess.plain(1), Preprocess.plain(1).fitted(4, None), multicrop, seed=0)
+    named: list[int] = []
+    multicrop.register_forward_pre_hook(lambda module, given: named.extend(given[1].tolist()))
     (batch,) = sample
     index, _ = sampled_rows(130, 1)
+    assert named == index.tolist()  # by which views are drawn, and each image's noise is known
     assert len(sample) == 64
     np.testing.assert_array_equal(batch.images, images[index][:, :, 1:9, 1:9])  # cut as the frozen network takes it
     np.testing.assert_allclose(batch.views[1], images[index][:, :, 3:7, 3:7], atol=1e-6)
