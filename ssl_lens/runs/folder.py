@@ -70,15 +70,8 @@ class RunFolder:
         """
         own = (
             *(self.recipe, self.backbone, self.preprocess, self.environment, self.images, self.metrics, self.plots),
-            *(
-                self.baselines,
-                self.best,
-                self.checkpoints,
-                self.quarantine,
-                self.skipped_steps,
-                self.status,
-                self.tensorboard,
-            ),
+            *(self.checkpoints, self.quarantine, self.skipped_steps, self.status, self.tensorboard),
+            *(self.baselines, self.best),
             *(self.root / name for name in _OF_OTHERS),
         )
         there = [path for path in own if os.path.lexists(path)]

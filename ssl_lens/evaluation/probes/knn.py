@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ssl_lens.evaluation.answers import Answers, Classes, Normal, Numbers
 from ssl_lens.evaluation.probes.probe import FeatureProbe, Fitted, Map
 from ssl_lens.representation.neighbours import knn_probabilities, knn_scores
-from ssl_lens.representation.whitening import fit_whitening
 
 TEMPERATURE = 0.07  # of the weights of neighbours, as in `knn_scores`
 
@@ -67,4 +68,6 @@ class KNN(FeatureProbe):
     def map(self, pool: np.ndarray) -> Map:
         if self.whiten is None:
             return super().map(pool)
-        return fit_whitening(pool, self.whiten)
+        components = min(self.whiten, *pool.shape)
+        reduce = make_pipeline(StandardScaler(), PCA(components, whiten=True, random_state=0)).fit(pool)
+        return lambda features: reduce.transform(features).astype(np.float32)

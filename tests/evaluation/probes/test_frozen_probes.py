@@ -9,7 +9,6 @@ from ssl_lens.evaluation.probes import PROBES, probes_named
 from ssl_lens.evaluation.probes.constant import Constant
 from ssl_lens.evaluation.probes.knn import KNN
 from ssl_lens.representation.neighbours import knn_probabilities, knn_scores
-from ssl_lens.representation.whitening import fit_whitening
 
 
 def test_votes_are_those_of_the_reference():
@@ -35,11 +34,22 @@ def test_a_distance_is_the_mean_over_the_nearest_in_units_of_the_scatter():
     assert said.tolist() == [[pytest.approx(np.sqrt(2) * (2 + np.sqrt(10)) / 2)]]
 
 
-def test_whitening_is_that_of_all_training_images():
+def test_whitened_components_are_uncorrelated_and_of_unit_variance_over_all_training_images():
     rng = np.random.default_rng(0)
     train = rng.normal(size=(500, 6)) @ rng.normal(size=(6, 6)) + 3
-    np.testing.assert_array_equal(KNN(whiten=4).map(train)(train[:5]), fit_whitening(train, 4)(train[:5]))
+    to_components = KNN(whiten=4).map(train)
+    np.testing.assert_allclose(np.cov(to_components(train), rowvar=False), np.eye(4), atol=1e-5)
+    scale = train.std(axis=0)
+    values, vectors = np.linalg.eigh(np.corrcoef(train, rowvar=False))
+    expected = (
+        ((train[:5] + 1 - train.mean(axis=0)) / scale) @ vectors[:, ::-1][:, :4] / np.sqrt(values[::-1][:4] * 500 / 499)
+    )
+    np.testing.assert_allclose(np.abs(to_components(train[:5] + 1)), np.abs(expected), atol=1e-4)
     assert KNN().map(train)(train) is train
+
+
+def test_whitening_gives_no_more_components_than_images():
+    assert KNN(whiten=64).map(np.eye(5))(np.ones((2, 5))).shape == (2, 5)
 
 
 @pytest.mark.parametrize("name", ["knn", "mahalanobis", "isolation_forest"])
