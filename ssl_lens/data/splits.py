@@ -12,6 +12,9 @@ from ssl_lens.data.images import ImageSet
 from ssl_lens.errors import InputError
 from ssl_lens.files import MOST_LISTING, read_text
 
+TEST_FRACTION = 0.2
+SPLIT_SEED = 0
+
 
 def stratified_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Splits into a training part and a test part of `fraction` of the images, with the classes in proportion.
@@ -32,6 +35,20 @@ def stratified_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np
             "give more images of each class or another fraction"
         ) from error
     return np.sort(train), np.sort(test)
+
+
+def usual_division(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The images to train on and those to judge by of a set that says nothing of it: a stratified fifth, the same for
+    every run and whoever asks.
+
+    Args:
+        labels: class of each image [N].
+    Returns:
+        Sorted indices of both.
+    Raises:
+        InputError: as `stratified_split`.
+    """
+    return stratified_split(labels, TEST_FRACTION, SPLIT_SEED)
 
 
 def per_class_subset(labels: np.ndarray, n_per_class: int | None, seed: int) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -13,12 +14,19 @@ from ssl_lens.runs.folder import records
 COMMON = (  # of every method
     Panel("feature std", ("feature_std",)),
     Panel("RankMe", ("rankme",)),
-    Panel("online kNN accuracy", ("probe_knn",)),
+    Panel("online kNN accuracy", ("probe_knn", "probe_knn_whitened")),
 )
+LINES = (":", "--", "-.")  # of baselines, in their order
 
 
-def plot_curves(metrics: Path, picture: Path, *, panels: Sequence[Panel]) -> None:
-    """Draws a method's panels and those common to all, as far as `metrics` (JSON lines) holds what they show."""
+def plot_curves(
+    metrics: Path, picture: Path, *, panels: Sequence[Panel], baselines: Mapping[str, Mapping[str, float]]
+) -> None:
+    """Draws a method's panels and those common to all, as far as `metrics` (JSON lines) holds what they show.
+
+    Args:
+        baselines: values of some of the metrics by what they were measured on; level lines of the curves' colours.
+    """
     measurements = list(records(metrics))
     measured = {key for record in measurements for key in record}
     drawn = [panel for panel in (*panels, *COMMON) if measured.intersection(panel.metrics)]
@@ -26,8 +34,13 @@ def plot_curves(metrics: Path, picture: Path, *, panels: Sequence[Panel]) -> Non
     for axes, panel in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn, strict=True):
         for key in panel.metrics:
             points = [(record["step"], record[key]) for record in measurements if key in record]
-            if points:
-                axes.plot(*zip(*points, strict=True), label=key, marker="." if len(points) < 30 else "")
+            if not points:
+                continue
+            (curve,) = axes.plot(*zip(*points, strict=True), label=key, marker="." if len(points) < 30 else "")
+            for (name, figures), style in zip(baselines.items(), cycle(LINES)):
+                if key in figures:
+                    label = f"{key}, {name}"
+                    axes.axhline(figures[key], color=curve.get_color(), linestyle=style, linewidth=1, label=label)
         if panel.level is not None:
             axes.axhline(panel.level, color="grey", linestyle="--", linewidth=1)
         axes.set(title=panel.title, xlabel="step")

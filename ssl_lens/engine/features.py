@@ -21,12 +21,18 @@ def feature_statistics(features: Tensor) -> dict[str, float]:
     """
     features = features.double()
     normalised = nn.functional.normalize(features, dim=1)
-    singular = torch.linalg.svdvals(features)
-    shares = singular / singular.sum().clamp_min(1e-12) + 1e-7
     return {
         "feature_std": (normalised.std(0).mean() * math.sqrt(features.shape[1])).item(),
-        "rankme": torch.exp(-(shares * shares.log()).sum()).item(),
+        "rankme": rankme(features),
     }
+
+
+@torch.no_grad()
+def rankme(features: Tensor) -> float:
+    """Effective rank of features [N, D], between 1 and min(N, D): see `feature_statistics`."""
+    singular = torch.linalg.svdvals(features.double())
+    shares = singular / singular.sum().clamp_min(1e-12) + 1e-7
+    return torch.exp(-(shares * shares.log()).sum()).item()
 
 
 class FeatureWindow:

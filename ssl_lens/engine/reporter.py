@@ -13,17 +13,15 @@ import torch
 from accelerate import Accelerator
 from tqdm import tqdm
 
-from ssl_lens.backbones.backbone import Encoder
 from ssl_lens.engine.curves import plot_curves
 from ssl_lens.engine.features import FeatureWindow, feature_statistics
 from ssl_lens.engine.loop import Step
+from ssl_lens.engine.watch import Shortfall, Watch
 from ssl_lens.errors import InputError
 from ssl_lens.methods.method import Method
 from ssl_lens.runs.folder import RunFolder
 
 logger = logging.getLogger(__name__)
-
-Probe = Callable[[Encoder], dict[str, float]]  # metrics by name; those called probe_... are accuracies
 
 
 class Pace(NamedTuple):
@@ -37,13 +35,13 @@ class Pace(NamedTuple):
 
 
 class Reporter:
-    """Every `log_steps` steps, and at the end of an epoch, measures and writes; there it also runs the probe.
+    """Every `log_steps` steps, and at the end of an epoch, measures and writes; there the backbone is watched too.
 
     On a terminal progress is a bar, elsewhere one line per epoch.
 
     Args:
-        probe: measures the backbone at the end of every epoch, on the main process alone.
-        advise: how a piece of the method's advice is worded for the user.
+        watch: measures the backbone, on the main process alone.
+        advise: how a piece of the method's advice is worded for the user; advise_on: how a shortfall is.
     """
 
     def __init__(
@@ -52,12 +50,13 @@ class Reporter:
         folder: RunFolder,
         accelerator: Accelerator,
         pace: Pace,
+        watch: Watch,
         *,
-        probe: Probe | None = None,
-        advise: Callable[[str], str] = str,
+        advise: Callable[[str], str],
+        advise_on: Callable[[Shortfall], str],
     ) -> None:
         self.method, self.folder, self.accelerator, self.pace = method, folder, accelerator, pace
-        self.probe, self.advise = probe, advise
+        self.watch, self.advise, self.advise_on = watch, advise, advise_on
         self.window = FeatureWindow()
         self._advised: set[str] = set()
         self.bar = tqdm(
@@ -78,6 +77,11 @@ class Reporter:
         if "features" in observed:
             self.window.add(observed["features"])
 
+    def begin(self) -> None:
+        """Measures what training begins with, if it has not begun."""
+        if self.pace.start == 0 and self.accelerator.is_main_process:
+            self.watch.begin(self.method.backbone)
+
     def after_step(self, step: Step) -> None:
         """A skipped step is not reported."""
         if step.skipped:
@@ -90,17 +94,38 @@ class Reporter:
             return
         metrics = self._measure(step)
         if self.accelerator.is_main_process:  # the others wait at their next reduction
-            if epoch_ends and self.probe:
-                metrics |= self.probe(self.method.backbone)
+            short_before = {each.than for each in self.watch.shortfalls}
+            if epoch_ends:
+                metrics |= self.watch.after_epoch(self.method.backbone, step.number, metrics["epoch"])
             self._write(step.number, metrics, epoch_ends)
+            if epoch_ends:
+                lasting = (each for each in self.watch.shortfalls if each.than in short_before)
+                self._advise_once(step.number, {each.than: self.advise_on(each) for each in lasting})
 
     def finish(self) -> None:
-        """Draws the curves of what was measured."""
+        """Draws the curves, says which epoch was the best, and what the features of the last fall short of."""
         with contextlib.suppress(OSError):
             self.bar.close()
         measured = self.folder.metrics.is_file() and self.folder.metrics.stat().st_size > 0
-        if self.accelerator.is_main_process and measured:
-            plot_curves(self.folder.metrics, self.folder.plots / "curves.png", panels=self.method.panels)
+        if not self.accelerator.is_main_process or not measured:
+            return
+        plot_curves(
+            self.folder.metrics,
+            self.folder.plots / "curves.png",
+            panels=self.method.panels,
+            baselines=self.watch.baselines,
+        )
+        best = self.watch.best
+        if best.kept is not None:
+            logger.info(
+                "the best by %s, %.3f, is of epoch %.3g: %s",
+                best.monitor,
+                best.kept.worth,
+                best.kept.epoch,
+                best.folder,
+            )
+        for shortfall in self.watch.shortfalls:
+            logger.warning("after the last epoch %s", self.advise_on(shortfall))
 
     def _measure(self, step: Step) -> dict[str, float]:
         """Collective: every rank takes part."""
@@ -134,7 +159,11 @@ class Reporter:
             epochs = math.ceil(self.pace.total_steps / self.pace.steps_per_epoch)
             values = ", ".join(f"{name} {value}" for name, value in shown.items())
             logger.info("epoch %d of %d: %s", round(metrics["epoch"]), epochs, values)
-        for advice in self.method.advice(metrics):
-            if advice not in self._advised:
-                self._advised.add(advice)
-                logger.warning("step %d: %s", step + 1, self.advise(advice))
+        self._advise_once(step, {advice: self.advise(advice) for advice in self.method.advice(metrics)})
+
+    def _advise_once(self, step: int, worded: Mapping[str, str]) -> None:
+        """Gives advice, by what it is about, that was not given before."""
+        for about, advice in worded.items():
+            if about not in self._advised:
+                self._advised.add(about)
+                logger.warning("step %d: %s", step + 1, advice)

@@ -12,15 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from ssl_lens.data.images import UNLABELLED, ImageSet
-from ssl_lens.data.splits import own_division, per_class_subset, stratified_split
+from ssl_lens.data.splits import SPLIT_SEED, TEST_FRACTION, own_division, per_class_subset, usual_division
 from ssl_lens.errors import InputError
 from ssl_lens.evaluation.answers import Answers, Classes, Normal, Numbers
 from ssl_lens.evaluation.table import ALL, NONE
 
 logger = logging.getLogger(__name__)
 
-TEST_FRACTION = 0.2
-SPLIT_SEED = 0
 USUAL, ANOMALY = "usual", "anomaly"  # the classes that anomalies are judged by
 
 
@@ -198,7 +196,7 @@ class Divisions:
         if stratified:
             assert images.labels is not None
             known = np.flatnonzero(usable)
-            train, test = stratified_split(images.labels[known], TEST_FRACTION, SPLIT_SEED)
+            train, test = usual_division(images.labels[known])
             return known[train], known[test]
         _check_known(images, np.arange(len(images)), usable, self.question.target_columns)
         order = np.random.default_rng(SPLIT_SEED).permutation(np.flatnonzero(usable))

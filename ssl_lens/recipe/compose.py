@@ -23,16 +23,19 @@ from ssl_lens.data.source import ImageSource
 from ssl_lens.engine.checkpoints import Checkpoints, checkpoint_to_continue
 from ssl_lens.engine.loop import Observer, train
 from ssl_lens.engine.processes import join_processes
-from ssl_lens.engine.reporter import Pace, Probe, Reporter
+from ssl_lens.engine.reporter import Pace, Reporter
 from ssl_lens.engine.schedule import Schedule
 from ssl_lens.engine.session import session
 from ssl_lens.engine.signals import InterruptedRun, StopSignals
 from ssl_lens.engine.skips import SkippedSteps
+from ssl_lens.engine.watch import Watch
 from ssl_lens.errors import InputError, arguments_named, renamed
 from ssl_lens.launcher import first_rank_first
 from ssl_lens.methods.method import Method
 from ssl_lens.optim import adamw
+from ssl_lens.recipe.advice import advice_on
 from ssl_lens.recipe.images import images_folder, refuse_folder_of_images
+from ssl_lens.recipe.monitors import watch_of
 from ssl_lens.recipe.recipe import Recipe
 from ssl_lens.recipe.resume import (
     changes,
@@ -110,6 +113,7 @@ class Pretraining:
         with self.stop.noted():
             if self.start == 0 and self.accelerator.is_main_process:
                 self._draw_views()
+            self.reporter.begin()
             optim = self.recipe.optim
             done = train(
                 self.method,
@@ -222,11 +226,11 @@ def compose(recipe: Recipe, stop: StopSignals | None = None) -> Pretraining:
         folder.rewind(restored.step)
         for choice in choices:
             logger.info(choice)
-    probe = None if ready.probe is None else ready.probe.measure
+    watch = watch_of(recipe, folder, ready.probe, ready.sample, ready.frozen, images.shape)
     pretraining = Pretraining(
         recipe, folder, accelerator, images.names, batches, features, ready.preprocess, ready.multicrop, method,
         optimizer, schedule, restored.step, stop or StopSignals(),
-        _reporter(recipe, folder, accelerator, method, schedule, restored.step, probe),
+        _reporter(recipe, folder, accelerator, method, schedule, restored.step, watch),
     )  # fmt: skip
     pretraining.reporter.remember(restored.observed)
     accelerator.wait_for_everyone()  # the files of steps to come are cut before anybody reads them
@@ -277,7 +281,7 @@ def _reporter(
     method: Method,
     schedule: Schedule,
     start: int,
-    probe: Probe | None,
+    watch: Watch,
 ) -> Reporter:
     accelerator.init_trackers(
         recipe.run.wandb_project or "ssl_lens",
@@ -287,7 +291,15 @@ def _reporter(
         start, schedule.total_steps, schedule.steps_per_epoch, recipe.optim.batch_size, recipe.run.log_steps
     )  # fmt: skip
     keys = OPTIM_KEYS | {name: f"method.{name}" for name in method.Options.model_fields}
-    return Reporter(method, folder, accelerator, pace, probe=probe, advise=lambda advice: renamed(advice, keys))
+    return Reporter(
+        method,
+        folder,
+        accelerator,
+        pace,
+        watch,
+        advise=lambda advice: renamed(advice, keys),
+        advise_on=lambda shortfall: advice_on(shortfall, recipe),
+    )
 
 
 def _observers(run: Pretraining) -> list[Observer]:

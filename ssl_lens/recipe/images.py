@@ -97,7 +97,8 @@ def simulated_set(simulate: Simulate) -> Path:
 def labelled_set(recipe: Recipe, shape: tuple[int, ...]) -> ImageSet | None:
     """The labelled images of the online probe (`data.probe`), or None.
 
-    Images that the set holds out for tests are not among them, nor those whose names `data.exclude` has.
+    Images that evaluators judge by are not among them: those that the set holds out for tests and those whose names
+    `data.exclude` has; where it has none of them either, the fifth that evaluators would choose.
 
     Args:
         shape: [C, H, W] of the unlabelled images; these have as many channels, and are cropped or padded to the size.
@@ -106,7 +107,7 @@ def labelled_set(recipe: Recipe, shape: tuple[int, ...]) -> ImageSet | None:
     """
     from ssl_lens.data.images import load_images
     from ssl_lens.data.pack.pack import is_pack
-    from ssl_lens.data.splits import own_division, read_names
+    from ssl_lens.data.splits import own_division, read_names, usual_division
 
     if recipe.data.probe is None:
         return None
@@ -122,7 +123,11 @@ def labelled_set(recipe: Recipe, shape: tuple[int, ...]) -> ImageSet | None:
     images = images if division is None else division[0]
     excluded = set() if recipe.data.exclude is None else set(read_names(Path(recipe.data.exclude)))
     kept = [i for i, name in enumerate(images.names) if name not in excluded]
-    return images.subset(np.array(kept, dtype=np.int64)).labelled()
+    labelled = images.subset(np.array(kept, dtype=np.int64)).labelled()
+    if division is not None or len(kept) < len(images):
+        return labelled
+    assert labelled.labels is not None, "it is labelled"
+    return labelled.subset(usual_division(labelled.labels)[0])
 
 
 @arguments_named(DATA_KEYS)

@@ -19,10 +19,12 @@ from ssl_lens.data.pixels.levels import noise_of_images, noise_of_set, pixel_ran
 from ssl_lens.data.pixels.preprocess import Preprocess
 from ssl_lens.data.source import ImageSource
 from ssl_lens.engine.probe import OnlineProbe
+from ssl_lens.engine.sampled_views import Sample, SampledViews
 from ssl_lens.engine.section import Optim
 from ssl_lens.errors import InputError, arguments_named
 from ssl_lens.methods.method import Method
 from ssl_lens.recipe import images as recipe_images
+from ssl_lens.recipe.monitors import SampleOfFeatures, SampleOfImages
 from ssl_lens.recipe.network import backbone, build_method, check_sizes, network_to_train
 from ssl_lens.recipe.recipe import Recipe, replace, resolve_auto
 from ssl_lens.representation.extract import fixed_features
@@ -52,7 +54,7 @@ class Start:
         frozen: of the images that the frozen backbone sees whole: in the probe, in evaluations, in exports.
         trunk: the network that `method` trains.
         features: what its fixed part says of every image [N k, F], where no view differs from its image; else None.
-        probe: that watches it, if there are labelled images.
+        probe: that watches it, if there are labelled images; sample: of its own images, that does so without labels.
         choices: a line on each choice that was made.
     """
 
@@ -64,6 +66,7 @@ class Start:
     trunk: MapBackbone
     features: np.ndarray | None
     probe: OnlineProbe | None
+    sample: SampledViews
     choices: tuple[str, ...]
 
 
@@ -115,8 +118,11 @@ def start(
     method = build_method(recipe, trunk)  # which copies the network, and what it knows of its images
     labelled = opened.labelled
     probe = None if labelled is None else _probe(recipe, labelled, frozen)
+    sample: Sample = SampleOfImages(opened.raw, images.renderings, wide, frozen, multicrop, seed=recipe.seed)
+    if features is not None:
+        sample = SampleOfFeatures(features, images.renderings, preprocess.mean.device)
     choices += [*smaller, *resolved, *regions, *seen, *_noise_of_views(recipe, images)]
-    return Start(recipe, wide, frozen, multicrop, method, trunk, features, probe, tuple(choices))
+    return Start(recipe, wide, frozen, multicrop, method, trunk, features, probe, SampledViews(sample), tuple(choices))
 
 
 def _probe(recipe: Recipe, labelled: ImageSet, frozen: Preprocess) -> OnlineProbe:

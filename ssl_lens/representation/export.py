@@ -105,6 +105,22 @@ def write_files(frozen: FrozenBackbone, folder: Path, size: tuple[int, int]) -> 
     images[-1, :, size[0] // 2, size[1] // 2] = math.nan  # a flagged pixel, to be filled everywhere
     expected = frozen(images)
 
+    write_network(frozen, folder, size)
+    loaded = load_backbone(folder)
+    write_onnx(loaded, images, folder / ONNX)
+
+    check = ExportCheck(_difference(loaded(images), expected), onnx_difference(folder / ONNX, images, expected))
+    if not all(difference <= TOLERANCE for difference in check if difference is not None):  # so NaN is refused
+        raise RuntimeError(f"the export differs from its source by {check}, more than {TOLERANCE}; it was not written")
+    return check
+
+
+def write_network(frozen: FrozenBackbone, folder: Path, size: tuple[int, int]) -> None:
+    """The files of an export that a backbone is loaded from, weights and configuration, without ONNX and unchecked.
+
+    Args:
+        size: height and width of the raw images in pixels.
+    """
     backbone = frozen.backbone.fold()
     write_weights(backbone.state_dict(), folder / WEIGHTS)
     if frozen.alignment is not None:
@@ -118,13 +134,6 @@ def write_files(frozen: FrozenBackbone, folder: Path, size: tuple[int, int]) -> 
         "versions": {package: version(package) for package in ("ssl_lens", "torch", "timm", "numpy")},
     }
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    loaded = load_backbone(folder)
-    write_onnx(loaded, images, folder / ONNX)
-
-    check = ExportCheck(_difference(loaded(images), expected), onnx_difference(folder / ONNX, images, expected))
-    if not all(difference <= TOLERANCE for difference in check if difference is not None):  # so NaN is refused
-        raise RuntimeError(f"the export differs from its source by {check}, more than {TOLERANCE}; it was not written")
-    return check
 
 
 def _typical_images(preprocess: Preprocess, height: int, width: int) -> Tensor:

@@ -24,7 +24,8 @@ class RunFolder:
     """Paths of one run.
 
     recipe.yaml (resolved) · backbone.json · preprocess.json · environment.json ·
-    images.json (shape, names or shards) · metrics.jsonl · tensorboard/ · plots/ · checkpoints/ ·
+    images.json (shape, names or shards) · baselines.json (what the features are compared with) · metrics.jsonl ·
+    tensorboard/ · plots/ · checkpoints/ · best/ (the backbone of the best epoch, as an export) ·
     quarantine.tsv (unreadable images) · skipped_steps.jsonl (not finite) · status.json · .lock ·
     before_restart_1/ (of a run begun anew)
     """
@@ -37,8 +38,10 @@ class RunFolder:
         self.environment = self.root / "environment.json"
         self.images = self.root / "images.json"
         self.metrics = self.root / "metrics.jsonl"
+        self.baselines = self.root / "baselines.json"
         self.plots = self.root / "plots"
         self.checkpoints = self.root / "checkpoints"
+        self.best = self.root / "best"
         self.quarantine = self.root / "quarantine.tsv"
         self.skipped_steps = self.root / "skipped_steps.jsonl"
         self.status = self.root / "status.json"
@@ -68,6 +71,7 @@ class RunFolder:
         own = (
             *(self.recipe, self.backbone, self.preprocess, self.environment, self.images, self.metrics, self.plots),
             *(self.checkpoints, self.quarantine, self.skipped_steps, self.status, self.tensorboard),
+            *(self.baselines, self.best),
             *(self.root / name for name in _OF_OTHERS),
         )
         there = [path for path in own if os.path.lexists(path)]

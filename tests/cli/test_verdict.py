@@ -27,7 +27,7 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     monkeypatch.setenv("SSL_LENS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("ssl_lens.data.check.report.write_check", lambda report, out, rgb: [])  # pictures take time
     monkeypatch.setattr("ssl_lens.recipe.compose.save_views", lambda *views, pictures: None)
-    monkeypatch.setattr("ssl_lens.engine.reporter.plot_curves", lambda *metrics, panels: None)
+    monkeypatch.setattr("ssl_lens.engine.reporter.plot_curves", lambda *metrics, panels, baselines: None)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "small.yaml").write_text(RECIPE)
     yield

@@ -41,7 +41,7 @@ def pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     """Pictures take half the time of a tiny run: none are drawn but for tests marked `pictures`."""
     if request.node.get_closest_marker("pictures") is None:
         monkeypatch.setattr("ssl_lens.recipe.compose.save_views", lambda *views, pictures: None)
-        monkeypatch.setattr("ssl_lens.engine.reporter.plot_curves", lambda *metrics, panels: None)
+        monkeypatch.setattr("ssl_lens.engine.reporter.plot_curves", lambda *metrics, panels, baselines: None)
 
 
 @pytest.fixture

@@ -368,7 +368,7 @@ def test_images_left_out_reach_neither_training_nor_its_probe(
     pretraining = compose(tiny_recipe("a", f"data.exclude={tmp_path}/names.txt", f"data.probe={image_folder}"))
     assert len(pretraining.names) == 22
     assert not set(excluded) & set(pretraining.names)
-    assert pretraining.reporter.probe.__self__.names == pretraining.names
+    assert pretraining.reporter.watch.judge.names == pretraining.names
 
     for part in ("test", "train"):
         for kind in ("kept", "ring"):
@@ -380,4 +380,4 @@ def test_images_left_out_reach_neither_training_nor_its_probe(
     pretraining = compose(tiny_recipe("b", "optim.batch_size=4", f"data.probe={image_folder}"))
     assert len(pretraining.names) == 12
     assert all(name.startswith("train/") for name in pretraining.names)
-    assert pretraining.reporter.probe.__self__.names == pretraining.names
+    assert pretraining.reporter.watch.judge.names == pretraining.names

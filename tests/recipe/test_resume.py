@@ -76,7 +76,9 @@ def test_restart_moves_nothing_but_the_run(
     (folder / "eval").mkdir()
     assert run("a", place, "run.resume=restart").start == 0
     assert f"what was in {folder} is now in {folder / 'before_restart_1'}" in caplog.text
-    assert {"eval", "checkpoints", "tensorboard"} <= {path.name for path in (folder / "before_restart_1").iterdir()}
+    assert {"eval", "checkpoints", "tensorboard", "best", "baselines.json"} <= {
+        path.name for path in (folder / "before_restart_1").iterdir()
+    }
     assert not (folder / "eval").exists()
     assert (folder / "notes.txt").read_text() == "mine"
 
