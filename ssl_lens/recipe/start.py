@@ -166,7 +166,7 @@ def views_of(recipe: Recipe, preprocess: Preprocess, images: ImageSource, raw: I
     wide, margin = preprocess.widened(recipe.views.margin, *raw.shape[2:])
     known, k = _known_noise(images), images.renderings
     noise = noise_of_set(preprocess, raw) if known is None else noise_of_images(preprocess, known)
-    sky = Sky(preprocess.sky.cpu(), noise.expand(len(images) * k, -1).unflatten(0, (-1, k)))
+    sky = Sky(preprocess.linear_sky.cpu(), noise.expand(len(images) * k, -1).unflatten(0, (-1, k)))
     return wide, recipe.views.multicrop(wide.stretched, pixel_range(preprocess, raw), sky=sky, margin=margin)
 
 

@@ -205,7 +205,7 @@ class Preprocess(nn.Module):
         return (self.std if self.stretch.kind == "none" else self.stretch.scale).flatten()
 
     @property
-    def sky(self) -> Tensor:
+    def linear_sky(self) -> Tensor:
         """The sky in linear pixels [C]."""
         return self._relative(per_channel(self._sky).to(self.mean)).flatten()
 

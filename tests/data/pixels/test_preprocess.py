@@ -209,7 +209,7 @@ def test_linear_pixels_are_flux_in_units_and_become_the_same_input(stretch):
     assert torch.equal(fitted.stretched(linear), fitted(raw))
     binned = images[..., 2:14, 2:14].reshape(32, 2, 6, 2, 6, 2).mean((3, 5), dtype=np.float64)
     sky = np.median(images, axis=(0, 2, 3)).astype(np.float64)
-    above = (linear - fitted.sky[:, None, None]).double().numpy() * fitted.unit.double().numpy()[:, None, None]
+    above = (linear - fitted.linear_sky[:, None, None]).double().numpy() * fitted.unit.double().numpy()[:, None, None]
     np.testing.assert_allclose(above, binned - sky[:, None, None], atol=1e-5 * binned.max())
     views = fitted.stretched(linear[None].expand(3, -1, -1, -1, -1))  # of views, one more axis in front
     assert torch.equal(views[2], fitted(raw))
