@@ -63,8 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--augmentation",
         choices=("continuous", "right-angle", "none"),
-        help="rotations, with flips (default: continuous; with --target-column none, as only you know which number, "
-        "such as a mass, stays when the image is turned)",
+        help="rotations, with flips (default: right-angle from a probe, continuous from scratch; with --target-column "
+        "none, as only you know which number, such as a mass, stays when the image is turned)",
     )
     parser.add_argument(
         "--patience",

@@ -42,7 +42,10 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("evaluate run --data data --tasks regression", "regression needs --target-column, the numbers"),
         ("evaluate run --data data --probes knn --save kept", "--save=kept: none of the probes can be saved"),
         ("evaluate run --data data --layout gri --table x.csv", "x.csv cannot be read"),
-        ("finetune run --data data --lr 1e30 --epochs 2 --seeds 1 --out out", "lower --lr=1e+30"),
+        (
+            "finetune resnet_micro model.stages=1 --data data --lr 1e30 --epochs 2 --seeds 1 --out out",
+            "lower --lr=1e+30",
+        ),
         ("finetune resnet_micro data.center_crop=60 --data data", "data.center_crop=60 exceeds the images of 40x40 px"),
         ("embed run empty out.parquet", "DIR=empty holds no images"),
         ("embed run data out.parquet --which view --pooling rings", "--pooling='rings' makes features, not the view"),

@@ -52,8 +52,9 @@ class Settings:
             100 from scratch.
         lr: highest learning rate; None for 5e-4 from scratch, 1e-4 from a probe.
         patience: from scratch, stop after this many epochs without a lower validation loss.
-        augmentation: None for continuous where classes are learned, and none for numbers, as only you know which
-            number, such as a mass, stays when the image is turned.
+        augmentation: None for continuous from scratch and right-angle from a probe, whose features resampled images
+            would change at once, where classes are learned; for numbers none, as only you know which number, such as a
+            mass, stays when the image is turned.
         bf16: train under bfloat16 autocast; losses and predictions stay in float32.
     """
 
@@ -116,9 +117,9 @@ class Finetune(NetworkProbe):
             images, or the loss is not finite.
         """
         assert isinstance(answers, Classes | Numbers)
-        self.trainer.augmentation = self.settings.augmentation or (
-            "none" if isinstance(answers, Numbers) else "continuous"
-        )
+        gentle = trained and images.shape[2] == images.shape[3]
+        usual: Augmentation = "none" if isinstance(answers, Numbers) else "right-angle" if gentle else "continuous"
+        self.trainer.augmentation = self.settings.augmentation or usual
         check_augmentation(self.trainer.augmentation, *images.shape[2:])
         train = train_from_probe if trained else train_from_scratch
         return train(self.trainer, images, answers, seed, frozen, on_epoch)

@@ -187,6 +187,7 @@ def test_a_fixed_front_sees_each_image_once(monkeypatch):
     with tuned.ready():
         fitted, epochs = _fitted(tuned, images, Classes(np.arange(12) % 2, ("a", "b")), frozen)
         assert sum(seen) == 12 + 1  # and one, to count what it says
+        assert tuned.trainer.augmentation == "right-angle"
         assert not fitted.network.quarter_turns
         assert fitted.predict(images).shape == (12, 2)
     assert len(epochs) == 3
