@@ -14,8 +14,10 @@ from ssl_lens.runs.folder import records
 COMMON = (  # of every method
     Panel("feature std", ("feature_std",)),
     Panel("RankMe", ("rankme",)),
+    Panel("view AUC", ("view_auc",)),
     Panel("online kNN accuracy", ("probe_knn", "probe_knn_whitened")),
 )
+IN_A_ROW = 4
 LINES = (":", "--", "-.")  # of baselines, in their order
 
 
@@ -30,8 +32,11 @@ def plot_curves(
     measurements = list(records(metrics))
     measured = {key for record in measurements for key in record}
     drawn = [panel for panel in (*panels, *COMMON) if measured.intersection(panel.metrics)]
-    figure = Figure(figsize=(4.2 * len(drawn), 3.4), layout="constrained")
-    for axes, panel in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn, strict=True):
+    rows = -(-len(drawn) // IN_A_ROW)
+    columns = -(-len(drawn) // rows)
+    figure = Figure(figsize=(4.2 * columns, 3.4 * rows), layout="constrained")
+    for place, panel in enumerate(drawn, start=1):
+        axes = figure.add_subplot(rows, columns, place)
         for key in panel.metrics:
             points = [(record["step"], record[key]) for record in measurements if key in record]
             if not points:

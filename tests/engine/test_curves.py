@@ -14,6 +14,7 @@ def test_what_was_measured_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     records = [
         {"step": 0, "loss": 2.0, "feature_std": 0.5},
         {"step": 4, "loss": 1.5, "part": 0.5, "feature_std": 0.7, "probe_knn": 0.8, "probe_knn_whitened": 0.9},
+        {"step": 4, "view_auc": 0.9, "rankme": 3.0},
     ]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     figures = []
@@ -23,12 +24,15 @@ def test_what_was_measured_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     )
     panels = (Panel("loss (nats)", ("loss", "part", "absent"), level=1.7), Panel("nothing", ("absent",)))
     baselines = {
-        "initial": {"probe_knn": 0.7, "absent": 1.0},
+        "initial": {"probe_knn": 0.7, "absent": 1.0, "view_auc": 0.6},
         "lens_wavelets": {"probe_knn": 0.6, "probe_knn_whitened": 1.0},
     }
     plot_curves(tmp_path / "metrics.jsonl", tmp_path / "curves.png", panels=panels, baselines=baselines)
-    loss, spread, probe = figures[0].axes
-    assert [axes.get_title() for axes in figures[0].axes] == ["loss (nats)", "feature std", "online kNN accuracy"]
+    loss, spread, _, views, probe = figures[0].axes
+    titles = ["loss (nats)", "feature std", "RankMe", "view AUC", "online kNN accuracy"]
+    assert [axes.get_title() for axes in figures[0].axes] == titles
+    assert probe.get_position().y1 < loss.get_position().y0  # in a second row
+    assert [line.get_ydata()[0] for line in views.lines] == [0.9, 0.6]
     lines = [line.get_xydata().tolist() for line in loss.lines]
     assert lines[:2] == [[[0, 2.0], [4, 1.5]], [[4, 0.5]]]
     assert list(loss.lines[2].get_ydata()) == [1.7, 1.7]
