@@ -69,7 +69,7 @@ def test_no_pickle_is_ever_executed() -> None:
 
 
 def test_accelerate_stays_with_what_trains() -> None:
-    allowed = {"ssl_lens/recipe/compose.py", "ssl_lens/evaluation/probes/finetune.py"}
+    allowed = {"ssl_lens/recipe/compose.py", "ssl_lens/evaluation/probes/trainer.py"}
     assert {file for file in importers("accelerate") if not file.startswith("ssl_lens/engine/")} == allowed
 
 

@@ -78,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 @arguments_named(SET_NAMES | flags("pooling", "epochs", "batch_size", "lr", "weight_decay", "augmentation", "patience"))
 def run(options: argparse.Namespace) -> None:
     """Trains and judges; one process prints the summary and what was written."""
-    from ssl_lens.evaluation.probes.finetune import Settings
+    from ssl_lens.evaluation.probes.trainer import Settings
     from ssl_lens.evaluation.verbs import finetune
 
     names = ("pooling", "epochs", "batch_size", "lr", "weight_decay", "patience", "augmentation", "bf16")

@@ -19,8 +19,9 @@ from ssl_lens.evaluation import table
 from ssl_lens.evaluation.best_probe import BestProbe
 from ssl_lens.evaluation.division import Question
 from ssl_lens.evaluation.probes import probes_named
-from ssl_lens.evaluation.probes.finetune import Finetune, Settings
+from ssl_lens.evaluation.probes.finetune import Finetune
 from ssl_lens.evaluation.probes.probe import NetworkProbe, Probe
+from ssl_lens.evaluation.probes.trainer import Settings
 from ssl_lens.evaluation.protocol import Protocol, Read, results
 from ssl_lens.evaluation.report import summary_text, write_report
 from ssl_lens.evaluation.table import Prediction, Row, TrainingLog, Writer

@@ -2,12 +2,12 @@
 
 import pytest
 
-from ssl_lens.evaluation.probes import finetune
+from ssl_lens.evaluation.probes import trainer
 
 
 @pytest.fixture(autouse=True)
 def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(finetune, "cpu_count", lambda: 1)
+    monkeypatch.setattr(trainer, "cpu_count", lambda: 1)
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.model_selection import KFold, StratifiedKFold
@@ -23,10 +22,8 @@ from ssl_lens.evaluation.probes.probe_network import (
     probe_network,
 )
 from ssl_lens.evaluation.probes.ridge import LinearRegressor, Ridge
+from ssl_lens.evaluation.probes.trainer import Trainer
 from ssl_lens.representation.frozen import FrozenBackbone
-
-if TYPE_CHECKING:
-    from ssl_lens.evaluation.probes.finetune import Trainer
 
 LR = 1e-4
 STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 500, 5, 20  # about so many steps, in so many epochs, unless the settings say

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -14,12 +13,10 @@ from ssl_lens.evaluation.answers import Classes, Numbers
 from ssl_lens.evaluation.probes.fitted_network import FittedNetwork
 from ssl_lens.evaluation.probes.objective import divided, objective
 from ssl_lens.evaluation.probes.probe import Epoch
+from ssl_lens.evaluation.probes.trainer import Trainer
 from ssl_lens.optim import parameter_groups
 from ssl_lens.representation.frozen import FrozenBackbone
 from ssl_lens.representation.predictor import fresh_predictor
-
-if TYPE_CHECKING:
-    from ssl_lens.evaluation.probes.finetune import Trainer
 
 LR = 5e-4
 STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 3000, 10, 100  # about so many steps, in so many epochs, unless the settings say

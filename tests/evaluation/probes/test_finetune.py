@@ -14,10 +14,11 @@ from ssl_lens.data.pixels.preprocess import Preprocess
 from ssl_lens.errors import InputError
 from ssl_lens.evaluation.answers import Classes, Numbers
 from ssl_lens.evaluation.metrics import regression_scores
-from ssl_lens.evaluation.probes import finetune
-from ssl_lens.evaluation.probes.finetune import Finetune, Settings
+from ssl_lens.evaluation.probes import trainer
+from ssl_lens.evaluation.probes.finetune import Finetune
 from ssl_lens.evaluation.probes.objective import divide_labels, huber, objective
 from ssl_lens.evaluation.probes.probe import Epoch
+from ssl_lens.evaluation.probes.trainer import Settings
 from ssl_lens.representation.frozen import FrozenBackbone
 
 SETTINGS = Settings(epochs=6, batch_size=16, lr=2e-3)
@@ -103,24 +104,11 @@ def test_validation_is_stratified_and_left_out_only_where_images_are_few():
 def test_the_epoch_with_the_lowest_validation_loss_is_kept(data, monkeypatch):
     """With a learning rate that later destroys the network, stopping must bring back an earlier epoch."""
     rates = np.repeat([[2e-3], [10.0]], [4, 5], axis=0).repeat(6, 1)
-    monkeypatch.setattr(finetune, "_learning_rates", lambda highest, epochs, steps_per_epoch: rates)
+    monkeypatch.setattr(trainer, "_learning_rates", lambda highest, epochs, steps_per_epoch: rates)
     prediction, epochs = _probabilities(data, Settings(epochs=9, batch_size=16, patience=2))
     assert _accuracy(data, prediction) >= 0.9
     best = min(epochs, key=lambda epoch: epoch.validation_loss).epoch
     assert len(epochs) == best + 2
-
-
-def test_batches_are_of_equal_size_and_the_rate_warms_up_and_falls():
-    rates = finetune._learning_rates(1.0, 10, 3)
-    assert rates.shape == (10, 3)
-    assert rates[0].tolist() == [0, 0.5, 1]  # a tenth of the steps
-    assert np.all(np.diff(rates.ravel()[2:]) <= 0)
-    assert 0 < rates[-1, -1] < 0.01
-    counts = []
-    for settings in (Settings(), Settings(epochs=7)):
-        with finetune.training_processes(settings) as trainer:
-            counts += [trainer.number_of_epochs(n, steps=300, fewest=10, most=90) for n in (130, 1000, 6400)]
-    assert counts == [90, 18, 10, 7, 7, 7]
 
 
 def test_a_loss_that_is_not_finite_is_one_line(data):
@@ -170,7 +158,7 @@ def test_a_network_measures_width_and_flux():
 
 
 def test_off_a_terminal_a_long_training_says_how_far_it_is(data, monkeypatch, caplog):
-    monkeypatch.setattr(finetune, "SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(trainer, "SECONDS_BETWEEN_LINES", 0.0)
     few = (data[0][::8], data[1][::8], *data[2:])
     with caplog.at_level(logging.INFO):
         _probabilities(few, Settings(epochs=2, batch_size=16))

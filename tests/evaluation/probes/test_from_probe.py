@@ -12,12 +12,13 @@ from ssl_lens.backbones.resnet import ResNet, ResNetOptions
 from ssl_lens.data.pixels.preprocess import Preprocess
 from ssl_lens.evaluation.answers import Answers, Classes, Numbers
 from ssl_lens.evaluation.probes import from_probe
-from ssl_lens.evaluation.probes.finetune import Finetune, Settings, Trainer
+from ssl_lens.evaluation.probes.finetune import Finetune
 from ssl_lens.evaluation.probes.fitted_network import FittedNetwork
 from ssl_lens.evaluation.probes.from_probe import best_epoch, folds
 from ssl_lens.evaluation.probes.objective import objective
 from ssl_lens.evaluation.probes.probe import Epoch
 from ssl_lens.evaluation.probes.ridge import Ridge
+from ssl_lens.evaluation.probes.trainer import Settings, Trainer
 from ssl_lens.representation.frozen import FrozenBackbone
 
 SETTINGS = Settings(epochs=4, batch_size=16, lr=3e-2, augmentation="right-angle")
