@@ -235,7 +235,7 @@ def train(pack: Path, out: Path) -> None:
         "optim.precision": "no",
     }
     recipe = load_recipe(
-        Path(__file__).parents[1] / "recipes" / "quickstart.yaml",
+        Path(__file__).parents[1] / "recipes" / "esvit_micro.yaml",
         [f"{key}={value}" for key, value in overrides.items()],
     )
     peaks = {"imported": resident_gigabytes()}

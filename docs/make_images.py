@@ -1,6 +1,6 @@
 """The pictures of the README: python docs/make_images.py LENSES, such as runs/quickstart_lenses
 
-Writes docs/images/views.png, the views of three of the lenses by the recipe `quickstart`, and
+Writes docs/images/views.png, the views of three of the lenses by the recipe `esvit_micro`, and
 docs/images/embedding.png, other lenses, of any size and with lens light, laid out by what `lens_small` learned. All are
 simulated.
 """
@@ -39,7 +39,7 @@ def main() -> None:
     options = parser.parse_args()
     IMAGES.mkdir(exist_ok=True)
     drawn = IMAGES / "views.png"
-    if cli.main(["views", "quickstart", f"data.path={options.lenses}", "--out", str(drawn)]):
+    if cli.main(["views", "esvit_micro", f"data.path={options.lenses}", "--out", str(drawn)]):
         raise SystemExit("the views could not be drawn")
     with Image.open(drawn) as picture:  # its first rows
         width, height = picture.size

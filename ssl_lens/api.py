@@ -42,7 +42,7 @@ def pretrain(recipe: str | Path, overrides: Sequence[str] = ()) -> Run:
     """Pretrains a backbone on unlabelled images, as `ssl-lens pretrain` does.
 
     Args:
-        recipe: name of a shipped recipe, such as "quickstart", or a YAML file.
+        recipe: name of a shipped recipe, such as "esvit_micro", or a YAML file.
         overrides: changes to it, such as ["data.path=DIR", "optim.epochs=10"].
     Raises:
         InputError: something that was given cannot be used.

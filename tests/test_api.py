@@ -56,7 +56,7 @@ def test_pretrain_returns_a_run_whose_backbone_loads(tmp_path: Path, monkeypatch
 
 def test_errors_are_the_commands(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="unknown key optim.epoch=3; the nearest valid key is optim.epochs"):
-        ssl_lens.pretrain("quickstart", ["optim.epoch=3"])
+        ssl_lens.pretrain("esvit_micro", ["optim.epoch=3"])
     with pytest.raises(InputError, match="does not exist"):
         ssl_lens.read_images(tmp_path / "none")
 

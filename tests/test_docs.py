@@ -58,7 +58,7 @@ class Known(NamedTuple):
 
 _RUN = "made_run/metrics.jsonl"
 _PACK = ("OUT/images.npy", "OUT/images.csv", "OUT/images.sha256", "OUT/manifest.json")
-_SIMULATE = "python pretrain.py recipes/quickstart.yaml simulate.model=model_ii simulate.image_size=null "
+_SIMULATE = "python pretrain.py recipes/esvit_micro.yaml simulate.model=model_ii simulate.image_size=null "
 KNOWN = {
     "accelerate launch pretrain.py recipes/esvit_equiv.yaml 'data.path=TARS/{000..099}.tar' data.workers=4": Known(
         ("TARS",), (_RUN,)
@@ -123,7 +123,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         images = [member(f"{i}.npy", npy(np.load(labelled / paths[i]))) for i in range(shard, 9, 3)]
         write_tar(root / "TARS" / f"{shard:03d}.tar", images)
     assert cli.main(f"simulate {root}/lenses --count 24 --image-size 40 --pixel-scale-arcsec 0.12".split()) == 0
-    for name in ("esvit_equiv", "quickstart"):
+    for name in ("esvit_equiv", "esvit_micro"):
         (root / "recipes").mkdir(exist_ok=True)
         (root / "recipes" / f"{name}.yaml").write_text(TINY_RECIPE, encoding="utf-8")
     return root

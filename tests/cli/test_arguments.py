@@ -27,12 +27,12 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("pretrain quickstart data.path=empty", "data.path={}/empty holds no images (0 other files)"),
-        ("pretrain quickstart data.path=mixed", "give images of one shape, or set data.sizes=crop or data.sizes=pad"),
-        ("pretrain quickstart data.path=data run.folder=run", "run.folder=run exists already; set run.resume=auto"),
+        ("pretrain esvit_micro data.path=empty", "data.path={}/empty holds no images (0 other files)"),
+        ("pretrain esvit_micro data.path=mixed", "give images of one shape, or set data.sizes=crop or data.sizes=pad"),
+        ("pretrain esvit_micro data.path=data run.folder=run", "run.folder=run exists already; set run.resume=auto"),
         ("pretrain vit.yaml data.path=data", "is not a multiple of model.patch_size=16; use 32x32 px or another"),
         (
-            "views quickstart data.path=data --rgb 0 1 0",
+            "views esvit_micro data.path=data --rgb 0 1 0",
             "--rgb=0 1 0 names a channel that the images do not have; give",
         ),
         ("evaluate run --data none", "--data=none does not exist"),

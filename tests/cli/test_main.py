@@ -174,6 +174,6 @@ def test_only_the_first_process_speaks(monkeypatch: pytest.MonkeyPatch, caplog: 
 
 
 def test_arguments_come_in_any_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    given = ["views", "--out", str(tmp_path / "x.png"), "quickstart", "optim.epoch=3"]
+    given = ["views", "--out", str(tmp_path / "x.png"), "esvit_micro", "optim.epoch=3"]
     assert cli.main(given) == 2
     assert "unknown key optim.epoch=3; the nearest valid key is optim.epochs" in capsys.readouterr().err

@@ -75,17 +75,20 @@ def test_a_check_names_what_is_kept_out(cutouts, capsys):
         ("data pack cutouts new --noise RMS", "--noise=RMS: no plane of this name or number in the file (1 VIS, 2"),
         ("data check pack --files *", "--files=* chooses files of a folder, but pack is a pack; pack the files that"),
         ("data check cutouts --files /", "--files='/' is not a pattern; give one such as '*data.fits'"),
-        ("pretrain quickstart data.path=pack data.planes=NIR_Y", "was packed with data.planes=VIS, but data.planes=NI"),
         (
-            "pretrain quickstart data.path=pack data.noise=VIS_RMS",
+            "pretrain esvit_micro data.path=pack data.planes=NIR_Y",
+            "was packed with data.planes=VIS, but data.planes=NI",
+        ),
+        (
+            "pretrain esvit_micro data.path=pack data.noise=VIS_RMS",
             "was packed without noise, but data.noise=VIS_RMS is",
         ),
-        ("pretrain quickstart data.path=cutouts data.planes=[a,,b]", "data.planes"),
+        ("pretrain esvit_micro data.path=cutouts data.planes=[a,,b]", "data.planes"),
         (
-            "pretrain quickstart data.path=vis data.noise=RMS",
+            "pretrain esvit_micro data.path=vis data.noise=RMS",
             "data.noise=RMS of a file that has no named planes; leave",
         ),
-        ("pretrain quickstart data.path=x.tar data.files=*", "data.files=* chooses files of a folder; shards are"),
+        ("pretrain esvit_micro data.path=x.tar data.files=*", "data.files=* chooses files of a folder; shards are"),
     ],
 )
 def test_what_cannot_be_is_one_line(cutouts, capsys, command, message):

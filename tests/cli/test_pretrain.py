@@ -156,7 +156,7 @@ def test_from_the_shell(tmp_path: Path) -> None:
         [
             sys.executable,
             "pretrain.py",
-            "recipes/quickstart.yaml",
+            "recipes/esvit_micro.yaml",
             f"data.path={tmp_path / 'none'}",
             f"run.folder={tmp_path / 'run'}",
         ],

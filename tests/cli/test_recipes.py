@@ -21,28 +21,28 @@ def test_lists_every_recipe_with_a_line_on_what_it_is_for(capsys: pytest.Capture
 
 
 def test_prints_one(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["recipes", "quickstart"]) == 0
-    assert capsys.readouterr().out == (RECIPES / "quickstart.yaml").read_text(encoding="utf-8")
+    assert cli.main(["recipes", "esvit_micro"]) == 0
+    assert capsys.readouterr().out == (RECIPES / "esvit_micro.yaml").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(("given", "file"), [([], "quickstart.yaml"), (["mine.yaml"], "mine.yaml")])
+@pytest.mark.parametrize(("given", "file"), [([], "esvit_micro.yaml"), (["mine.yaml"], "mine.yaml")])
 def test_a_copy_is_the_same_recipe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: list[str], file: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["recipes", "quickstart", "--copy", *given]) == 0
+    assert cli.main(["recipes", "esvit_micro", "--copy", *given]) == 0
     changed = {"run": {"folder"}}  # named after the file
-    assert load_recipe(file).model_dump(exclude=changed) == load_recipe("quickstart").model_dump(exclude=changed)
+    assert load_recipe(file).model_dump(exclude=changed) == load_recipe("esvit_micro").model_dump(exclude=changed)
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["quickstart", "--copy", "there.yaml"], "there.yaml exists already; give another file with --copy FILE"),
-        (["quickstart", "--copy", "no/where.yaml"], "cannot write no/where.yaml: No such file or directory"),
+        (["esvit_micro", "--copy", "there.yaml"], "there.yaml exists already; give another file with --copy FILE"),
+        (["esvit_micro", "--copy", "no/where.yaml"], "cannot write no/where.yaml: No such file or directory"),
         (
-            ["quikstart"],
-            "recipe quikstart does not exist; give a YAML file or a shipped recipe, the nearest is quickst",
+            ["esvit_mirco"],
+            "recipe esvit_mirco does not exist; give a YAML file or a shipped recipe, the nearest is esvit_m",
         ),
         (["--copy"], "--copy needs the NAME of a recipe"),
     ],

@@ -11,22 +11,22 @@ RECIPES = Path(__file__).parents[2] / "recipes"
 
 
 def test_a_name_is_the_file_at_the_top_of_the_checkout() -> None:
-    assert recipe_path("quickstart") == (RECIPES / "quickstart.yaml").resolve()
+    assert recipe_path("esvit_micro") == (RECIPES / "esvit_micro.yaml").resolve()
     assert recipe_names() == tuple(sorted(file.stem for file in RECIPES.glob("*.yaml")))
 
 
 def test_a_name_wins_over_a_folder_and_a_file_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "quickstart").write_text("seed: 1")
-    assert recipe_path("quickstart") == (RECIPES / "quickstart.yaml").resolve()
-    assert recipe_path("./quickstart") == Path("./quickstart")
+    (tmp_path / "esvit_micro").write_text("seed: 1")
+    assert recipe_path("esvit_micro") == (RECIPES / "esvit_micro.yaml").resolve()
+    assert recipe_path("./esvit_micro") == Path("./esvit_micro")
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("quikstart", "recipe quikstart does not exist; .* the nearest is quickstart$"),
-        ("recipes/quickstart.yaml", "recipe recipes/quickstart.yaml does not exist; .* the nearest is quickstart$"),
+        ("esvit_mirco", "recipe esvit_mirco does not exist; .* the nearest is esvit_micro$"),
+        ("recipes/esvit_micro.yaml", "recipe recipes/esvit_micro.yaml does not exist; .* the nearest is esvit_micro$"),
         ("zzz", f"one of {', '.join(recipe_names())}$"),
         ("mine", "recipe mine is not a shipped one; write ./mine for the file of this name"),
     ],

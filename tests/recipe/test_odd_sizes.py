@@ -34,10 +34,10 @@ def rings(root: Path, side: int, per_class: int = 6) -> Path:
 @pytest.mark.parametrize(
     ("recipe", "side", "seen"),
     [
-        ("quickstart", 101, 100),
-        pytest.param("quickstart", 150, 148, marks=pytest.mark.slow),
-        pytest.param("quickstart", 198, 196, marks=pytest.mark.slow),
-        pytest.param("quickstart", 334, 332, marks=pytest.mark.slow),
+        ("esvit_micro", 101, 100),
+        pytest.param("esvit_micro", 150, 148, marks=pytest.mark.slow),
+        pytest.param("esvit_micro", 198, 196, marks=pytest.mark.slow),
+        pytest.param("esvit_micro", 334, 332, marks=pytest.mark.slow),
         pytest.param("lenses_cpu", 101, 50, marks=pytest.mark.slow),
         pytest.param("lenses_cpu", 150, 52, marks=pytest.mark.slow),
         pytest.param("lenses_cpu", 334, 52, marks=pytest.mark.slow),
@@ -66,12 +66,12 @@ def test_a_crop_that_became_smaller_is_the_same_on_resume(tmp_path: Path) -> Non
     """The recipe that a run keeps has the crops that were made."""
     data = rings(tmp_path / "data", 40)
     places = [f"data.path={data}", f"run.folder={tmp_path / 'run'}", "run.resume=auto"]
-    run = ssl_lens.pretrain("quickstart", [*QUICK, *places])
+    run = ssl_lens.pretrain("esvit_micro", [*QUICK, *places])
     kept = load_recipe(RunFolder(run.folder).recipe)
     assert (kept.views.global_size, kept.views.local_sizes) == (40, (32,))
     assert crops_that_fit(kept, 1, 40, 40)[1] == []
     steps = len(run.metrics)
-    assert len(ssl_lens.pretrain("quickstart", [*QUICK, *places]).metrics) == steps  # nothing is left to do
+    assert len(ssl_lens.pretrain("esvit_micro", [*QUICK, *places]).metrics) == steps  # nothing is left to do
 
 
 def test_images_too_small_are_refused_before_anything_is_computed(tmp_path: Path) -> None:

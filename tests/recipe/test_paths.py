@@ -44,14 +44,14 @@ def test_overrides_start_at_the_working_folder(tmp_path: Path, monkeypatch: pyte
 def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The shell leaves it as it is behind `key=`."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    recipe = load_recipe("quickstart", ["data.path=~/images", "run.folder=~/run"])
+    recipe = load_recipe("esvit_micro", ["data.path=~/images", "run.folder=~/run"])
     assert recipe.data.path == str(tmp_path / "images")
     assert recipe.run.folder == str(tmp_path / "run")
 
 
 def test_a_saved_recipe_means_the_same_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    recipe = load_recipe("quickstart", ["data.path=lenses"])
+    recipe = load_recipe("esvit_micro", ["data.path=lenses"])
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "recipe.yaml").write_text(recipe.to_yaml())
     monkeypatch.chdir("/")

@@ -144,13 +144,13 @@ def test_images_of_one_rendering_are_refused_where_views_would_be_equal(
 
 def test_ranges_that_are_given_come_before_the_wide_ones_and_deeplenses(tmp_path: Path) -> None:
     given = ["simulate.as_deeplense=true", "simulate.randomised=true", "simulate.set={shear: [0.01, 0.02]}"]
-    simulate = load_recipe("quickstart", given).simulate
+    simulate = load_recipe("esvit_micro", given).simulate
     assert simulate.set.shear == (0.01, 0.02)
     assert (simulate.set.einstein_radius_arcsec, simulate.set.noise) == ((0.7, 1.6), "deeplense")
-    alone = load_recipe("quickstart", ["simulate.as_deeplense=true"]).simulate.set
+    alone = load_recipe("esvit_micro", ["simulate.as_deeplense=true"]).simulate.set
     assert (alone.einstein_radius_arcsec, alone.noise, alone.subhalo_slope) == (None, "deeplense", (-0.9, -0.9))
-    assert load_recipe("quickstart").simulate.set.einstein_radius_arcsec is None
-    (tmp_path / "again.yaml").write_text(load_recipe("quickstart", given).to_yaml())
+    assert load_recipe("esvit_micro").simulate.set.einstein_radius_arcsec is None
+    (tmp_path / "again.yaml").write_text(load_recipe("esvit_micro", given).to_yaml())
     assert load_recipe(tmp_path / "again.yaml").simulate == simulate
 
 
@@ -160,7 +160,7 @@ def test_a_recipe_simulates_renderings_and_takes_those_of_a_lens_together() -> N
     assert source.names[0] == "axion/axion_000000_0.npy"
     first, second = (source.sample()[i].mean() for i in (0, 1))
     assert first != second
-    assert image_source(load_recipe("quickstart", ["simulate.count_per_class=2"])).renderings == 1
+    assert image_source(load_recipe("esvit_micro", ["simulate.count_per_class=2"])).renderings == 1
 
 
 def test_a_column_that_is_not_there_is_named_by_its_key(run: Callable[..., Pretraining], pairs: str) -> None:

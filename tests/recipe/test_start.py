@@ -55,7 +55,7 @@ def test_crops_become_as_large_as_the_images_and_say_so() -> None:
         "data.center_crop: 104 -> 101, as the images are 110x101 px",
         "views.global_size: 52 -> 50, as the images are 110x101 px",
     ]
-    smaller, lines = crops_that_fit(load_recipe("quickstart"), 1, 30, 30)  # patches of 4 px
+    smaller, lines = crops_that_fit(load_recipe("esvit_micro"), 1, 30, 30)  # patches of 4 px
     assert (smaller.views.global_size, smaller.views.local_sizes) == (28, (28,))
     assert lines[1] == "views.local_sizes: [32] -> [28], as the images are 30x30 px"
 

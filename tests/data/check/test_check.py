@@ -309,7 +309,7 @@ def test_every_file_is_read_once(root, monkeypatch, tmp_path, recipe):
     opened, read = [], bands.read_images
     monkeypatch.setattr(bands, "read_images", lambda path, choice: (opened.append(path), read(path, choice))[1])
     arguments = ["data", "check", str(root), "--out", str(tmp_path / "report")]
-    arguments += ["--recipe", "quickstart", "data.in_channels=2"] if recipe else []
+    arguments += ["--recipe", "esvit_micro", "data.in_channels=2"] if recipe else []
     cli.main(arguments)
     assert sorted(opened) == sorted(root.rglob("*.npy"))
     first = (tmp_path / "report" / "check.json").read_text()
