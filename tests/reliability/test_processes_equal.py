@@ -21,8 +21,8 @@ from ssl_lens.recipe import compose
 from ssl_lens.recipe.recipe import load_recipe
 
 torch.set_default_dtype(torch.float64)
-forward = Preprocess.forward
-Preprocess.forward = lambda self, images: forward(self, images).double()
+linear = Preprocess.linear
+Preprocess.linear = lambda self, images: linear(self, images).double()
 compose.save_views = lambda *views, **how: None
 if "no reduction" in sys.argv:
     from ssl_lens.losses import center
