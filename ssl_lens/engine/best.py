@@ -12,6 +12,7 @@ from typing import NamedTuple
 from ssl_lens.backbones.backbone import Encoder
 from ssl_lens.errors import InputError
 from ssl_lens.files import read_json, remove_folder, whole_folder
+from ssl_lens.runs.folder import writing
 
 RECORD = "best.json"
 
@@ -54,16 +55,12 @@ class Best:
         if not worth > (-math.inf if self.kept is None else self.kept.worth):
             return
         kept = Kept(step, epoch, self.monitor, worth)
-        try:
+        with writing(self.folder):
             if os.path.lexists(self.folder):
                 remove_folder(self.folder)
             with whole_folder(self.folder) as made:
                 self._write(backbone, made)
                 (made / RECORD).write_text(json.dumps(kept._asdict(), indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise InputError(
-                f"cannot write {self.folder}: {error.strerror or error}; make room, then continue the run"
-            ) from error
         self.kept = kept
 
 

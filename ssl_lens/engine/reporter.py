@@ -17,9 +17,8 @@ from ssl_lens.engine.curves import plot_curves
 from ssl_lens.engine.features import FeatureWindow, feature_statistics
 from ssl_lens.engine.loop import Step
 from ssl_lens.engine.watch import Shortfall, Watch
-from ssl_lens.errors import InputError
 from ssl_lens.methods.method import Method
-from ssl_lens.runs.folder import RunFolder
+from ssl_lens.runs.folder import RunFolder, writing
 
 logger = logging.getLogger(__name__)
 
@@ -146,11 +145,8 @@ class Reporter:
 
     def _write(self, step: int, metrics: dict[str, float], epoch_ends: bool) -> None:
         self.folder.append(self.folder.metrics, {"step": step, **metrics})
-        try:
+        with writing(self.folder.tensorboard):
             self.accelerator.log(metrics, step=step)
-        except OSError as error:
-            where = self.folder.tensorboard
-            raise InputError(f"cannot write {where}: {error.strerror}; make room, then continue the run") from error
         shown = {"loss": f"{metrics['loss']:.3f}", "images/s": f"{metrics['images_per_s']:.0f}"}
         shown |= {name: f"{value:.3f}" for name, value in metrics.items() if name.startswith("probe_")}
         with contextlib.suppress(OSError):

@@ -12,7 +12,7 @@ from ssl_lens.backbones.backbone import Encoder
 from ssl_lens.engine.best import Best
 from ssl_lens.errors import InputError
 from ssl_lens.files import read_json, whole_file
-from ssl_lens.runs.folder import RunFolder
+from ssl_lens.runs.folder import RunFolder, writing
 
 logger = logging.getLogger(__name__)
 
@@ -82,12 +82,8 @@ class Watch:
         """
         measured = {INITIAL: self._measure(backbone), WAVELETS: self.wavelets()}
         self.baselines = {name: figures for name, figures in measured.items() if figures}
-        try:
-            with whole_file(self.folder.baselines) as temporary:
-                temporary.write_text(json.dumps(self.baselines, indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            where = self.folder.baselines
-            raise InputError(f"cannot write {where}: {error.strerror}; make room, then continue the run") from error
+        with writing(self.folder.baselines), whole_file(self.folder.baselines) as temporary:
+            temporary.write_text(json.dumps(self.baselines, indent=2) + "\n", encoding="utf-8")
         for name, figures in self.baselines.items():
             shown = ", ".join(f"{figure} {figures[figure]:.3f}" for figure in self.judge.figures)
             logger.info("before training, %s: %s (of %d)", name, shown, self.judge.trials)

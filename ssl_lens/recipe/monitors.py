@@ -45,10 +45,8 @@ def watch_of(
 
     def write(backbone: Encoder, made: Path) -> None:
         assert isinstance(backbone, MapBackbone), "features are pooled from maps"
-        frozen = FrozenBackbone(
-            preprocess, copy.deepcopy(backbone), recipe.features.pooling
-        )  # the run's stays as it is
-        write_network(frozen, made, (shape[1], shape[2]))
+        own = copy.deepcopy(backbone)  # the run's stays as it is
+        write_network(FrozenBackbone(preprocess, own, recipe.features.pooling), made, (shape[1], shape[2]))
 
     if probe is None:
         return Watch(folder, (sample,), dict, Best(folder.best, write, "views"))

@@ -118,8 +118,10 @@ def start(
     method = build_method(recipe, trunk)  # which copies the network, and what it knows of its images
     labelled = opened.labelled
     probe = None if labelled is None else _probe(recipe, labelled, frozen)
-    sample: Sample = SampleOfImages(opened.raw, images.renderings, wide, frozen, multicrop, seed=recipe.seed)
-    if features is not None:
+    sample: Sample
+    if features is None:
+        sample = SampleOfImages(opened.raw, images.renderings, wide, frozen, multicrop, seed=recipe.seed)
+    else:
         sample = SampleOfFeatures(features, images.renderings, preprocess.mean.device)
     choices += [*smaller, *resolved, *regions, *seen, *_noise_of_views(recipe, images)]
     return Start(recipe, wide, frozen, multicrop, method, trunk, features, probe, SampledViews(sample), tuple(choices))

@@ -6,7 +6,7 @@ import copy
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -101,8 +101,7 @@ class Predictor(nn.Module):
         """Pooled features [B, F] of preprocessed images [B, C, h, w]."""
         if not self.quarter_turns:
             return pooled(self.backbone, images, self.pooling)
-        turns = (images.rot90(turn, (-2, -1)) for turn in range(4))
-        return torch.stack([pooled(self.backbone, turned, self.pooling) for turned in turns]).mean(dim=0)
+        return mean_over_quarter_turns(lambda turned: pooled(self.backbone, turned, self.pooling), images)
 
     def outputs(self, features: Tensor) -> Tensor:
         """Outputs [B, O] of pooled features [B, F], computed in the type of the head."""
@@ -129,6 +128,11 @@ def fresh_predictor(backbone: MapBackbone, num_outputs: int, pooling: Pooling, e
     with torch.no_grad():
         num_features = pooled(backbone.eval(), example, pooling).shape[1]
     return Predictor(backbone, NormalisedLinear(num_features, num_outputs), pooling)
+
+
+def mean_over_quarter_turns(function: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """The mean of what a function gives of square images [B, C, s, s] and of their three quarter turns."""
+    return torch.stack([function(images.rot90(turn, (-2, -1))) for turn in range(4)]).mean(dim=0)
 
 
 def linear_head(

@@ -151,6 +151,20 @@ class RunFolder:
             lines.write(json.dumps(record) + "\n")
 
 
+@contextlib.contextmanager
+def writing(place: Path) -> Iterator[None]:
+    """While entered, a `place` of a run that cannot be written, for lack of room, is one line.
+
+    Raises: InputError in the place of OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"cannot write {place}: {error.strerror or error}; make room, then continue the run"
+        ) from error
+
+
 def records(file: Path) -> Iterator[dict[str, Any]]:
     """The lines of a file of JSON records that have a `step`; torn lines are passed over."""
     if not file.is_file():

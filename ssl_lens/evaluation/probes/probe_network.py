@@ -17,7 +17,7 @@ from ssl_lens.evaluation.probes.ridge import LinearRegressor
 from ssl_lens.representation.alignment import Alignment
 from ssl_lens.representation.frozen import FrozenBackbone
 from ssl_lens.representation.pooling import pool_features, pooled
-from ssl_lens.representation.predictor import Predictor, Targets, linear_head
+from ssl_lens.representation.predictor import Predictor, Targets, linear_head, mean_over_quarter_turns
 
 FIRST_LAYER_RATE = 0.1  # learning rate of the first layer over that of the last; geometric in between
 
@@ -71,8 +71,7 @@ class ProbeNetwork(nn.Module):
         """Outputs [B, O] of preprocessed images [B, C, h, w], or of what `fixed_inputs` made of them."""
         if self.training or not self.quarter_turns:
             return self.head(self._features(inputs))
-        turns = (inputs.rot90(turn, (-2, -1)) for turn in range(4))
-        return torch.stack([self.head(self._features(turned)) for turned in turns]).mean(dim=0)
+        return mean_over_quarter_turns(lambda turned: self.head(self._features(turned)), inputs)
 
     def train(self, mode: bool = True) -> ProbeNetwork:
         super().train(mode)
