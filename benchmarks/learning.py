@@ -7,6 +7,7 @@ and binned by --center-crop and --bin. Writes DIR/table.md and DIR/results.csv; 
 
 With --known MODEL instead of --data the simulator is known: one of DeepLense's telescopes at its own pixels, lenses as
 DeepLense draws them. The labelled images are 3,000 of its lenses, 600 of them to judge; pairs are of the same ranges.
+Nothing then has to carry over: twice the epochs, faint features enlarged, the hidden layer alone.
 
 With --finetune 20 5 2 what was pretrained is fine-tuned, next to ridge on the same draws, 20 of 10 labels a class, 5 of
 100 and 2 of 1,000, which go to DIR/tuned.md.
@@ -86,6 +87,7 @@ def simulate_known(options: argparse.Namespace) -> None:
         *("simulate.image_size=null", "simulate.pixel_scale_arcsec=null", "simulate.seed=5"),
         *("simulate.randomised=false", "simulate.as_deeplense=true", f"simulate.set={{noise: {options.noise}}}"),
         *(f"data.center_crop={options.center_crop}", f"data.bin={options.bin}"),
+        *("model.smallest_std=0.003", "features.pooling=view", "optim.epochs=30"),
         *options.overrides,
     ]
 

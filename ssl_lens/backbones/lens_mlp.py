@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -11,11 +12,8 @@ from ssl_lens.backbones.backbone import Features, FixedFrontBackbone
 from ssl_lens.backbones.layers.angular import NUMBERS, angular_power
 from ssl_lens.backbones.layers.rings import MAX_RINGS, compressed, ring_statistics
 from ssl_lens.backbones.lens_wavelets import LensWavelets, LensWaveletsOptions
-from ssl_lens.backbones.options import Count, Family
+from ssl_lens.backbones.options import Bounds, Count, Family
 from ssl_lens.errors import InputError
-
-SMALLEST_STD = 0.03  # numbers that vary less are not enlarged: what is below a thirtieth of a pixel is mostly noise
-
 
 @dataclass(frozen=True)
 class LensMLPOptions(LensWaveletsOptions):
@@ -25,10 +23,13 @@ class LensMLPOptions(LensWaveletsOptions):
         octaves: of `LensWavelets`.
         width: of the layers.
         depth: how many layers.
+        smallest_std: fixed features that vary less than this are not enlarged. Most of them are noise, or particular to
+            a simulator; where images to train and to judge on come from the same telescope, 0.001 keeps what they say.
     """
 
     width: Count = 256
     depth: Count = 2
+    smallest_std: Annotated[float, Bounds(1e-6)] = 0.03
 
 
 class LensMLP(FixedFrontBackbone):
@@ -69,7 +70,7 @@ class LensMLP(FixedFrontBackbone):
 
     def set_domain(self, features: Tensor) -> None:
         self.mean.copy_(features.mean(dim=0))
-        self.std.copy_(features.std(dim=0, correction=0).clamp_min(SMALLEST_STD))
+        self.std.copy_(features.std(dim=0, correction=0).clamp_min(self.options.smallest_std))
 
     def take_domain(self, other: LensMLP) -> None:
         self.mean.copy_(other.mean)

@@ -10,7 +10,7 @@ from ssl_lens.backbones.lens_wavelets import LensWavelets
 from ssl_lens.errors import InputError
 
 
-def network(channels: int = 1, **options: int) -> LensMLP:
+def network(channels: int = 1, **options: float) -> LensMLP:
     torch.manual_seed(0)
     return LensMLP(channels, LensMLPOptions(**options)).eval()
 
@@ -51,6 +51,15 @@ def test_a_domain_of_another_level_and_scatter_is_not_seen():
     other = network()
     other.take_domain(model)
     assert torch.equal(other(moved).view, model(moved).view)
+
+
+@pytest.mark.parametrize(("smallest_std", "standardised"), [(0.03, (1.0, 1 / 3)), (0.001, (1.0, 1.0))])
+def test_numbers_that_hardly_vary_are_not_enlarged(smallest_std, standardised):
+    """The first number varies by .06, the second by .01."""
+    model = network(smallest_std=smallest_std)
+    features = torch.tensor([[0.06, 0.01], [-0.06, -0.01]]).repeat(1, 468)
+    model.set_domain(features)
+    torch.testing.assert_close((features[0] / model.std)[:2], torch.tensor(standardised))
 
 
 def test_a_number_that_is_the_same_for_all_images_stays_finite():
