@@ -15,6 +15,7 @@ from ssl_lens.backbones.lens_wavelets import LensWavelets, LensWaveletsOptions
 from ssl_lens.backbones.options import Bounds, Count, Family
 from ssl_lens.errors import InputError
 
+
 @dataclass(frozen=True)
 class LensMLPOptions(LensWaveletsOptions):
     """Options of `LensMLP`.
@@ -24,7 +25,7 @@ class LensMLPOptions(LensWaveletsOptions):
         width: of the layers.
         depth: how many layers.
         smallest_std: fixed features that vary less than this are not enlarged. Most of them are noise, or particular to
-            a simulator; where images to train and to judge on come from the same telescope, 0.001 keeps what they say.
+            a simulator; where images to train and to judge on come from the same telescope, 0.003 keeps what they say.
     """
 
     width: Count = 256

@@ -18,6 +18,8 @@ COMMON = (  # of every method
     Panel("online kNN accuracy", ("probe_knn", "probe_knn_whitened")),
 )
 IN_A_ROW = 4
+PANEL_INCHES = (4.2, 3.4)
+MARGIN_INCHES = (0.7, 0.15, 0.5, 0.35)  # of a panel: left, right, bottom, top
 LINES = (":", "--", "-.")  # of baselines, in their order
 
 
@@ -34,7 +36,17 @@ def plot_curves(
     drawn = [panel for panel in (*panels, *COMMON) if measured.intersection(panel.metrics)]
     rows = -(-len(drawn) // IN_A_ROW)
     columns = -(-len(drawn) // rows)
-    figure = Figure(figsize=(4.2 * columns, 3.4 * rows), layout="constrained")
+    width, height = PANEL_INCHES[0] * columns, PANEL_INCHES[1] * rows
+    figure = Figure(figsize=(width, height))  # with margins that are known: constrained layout draws everything twice
+    left, right, bottom, top = MARGIN_INCHES
+    figure.subplots_adjust(
+        left=left / width,
+        right=1 - right / width,
+        bottom=bottom / height,
+        top=1 - top / height,
+        wspace=(left + right) / (PANEL_INCHES[0] - left - right),
+        hspace=(bottom + top) / (PANEL_INCHES[1] - bottom - top),
+    )
     for place, panel in enumerate(drawn, start=1):
         axes = figure.add_subplot(rows, columns, place)
         for key in panel.metrics:

@@ -14,6 +14,7 @@ from ssl_lens.pictures import drawable, shown_channels
 from ssl_lens.views.multicrop import Views
 
 _INCHES_PER_VIEW = 1.3
+_INCHES_OF_TITLE = 0.4
 
 
 def save_views(
@@ -42,8 +43,11 @@ def save_views(
     shown_channels(images.shape[1], picture=pictures[0], rgb=rgb)  # refused before anything is drawn
     largest = max(crops.shape[-1] for _, crops in columns)
     n_rows = views.global_crops.shape[1]
-    figure = Figure(figsize=(_INCHES_PER_VIEW * len(columns), _INCHES_PER_VIEW * n_rows), layout="constrained")
+    width, height = _INCHES_PER_VIEW * len(columns), _INCHES_PER_VIEW * n_rows
+    figure = Figure(figsize=(width, height))
     axes = figure.subplots(n_rows, len(columns), squeeze=False)
+    top = 1 - _INCHES_OF_TITLE / height
+    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.01, top=top, wspace=0.04, hspace=0.04)
     for row in range(n_rows):
         reference = images[row].float()
         low, high = torch.quantile(reference, torch.tensor([0.005, 0.995], device=reference.device)).tolist()
