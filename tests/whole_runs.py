@@ -29,7 +29,7 @@ LAUNCHERS = {
 TINY = """
 data: {{path: {images}}}
 views: {{global_size: 16, local_sizes: [8], local_counts: [1]}}
-model: {{name: swin_micro, patch_size: 2, stages: 2, window_size: 4, drop_path: 0.1}}
+model: {{name: swin_micro, embed_dim: 8, depths: [1, 1], num_heads: [1, 2], patch_size: 2, window_size: 4}}
 method: {{out_dim: 24, head_hidden_dim: 16, head_bottleneck_dim: 8, ema_momentum: 0.9}}
 optim: {{epochs: {epochs}, batch_size: 8, warmup_epochs: 1, lr: 1e-3}}
 run: {{folder: {folder}, device: cpu, cpu_threads: 1, log_steps: 1, resume: auto}}
