@@ -213,9 +213,14 @@ class AntialiasedDownsample(nn.Module):
         self.register_buffer("odd_taps", torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.by_matrices(x) if x.device.type == "cpu" else self.by_convolution(x)
+
+    def by_matrices(self, x: Tensor) -> Tensor:
+        rows, columns = (self._halving(side).to(x) for side in x.shape[2:])
+        return rows @ (x @ columns.T)
+
+    def by_convolution(self, x: Tensor) -> Tensor:
         channels, height, width = x.shape[1:]
-        if x.device.type == "cpu":
-            return self._halving(height).to(x) @ (x @ self._halving(width).to(x).T)
         rows, columns = self._taps(height), self._taps(width)
         kernel = (rows[:, None] * columns).to(x.dtype).expand(channels, 1, -1, -1)
         padding = (len(rows) - 1) // 2, (len(columns) - 1) // 2
