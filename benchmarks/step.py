@@ -4,12 +4,16 @@
 
 Both train a Swin-T with a DINO head and the view loss on 2 x 64 px and 6 x 32 px of 64 px images, with the same
 widths, batch and number of prototypes. The plain loop takes timm's Swin as it comes, built for 224 px, which pads
-small maps to whole windows.
+small maps to whole windows. A steerable network stands next to its own layers, each done to a whole batch by `conv2d`.
 """
 
 from __future__ import annotations
 
+import copy
+import time
 from collections.abc import Callable
+from contextlib import ExitStack
+from unittest import mock
 
 import numpy as np
 import timm
@@ -22,6 +26,9 @@ from PIL import Image
 from side_by_side import arguments, compare, report, time_in_turn
 from torch import nn
 
+from ssl_lens.backbones.eqcvt_invariant import EqCvTInvariant
+from ssl_lens.backbones.steerable.convolution import SteerableLayer
+from ssl_lens.backbones.steerable.fields import AntialiasedDownsample
 from ssl_lens.backbones.swin import Swin
 from ssl_lens.engine.loop import train
 from ssl_lens.engine.processes import join_processes
@@ -34,6 +41,7 @@ from ssl_lens.views.photometry import Photometry
 
 IMAGE_SIZE, GLOBAL_SIZE, LOCAL_SIZE, N_LOCAL = 64, 64, 32, 6
 BATCH_SIZE = 16
+STEERABLE_CROPS, STEERABLE_SIZE = 2 * 64, 56
 HIDDEN_DIM, BOTTLENECK_DIM, OUT_DIM = 2048, 256, 4096
 LR, WEIGHT_DECAY, EMA_MOMENTUM, TEACHER_TEMP, CLIP_NORM = 1e-4, 0.04, 0.996, 0.04, 3.0
 
@@ -125,6 +133,32 @@ def plain_step(pictures: list[Image.Image], bf16: bool) -> Callable[[], None]:
     return step
 
 
+def steerable_step(bf16: bool, plain: bool) -> Callable[[], None]:
+    """Forward of student and teacher, backward of the student, through `eqcvt_invariant`.
+
+    `plain`: convolutions and batch norms of whole maps, as on a GPU.
+    """
+    torch.manual_seed(0)
+    student = EqCvTInvariant(in_channels=1).train().to(memory_format=torch.channels_last)
+    teacher = copy.deepcopy(student).requires_grad_(False)
+    crops = torch.randn(STEERABLE_CROPS, 1, STEERABLE_SIZE, STEERABLE_SIZE)
+
+    def step() -> None:
+        with ExitStack() as patches:
+            if plain:
+                patches.enter_context(mock.patch.object(SteerableLayer, "of_batch", return_value=None))
+                by_convolution = AntialiasedDownsample.by_convolution
+                patches.enter_context(mock.patch.object(AntialiasedDownsample, "by_matrices", by_convolution))
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                with torch.no_grad():
+                    target = teacher(crops).view
+                loss = (student(crops).view.float() - target.float().flip(0)).square().sum()
+            loss.backward()
+            student.zero_grad()
+
+    return step
+
+
 def main() -> None:
     given = arguments(__doc__.splitlines()[0], repeats=5)
     bytes_ = np.random.default_rng(0).integers(0, 256, (BATCH_SIZE, IMAGE_SIZE, IMAGE_SIZE), dtype=np.uint8)
@@ -150,6 +184,27 @@ def main() -> None:
             ("ours float32", "plain float32", 2.5),
             ("ours bf16", "plain float32", 4.5),
             ("ours bf16", "plain bf16", None),
+        )
+    ]
+    steps = {
+        f"{form} {'bf16' if bf16 else 'float32'}": steerable_step(bf16, form == "plain")
+        for form in ("in parts", "plain")
+        for bf16 in (False, True)
+    }
+    seconds = time_in_turn(steps, given.repeats, clock=time.process_time)
+    rows += [
+        compare(
+            f"eqcvt_invariant, {ours}, {plain}",
+            seconds[ours],
+            seconds[plain],
+            count=STEERABLE_CROPS,
+            unit="crops",
+            target_ratio=target,
+        )
+        for ours, plain, target in (
+            ("in parts float32", "plain float32", None),
+            ("in parts bf16", "plain bf16", None),
+            ("in parts bf16", "plain float32", 2.0),
         )
     ]
     report(rows, given.out / "step.json")

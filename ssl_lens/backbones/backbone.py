@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
 from torch import Tensor, nn
@@ -62,6 +62,10 @@ class Encoder(nn.Module, ABC):
         Raises: InputError if the channels or the size are not what the encoder takes.
         """
 
+    def each(self, batches: Sequence[Tensor]) -> list[Features]:
+        """Features of several batches of images, such as the sizes of one step's crops, by the same weights."""
+        return [self(images) for images in batches]
+
     def head(self, num_outputs: int) -> nn.Module:
         """What the architecture's authors put on top, with fresh weights: view features [B, D] to [B, num_outputs]."""
         return nn.Linear(self.embed_dim, num_outputs)
@@ -91,6 +95,10 @@ class MapBackbone(Encoder):
     @abstractmethod
     def stages(self, images: Tensor) -> list[Tensor]:
         """Maps [B, C_i, h_i, w_i] of images [B, C, H, W], finest first; the last after the final norm."""
+
+    def last_map(self, images: Tensor) -> Tensor:
+        """The last of `stages`, for a network that has it cheaper without the others."""
+        return self.stages(images)[-1]
 
     def map_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the last map for images of this size in pixels.
@@ -133,7 +141,7 @@ class MapBackbone(Encoder):
         return {key: value for key, value in state.items() if key not in CLASSIFIERS}
 
     def forward(self, images: Tensor) -> Features:
-        regions = self.stages(images)[-1].flatten(2).transpose(1, 2)
+        regions = self.last_map(images).flatten(2).transpose(1, 2)
         return Features(view=regions.mean(dim=1), regions=regions)
 
     def fold(self) -> MapBackbone:

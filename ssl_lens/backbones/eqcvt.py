@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ssl_lens.backbones.cvt_lens import ConvStage, lens_head
 from ssl_lens.backbones.options import Family, Options
 from ssl_lens.backbones.steerable.backbone import SteerableBackbone
-from ssl_lens.backbones.steerable.fields import CircularMask, FieldPooling, field_conv, field_pool
+from ssl_lens.backbones.steerable.fields import CircularMask, FieldPooling, field_conv, field_pool, lift
 from ssl_lens.backbones.steerable.groups import Group
 from ssl_lens.errors import InputError
 
@@ -80,9 +80,11 @@ class EqCvT(SteerableBackbone):
 
     def stem(self, images: Tensor) -> Tensor:
         """The map [B, 10 or 30, H - 4, W - 4] of images [B, C, H, W] that the CvT's stage sees."""
-        x = F.relu(self.conv(self.mask(images)))
+        return lift(self.conv, self.mask(images), lambda x: self.pool(self._blurred(x)))[0]
+
+    def _blurred(self, x: Tensor) -> Tensor:
         kernel = self.blur.to(x.dtype).expand(x.shape[1], 1, -1, -1)
-        return self.pool(F.conv2d(x, kernel, padding=2, groups=x.shape[1]))
+        return F.conv2d(x, kernel, padding=2, groups=x.shape[1])
 
     def stages(self, images: Tensor) -> list[Tensor]:
         self.check_images(images)

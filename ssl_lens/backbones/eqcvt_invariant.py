@@ -18,6 +18,7 @@ from ssl_lens.backbones.steerable.fields import (
     FieldPooling,
     field_conv,
     field_pool,
+    lift,
 )
 from ssl_lens.backbones.steerable.groups import Group, group_order
 
@@ -145,18 +146,27 @@ class EqCvTInvariant(SteerableBackbone):
 
     def stages(self, images: Tensor) -> list[Tensor]:
         """Maps at the image's resolution, half and a quarter of it, whose channels do not turn."""
+        return self._maps(images, first=1)
+
+    def last_map(self, images: Tensor) -> Tensor:
+        return self._maps(images, first=self.options.stages)[0]
+
+    def _maps(self, images: Tensor, first: int) -> list[Tensor]:
+        """The maps of the stages from `first` on, counted from 1."""
         self.check_images(images)
-        x = F.relu(self.lift(self.mask(images)))
-        maps = [self.pool(x)]
-        if self.options.stages > 1:
-            half = F.relu(self.conv1(self.downsample(x)))
+        stages = self.options.stages
+        then = ([self.pool] if first == 1 else []) + ([self.downsample] if stages > 1 else [])
+        maps = lift(self.lift, self.mask(images), *then)
+        if stages > 1:
+            half = F.relu(self.conv1(maps.pop()))
             x = half + F.relu(self.conv2(half))
-            maps.append(self.pool(x))
-        if self.options.stages > 2:
+            if first <= 2:
+                maps.append(self.pool(x))
+        if stages > 2:
             x = self.downsample(x)
             for block in self.blocks:
                 x = block(x)
-            maps.append(self.pool(F.relu(self.out(self.norm(x)))))
+            maps += lift(self.out, self.norm(x), self.pool)
         return maps
 
 

@@ -17,6 +17,7 @@ from ssl_lens.backbones.steerable.fields import (
     FieldPooling,
     field_conv,
     field_pool,
+    lift,
 )
 from ssl_lens.backbones.steerable.groups import Group
 from ssl_lens.errors import InputError
@@ -78,12 +79,23 @@ class SteerableCNN(SteerableBackbone):
         self.downsample = AntialiasedDownsample()
 
     def stages(self, images: Tensor) -> list[Tensor]:
+        return self._maps(images, every=True)
+
+    def last_map(self, images: Tensor) -> Tensor:
+        return self._maps(images, every=False)[0]
+
+    def _maps(self, images: Tensor, every: bool) -> list[Tensor]:
+        """The maps of every stage, or the last alone."""
         self.check_images(images)
-        x = self.mask(images)
-        maps = []
-        for i, layer in enumerate(self.layers):
-            if i % 2:
-                maps.append(self.pool(x))
+        first, *others = self.layers
+        then = ([self.pool] if every or not others else []) + ([self.downsample] if others else [])
+        maps = lift(first, self.mask(images), *then)
+        if not others:
+            return maps
+        x = maps.pop()
+        for i, layer in enumerate(others):
+            if i and i % 2 == 0:
+                maps += [self.pool(x)] if every else []
                 x = self.downsample(x)
             x = F.relu(layer(x))
         return [*maps, self.pool(x)]

@@ -47,7 +47,7 @@ class Network(nn.Module):
 
     def forward(self, crops: Sequence[Tensor]) -> Output:
         """Runs crops [V_r, B, C, S_r, S_r], one tensor per resolution, and returns the output for all V = sum V_r."""
-        features = [self.backbone(crop.flatten(0, 1)) for crop in crops]
+        features = self.backbone.each([crop.flatten(0, 1) for crop in crops])
         view_features = torch.cat([feature.view for feature in features])
         view_logits = None if self.view_head is None else self.view_head(view_features)
         view_features = view_features.unflatten(0, (-1, crops[0].shape[1]))

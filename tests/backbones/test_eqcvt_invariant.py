@@ -1,10 +1,13 @@
 """The invariant CvT: blind to its group from the image to the logits, within the published network's budget."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
 from ssl_lens.backbones.eqcvt_invariant import EqCvTInvariant, EqCvTInvariantOptions
+from ssl_lens.backbones.steerable.convolution import SteerableLayer
 from ssl_lens.backbones.steerable.groups import ORDERS
 from ssl_lens.errors import InputError
 
@@ -112,6 +115,46 @@ def test_changed_weights_are_seen_at_once_in_evaluation_mode():
         if name.endswith("weights"):
             parameter.lerp_(torch.randn_like(parameter), 0.1)
     assert relative(network(images).view, before) > 0.1
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 5e-3)])
+def test_a_training_step_in_parts_has_the_gradients_of_the_plain_layers(monkeypatch, dtype, tolerance):
+    """In float32 but for the few pixels whose largest orientation is decided by rounding."""
+    torch.manual_seed(1)
+    network = EqCvTInvariant(1, EqCvTInvariantOptions("C8", depth=1)).train().to(dtype)
+    images, upstream = torch.randn(17, 1, 20, 20, dtype=dtype), torch.randn(17, network.embed_dim, dtype=dtype)
+    whole_maps, views, gradients = [], [], []
+    for layer in (network.lift, network.out):
+        layer.register_forward_hook(lambda *_: whole_maps.append(0))
+    for _ in range(2):
+        views.append(network(images).view)
+        found = torch.autograd.grad(views[-1], list(network.parameters()), upstream)
+        gradients.append(torch.cat([gradient.flatten() for gradient in found]))
+        monkeypatch.setattr(SteerableLayer, "of_batch", lambda layer, x: None)
+    assert len(whole_maps) == 2  # of the second, plain pass
+    assert relative(*views) <= (1e-12 if dtype == torch.float64 else 2e-6)
+    assert (gradients[0] - gradients[1]).norm() <= tolerance * gradients[1].norm()
+
+
+def test_it_compiles_in_one_piece_in_both_forms():
+    network, images = warmed_up("C4", depth=1), torch.randn(5, 1, 16, 16)
+    for form in (network.fold(), copy.deepcopy(network).train()):
+        plain = copy.deepcopy(form)
+        view = torch.compile(form, backend="aot_eager", fullgraph=True)(images).view
+        assert relative(view, plain(images).view) <= 2e-6
+        for ours, theirs in zip(form.buffers(), plain.buffers(), strict=True):
+            torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_only_the_map_that_is_asked_for_is_pooled():
+    network, pooled = warmed_up("C4", depth=1), []
+    network.pool.register_forward_hook(lambda *_: pooled.append(0))
+    images = torch.randn(1, 1, 16, 16)
+    last = network.last_map(images)
+    assert len(pooled) == 1
+    assert torch.equal(network.stages(images)[-1], last)
+    assert len(pooled) == 4
 
 
 def test_impossible_groups_and_images_are_refused():

@@ -8,13 +8,18 @@ from ssl_lens.methods.network import Network
 
 
 class PatchBackbone(MapBackbone):
-    """One patch embedding; counts its passes."""
+    """One patch embedding; counts its passes, and how many sizes come together."""
 
     def __init__(self, in_channels: int = 1, embed_dim: int = 6, patch_size: int = 8) -> None:
         super().__init__(in_channels, embed_dim, patch_size)
         self._config = {"in_channels": in_channels, "embed_dim": embed_dim, "patch_size": patch_size}
         self.projection = nn.Conv2d(in_channels, embed_dim, patch_size, patch_size)
         self.batches: list[tuple[int, ...]] = []
+        self.together: list[int] = []
+
+    def each(self, batches):
+        self.together.append(len(batches))
+        return super().each(batches)
 
     def stages(self, images):
         self.batches.append(tuple(images.shape))
@@ -54,6 +59,7 @@ def test_one_backbone_pass_per_resolution():
     net = network()
     net(crops((2, 32), (4, 16)))
     assert net.backbone.batches == [(6, 1, 32, 32), (12, 1, 16, 16)]
+    assert net.backbone.together == [2]  # so that a steerable network expands its filters once
 
 
 def test_head_batch_norm_sees_all_resolutions_at_once():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from ssl_lens.backbones.backbone import MapBackbone, taken
+from torch import Tensor
+
+from ssl_lens.backbones.backbone import Features, MapBackbone, taken
 from ssl_lens.backbones.options import Options
 from ssl_lens.backbones.steerable.fields import fold_into
+from ssl_lens.backbones.steerable.groups import expanded_once
 
 
 class SteerableBackbone(MapBackbone):
@@ -34,6 +37,10 @@ class SteerableBackbone(MapBackbone):
         in_channels, others = taken(config, "in_channels")
         folded, options = taken(others, "folded")
         return cls.build(in_channels, cls.options_type.from_config(options), folded=folded)
+
+    def each(self, batches: Sequence[Tensor]) -> list[Features]:
+        with expanded_once(self):
+            return super().each(batches)
 
     def fold(self) -> MapBackbone:
         if self.folded:

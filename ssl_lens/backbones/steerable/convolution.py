@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from scipy import sparse
 from torch import Tensor, nn
 
-from ssl_lens.backbones.steerable.groups import Foldable, group_order
+from ssl_lens.backbones.steerable.groups import Expandable, Foldable, group_order
+from ssl_lens.backbones.steerable.moments import patch_moments
 from ssl_lens.errors import InputError
 
 with warnings.catch_warnings():  # its sources hold invalid escape sequences, reported whenever they are compiled
@@ -70,13 +71,13 @@ def _patch_e2cnn() -> None:
 _patch_e2cnn()
 
 
-class SteerableConv2d(Foldable):
+class SteerableConv2d(Expandable):
     """Convolution to regular fields whose filter is a learnt combination of a basis of equivariant filters.
 
     e2cnn's own R2Conv stores its expanded filter in evaluation mode: a teacher there never sees its updates, and the
-    keys of the state dict depend on the mode. This one expands the filter at every call and holds tensors only, so it
-    copies, pickles and differentiates twice. The basis travels in the state dict, for the weights mean nothing without
-    it.
+    keys of the state dict depend on the mode. This one expands the filter at every call, or once for those within
+    `expanded_once`, and holds tensors only, so it copies, pickles and differentiates twice. The basis travels in the
+    state dict, for the weights mean nothing without it.
 
     Shapes: [B, in_fields * order, H, W], or [B, in_fields, H, W] of scalars, to [B, out_fields * order, H', W'].
     Source: Weiler & Cesa 2019, e2cnn 0.2.3 (basis, frequencies and generalised He initialisation). Differs: a 1x1
@@ -123,8 +124,8 @@ class SteerableConv2d(Foldable):
         self.register_buffer("basis", basis)  # [basis, |out|, |in|, kernel_size ** 2]
         self.register_parameter("bias", nn.Parameter(torch.zeros(out_fields)) if bias else None)
 
-    def filter(self) -> Tensor:
-        """The expanded filter [out_fields * |out|, in_fields / groups * |in|, kernel_size, kernel_size]."""
+    def expand(self) -> Tensor:
+        """The filter [out_fields * |out|, in_fields / groups * |in|, kernel_size, kernel_size]."""
         size, out_size, in_size, _ = self.basis.shape
         in_fields = self.in_fields // self.groups
         with torch.autocast(self.weights.device.type, enabled=False):  # rounding the filter would break the symmetry
@@ -146,7 +147,10 @@ class SteerableConv2d(Foldable):
 
 
 class SteerableLayer(Foldable):
-    """Steerable convolution with one batch norm per field (statistics over the group as well)."""
+    """Steerable convolution with one batch norm per field (statistics over the group as well).
+
+    On a CPU `of_batch` may compute what the norm would; on a GPU, where processes may share statistics, the norm does.
+    """
 
     conv: SteerableConv2d
     norm: nn.BatchNorm3d
@@ -160,15 +164,55 @@ class SteerableLayer(Foldable):
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(self.conv(x).unflatten(1, (self.conv.out_fields, -1))).flatten(1, 2)
 
+    def of_batch(self, x: Tensor) -> Callable[[Tensor], Tensor] | None:
+        """The plain convolution that this layer is for the batch `x`, its statistics found from those of the patches.
+
+        So the map, larger than all else, need not be there at once for its mean and variance to be taken. Worth it on a
+        CPU, where patches have few numbers next to the output's channels.
+        """
+        conv, norm = self.conv, self.norm
+        if not norm.training or x.device.type != "cpu" or torch.compiler.is_compiling() or conv.groups > 1:
+            return None
+        if x.shape[1] * conv.kernel_size**2 > conv.out_fields * conv.order:
+            return None
+        filters = conv.filter()
+        mean, covariance = patch_moments(x, conv.kernel_size, conv.padding)
+        matrix = filters.flatten(1).double()
+        means = (matrix @ mean).view(conv.out_fields, -1)  # of the channels of each field
+        variances = ((matrix @ covariance) * matrix).sum(dim=1).view_as(means)
+        mean = means.mean(dim=1)
+        variance = (variances + (means - mean[:, None]).square()).mean(dim=1)
+        self._remember(mean, variance, x)
+        weight, bias = self._normalised(filters, mean.to(filters), variance.to(filters))
+        return lambda part: F.conv2d(part, weight, bias, padding=conv.padding)
+
+    @torch.no_grad()
+    def _remember(self, mean: Tensor, variance: Tensor, x: Tensor) -> None:
+        """Moves the running statistics, as the norm does when it sees the map."""
+        norm = self.norm
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        assert norm.num_batches_tracked is not None
+        assert norm.momentum is not None
+        lost = self.conv.kernel_size - 1 - 2 * self.conv.padding
+        count = len(x) * (x.shape[2] - lost) * (x.shape[3] - lost) * self.conv.order
+        norm.running_mean.lerp_(mean.to(norm.running_mean), norm.momentum)
+        norm.running_var.lerp_((variance * (count / (count - 1))).to(norm.running_var), norm.momentum)
+        norm.num_batches_tracked += 1
+
+    def _normalised(self, filters: Tensor, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+        """Filters and offsets with the norm of these statistics in them."""
+        scale = self.norm.weight * torch.rsqrt(variance + self.norm.eps)
+        bias = self.norm.bias - mean * scale
+        order = self.conv.order
+        return filters * scale.repeat_interleave(order)[:, None, None, None], bias.repeat_interleave(order)
+
     @torch.no_grad()
     def folded(self) -> dict[str, Tensor]:
         assert self.norm.running_var is not None
         assert self.norm.running_mean is not None
-        scale = self.norm.weight * torch.rsqrt(self.norm.running_var + self.norm.eps)
-        bias = self.norm.bias - self.norm.running_mean * scale
-        order = self.conv.order
-        weight = self.conv.filter() * scale.repeat_interleave(order)[:, None, None, None]
-        return {"weight": weight, "bias": bias.repeat_interleave(order)}
+        weight, bias = self._normalised(self.conv.filter(), self.norm.running_mean, self.norm.running_var)
+        return {"weight": weight, "bias": bias}
 
 
 def _space(group: str) -> gspaces.GeneralOnR2:

@@ -7,6 +7,7 @@ side by side.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal, TypeAlias
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from ssl_lens.backbones.layers.lens_frame import HARMONICS, direction_cosines
 from ssl_lens.backbones.steerable.groups import Foldable, group_order
 
+IMAGES_IN_CACHE = 8
 FieldPooling: TypeAlias = Literal["max", "mean", "lens_frame"]
 
 
@@ -63,6 +65,23 @@ def field_conv(
         bias=bias,
     )
     return SteerableLayer(conv) if norm else conv
+
+
+def lift(layer: nn.Module, x: Tensor, *then: Callable[[Tensor], Tensor]) -> list[Tensor]:
+    """What each of `then` makes of a layer's map behind a ReLU.
+
+    In training on a CPU few images go through at a time: a whole batch of the widest map would leave the cache, and be
+    allocated afresh in every step, both of which take longer than the arithmetic.
+    """
+    part_of_batch = layer.of_batch(x) if isinstance(layer, Foldable) else None
+    if part_of_batch is None:
+        whole = F.relu(layer(x))
+        return [function(whole) for function in then]
+    made = []
+    for part in x.split(IMAGES_IN_CACHE):
+        rectified = F.relu(part_of_batch(part))
+        made.append([function(rectified) for function in then])
+    return [torch.cat(parts) for parts in zip(*made, strict=True)]
 
 
 @torch.no_grad()
@@ -181,7 +200,8 @@ class AntialiasedDownsample(nn.Module):
     A strided filter is centred on the map only where (side + 2 * padding - taps) is even, so even sides take four
     binomial taps and odd sides five.
 
-    Source: Zhang 2019 (anti-aliased pooling). Differs: taps by the parity of the map.
+    Source: Zhang 2019 (anti-aliased pooling). Differs: taps by the parity of the map; on a CPU a product with a matrix
+    from either side, where the gradient of a depthwise convolution with a stride takes many times as long.
     """
 
     even_taps: Tensor
@@ -193,8 +213,26 @@ class AntialiasedDownsample(nn.Module):
         self.register_buffer("odd_taps", torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.by_matrices(x) if x.device.type == "cpu" else self.by_convolution(x)
+
+    def by_matrices(self, x: Tensor) -> Tensor:
+        rows, columns = (self._halving(side).to(x) for side in x.shape[2:])
+        return rows @ (x @ columns.T)
+
+    def by_convolution(self, x: Tensor) -> Tensor:
         channels, height, width = x.shape[1:]
-        rows, columns = (self.odd_taps if side % 2 else self.even_taps for side in (height, width))
+        rows, columns = self._taps(height), self._taps(width)
         kernel = (rows[:, None] * columns).to(x.dtype).expand(channels, 1, -1, -1)
         padding = (len(rows) - 1) // 2, (len(columns) - 1) // 2
         return F.conv2d(x, kernel, stride=2, padding=padding, groups=channels)
+
+    def _taps(self, side: int) -> Tensor:
+        return self.odd_taps if side % 2 else self.even_taps
+
+    def _halving(self, side: int) -> Tensor:
+        """The matrix [ceil(side / 2), side] that does to the pixels of a row what the taps do."""
+        taps = self._taps(side)
+        before = (len(taps) - 1) // 2
+        offsets = torch.arange(side) - 2 * torch.arange((side + 1) // 2)[:, None] + before
+        inside = (offsets >= 0) & (offsets < len(taps))
+        return torch.where(inside, taps[offsets.clamp(0, len(taps) - 1)], 0.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -12,8 +12,15 @@ from torch import Tensor, nn
 
 from ssl_lens.backbones.backbone import Features, MapBackbone, SizeRule, taken
 from ssl_lens.backbones.options import Bounds, Count, Options
-from ssl_lens.backbones.steerable.fields import AntialiasedDownsample, FieldPooling, field_conv, field_pool, fold_into
-from ssl_lens.backbones.steerable.groups import Group
+from ssl_lens.backbones.steerable.fields import (
+    AntialiasedDownsample,
+    FieldPooling,
+    field_conv,
+    field_pool,
+    fold_into,
+    lift,
+)
+from ssl_lens.backbones.steerable.groups import Group, expanded_once
 from ssl_lens.errors import InputError
 
 
@@ -105,18 +112,17 @@ class Stem(nn.Module):
         return -(-height // self.reduction), -(-width // self.reduction)
 
     def forward(self, images: Tensor) -> Tensor:
-        x = images
-        for i, layer in enumerate(self.layers):
-            x = layer(x)
-            if i < len(self.layers) - 1:
-                x = F.relu(x)
-            elif self.options.pooling == "max":  # before the ReLU: the same result from a fraction of the work
-                x = F.relu(self.pool(x))
-            else:
-                x = self.pool(F.relu(x))
-            if i == 0:  # early, so that the later layers work on the smaller map
-                x = self.downsample(x)
-        return x
+        first, *others = self.layers
+        if not others:
+            return lift(first, images, lambda x: self.downsample(self.pool(x)))[0]
+        (x,) = lift(first, images, self.downsample)  # early, so that the later layers work on the smaller map
+        *inner, last = others
+        for layer in inner:
+            x = F.relu(layer(x))
+        x = last(x)
+        if self.options.pooling == "max":  # before the ReLU: the same result from a fraction of the work
+            return F.relu(self.pool(x))
+        return self.pool(F.relu(x))
 
 
 class StemmedBackbone(MapBackbone):
@@ -162,6 +168,10 @@ class StemmedBackbone(MapBackbone):
     def forward(self, images: Tensor) -> Features:
         self.check_images(images)
         return self.backbone(self.stem(images))
+
+    def each(self, batches: Sequence[Tensor]) -> list[Features]:
+        with expanded_once(self.stem):
+            return super().each(batches)
 
     def head(self, num_outputs: int) -> nn.Module:
         return self.backbone.head(num_outputs)

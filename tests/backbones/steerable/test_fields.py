@@ -3,6 +3,7 @@
 import e2cnn.nn as e2nn
 import pytest
 import torch
+import torch.nn.functional as F
 from e2cnn import gspaces
 
 from ssl_lens.backbones.steerable.convolution import SteerableConv2d
@@ -38,6 +39,24 @@ def test_downsampling_commutes_with_turns_and_keeps_a_flat_map(size):
     torch.testing.assert_close(halve(images.rot90(1, (2, 3))), small.rot90(1, (2, 3)), atol=1e-14, rtol=0)
     torch.testing.assert_close(halve(images.flip(2)), small.flip(2), atol=1e-14, rtol=0)
     assert halve(torch.ones(1, 1, 9, 9, dtype=torch.float64))[0, 0, 2, 2] == 1
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-14), (torch.bfloat16, 2**-7)])
+@pytest.mark.parametrize("size", [(6, 7), (9, 4), (1, 2)])
+def test_downsampling_on_a_cpu_is_the_convolution_of_a_gpu(size, dtype, tolerance):
+    torch.manual_seed(0)
+    halve, x = AntialiasedDownsample(), torch.randn(2, 3, *size, dtype=dtype, requires_grad=True)
+    taps = [halve.odd_taps if side % 2 else halve.even_taps for side in size]
+    kernel = (taps[0][:, None] * taps[1]).to(dtype).expand(3, 1, -1, -1)
+    padding = tuple((len(side) - 1) // 2 for side in taps)
+    ours, theirs = halve(x), F.conv2d(x, kernel, stride=2, padding=padding, groups=3)
+    upstream = torch.randn_like(ours)
+    for mine, plain in (
+        (ours, theirs),
+        *zip(torch.autograd.grad(ours, x, upstream), torch.autograd.grad(theirs, x, upstream), strict=True),
+    ):
+        assert mine.dtype == dtype
+        torch.testing.assert_close(mine, plain, atol=tolerance, rtol=tolerance)
 
 
 @pytest.mark.parametrize("size", [1, 5, 64, 65])

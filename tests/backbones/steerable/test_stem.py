@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from ssl_lens.backbones.resnet import ResNet, ResNetOptions
+from ssl_lens.backbones.steerable.convolution import SteerableConv2d
 from ssl_lens.backbones.steerable.groups import ORDERS
 from ssl_lens.backbones.steerable.stem import Stem, StemmedBackbone, StemOptions
 from ssl_lens.backbones.swin import Swin, SwinOptions
@@ -119,6 +120,23 @@ def test_copies_and_pickles_after_a_forward_pass_in_either_mode():
         network.train(training)(images)
         for other in (copy.deepcopy(network), pickle.loads(pickle.dumps(network))):
             torch.testing.assert_close(other.eval()(images), network.eval()(images), atol=0, rtol=0)
+
+
+def test_filters_are_expanded_once_for_all_sizes_and_kept_for_none_after(monkeypatch):
+    torch.manual_seed(0)
+    network = StemmedBackbone(stem(), ResNet(2, ResNetOptions(width=2, depths=(1,)))).double()
+    batches = [torch.randn(3, 1, size, size, dtype=torch.float64) for size in (16, 9)]
+    apart, expand, expanded = copy.deepcopy(network), SteerableConv2d.expand, []
+    monkeypatch.setattr(SteerableConv2d, "expand", lambda self: expanded.append(self) or expand(self))
+    sum(features.view.square().sum() for features in network.each(batches)).backward()
+    assert len(expanded) == len(set(map(id, expanded))) == 2
+    sum(apart(images).view.square().sum() for images in batches).backward()
+    assert len(expanded) == 2 + 4
+    for ours, theirs in zip(network.parameters(), apart.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-10, rtol=1e-10)
+    with pytest.raises(InputError):
+        network.each([batches[0], torch.zeros(1, 2, 9, 9, dtype=torch.float64)])
+    assert [layer.conv.expanded for layer in network.stem.layers] == [None, None]
 
 
 def test_folding_copies_the_backbone_and_leaves_it_as_it_was():
