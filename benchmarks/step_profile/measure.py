@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
@@ -32,6 +33,7 @@ class Profile:
     """What was measured of a step.
 
     Attributes:
+        first_step_seconds: of the very first, in which networks are compiled.
         seconds: of each phase, medians over the timed steps; they add up to a step.
         costs: of the operators of one step, by (phase, part).
         by_operator: the same by the operator's name.
@@ -46,6 +48,7 @@ class Profile:
     device: str
     threads: int
     torch: str
+    first_step_seconds: float
     timed_steps: int
     seconds: dict[str, float]
     costs: dict[Place, Cost]
@@ -156,6 +159,7 @@ class _Measuring:
         self.seconds: list[dict[str, float]] = []
         self.memory: dict[str, int] = {}
         self.kernels: int | None = None
+        self.began, self.first_step_seconds = time.perf_counter(), 0.0
         self._changes: list[tuple[str, Any]] = []  # the phase that ended, and when
         self._counting = ExitStack()
         self.phases.listeners.append(lambda before, _: self._changes.append((before, self.clock.stamp())))
@@ -165,6 +169,8 @@ class _Measuring:
     def after_step(self, step: Step) -> None:
         """Ends what was measured of the step that is over, begins the next."""
         self.phases.end_step()
+        if step.number == self.run.start:
+            self.first_step_seconds = time.perf_counter() - self.began
         done = step.number - self.run.start + 1 - WARM_UP_STEPS  # timed steps, one counted, one of kernels
         if 0 < done <= self.steps:
             self.seconds.append(self._seconds_of_phases())
@@ -222,6 +228,7 @@ class _Measuring:
             device=torch.cuda.get_device_name() if self.clock.on_gpu else "cpu",
             threads=torch.get_num_threads(),
             torch=torch.__version__,
+            first_step_seconds=self.first_step_seconds,
             timed_steps=self.steps,
             seconds={phase: statistics.median(seconds[phase] for seconds in self.seconds) for phase in PHASES},
             costs=costs,

@@ -59,6 +59,7 @@ def text(profile: Profile) -> str:
         f"{profile.saved_bytes_of_weights / MIB:.1f} MiB a batch of what is made of weights alone",
         f"{total.operators} operators a step compute something, {total.casts} of them casts (views and allocations are "
         "not counted)",
+        f"the first step took {profile.first_step_seconds:.1f} s",
     ]
     if profile.kernels is not None:
         lines.append(f"{profile.kernels} kernels and copies on the GPU a step")
