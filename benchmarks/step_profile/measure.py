@@ -196,6 +196,10 @@ class _Measuring:
         return sums
 
     def _begin_counting(self) -> None:
+        for module in self.run.method.modules():  # plain: of what is compiled no operator is seen
+            if module._compiled_call_impl is not None:
+                self._counting.callback(setattr, module, "_compiled_call_impl", module._compiled_call_impl)
+                module._compiled_call_impl = None
         self.parts = Parts(self.run.method)
         self._counting.callback(self.parts.close)
         place = lambda: (self.phases.now, self.parts.now)  # noqa: E731

@@ -3,10 +3,12 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from step_profile import measure
 from step_profile.clock import Clock
 from step_profile.measure import Profile, profile
 from step_profile.operators import Cost, Operators
@@ -18,9 +20,10 @@ from tiny_run import RECIPE, write_labelled_images
 from torch import nn
 
 from ssl_lens.backbones.swin import Swin, SwinOptions
+from ssl_lens.engine.compilation import compile_encoders
 from ssl_lens.methods.dino import DINO, DINOOptions
-from ssl_lens.recipe.compose import compose
-from ssl_lens.recipe.recipe import load_recipe
+from ssl_lens.recipe.compose import Pretraining, compose
+from ssl_lens.recipe.recipe import Recipe, load_recipe
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -236,6 +239,29 @@ def test_the_saved_bytes_of_an_image_do_not_depend_on_the_batch(measured: Profil
     assert halves.saved_bytes_of_weights == 2 * measured.saved_bytes_of_weights
     assert halves.saved_bytes_per_image == pytest.approx(measured.saved_bytes_per_image, rel=0.02)
     assert halves.total.flops == pytest.approx(measured.total.flops, rel=0.01)
+
+
+@pytest.mark.slow
+def test_a_compiled_network_is_timed_compiled_and_counted_plain(
+    measured: Profile, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graphs: list[int] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[..., object]:
+        graphs.append(1)
+        return graph.forward
+
+    def compiled(recipe: Recipe) -> Pretraining:
+        run = compose(recipe)
+        compile_encoders(run.method, backend=backend)
+        return run
+
+    monkeypatch.setattr(measure, "compose", compiled)
+    found = profile(str(recipe), given(recipe), steps=2)
+    assert len(graphs) == 3  # two sizes, and the teacher's; none anew for what is counted
+    assert found.total.operators == measured.total.operators
+    assert found.saved_bytes == measured.saved_bytes
+    assert found.first_step_seconds > 2 * found.step_seconds
 
 
 def test_a_recipe_that_cannot_be_is_one_line() -> None:
