@@ -1,13 +1,16 @@
-"""What only a GPU can show, in one command of fixed length: GPU tests, step times, a short pretraining, its evaluation.
+"""What only a GPU can show, in one command of less than ten minutes.
 
     python benchmarks/gpu.py --out FOLDER [--data DIR] [--minutes 9] [key=value ...]
 
+By default speed and memory: the GPU tests; two processes on the one card; a profile of a step of two recipes, as they
+are and with each lever switched off, with the time that compiling takes; the memory of a step by batch and number of
+prototypes. `--pretrain` trains a recipe instead, as long as there is time, and evaluates it; `--supervised` trains the
+supervised baselines at full size on DIR (`benchmarks/baselines.py`).
+
 DIR has one folder of images per class; a fifth of them is kept from pretraining, to evaluate on. Without it, lenses
-are simulated. `key=value` is for every pretraining, such as data.center_crop=128 data.bin=2 for images of 150 px.
-`--supervised` trains the supervised baselines at full size on DIR instead (`benchmarks/baselines.py`), until the time
-is up. Every part is a process with its share of the time. FOLDER/results.json has what the finished ones found, and one
-line for each that failed; FOLDER/log.txt what they printed; FOLDER/pretraining the run. `--smoke` tries it all on the
-CPU.
+are simulated. `key=value` is for every run, such as data.center_crop=128 data.bin=2 for images of 150 px. Every part
+is a process with its share of the time. FOLDER/results.json has what the finished ones found, and one line for each
+that failed; FOLDER/log.txt what they printed; FOLDER/profiles the pictures. `--smoke` tries it all on the CPU.
 """
 
 from __future__ import annotations
@@ -22,34 +25,39 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import torch
-from side_by_side import time_in_turn
 
 from ssl_lens.data.images import load_images
 from ssl_lens.data.splits import write_names
-from ssl_lens.engine.loop import Step
 from ssl_lens.errors import InputError, one_line_errors
 from ssl_lens.evaluation.division import Divisions, Question
 from ssl_lens.recipe import images as recipe_images
-from ssl_lens.recipe.compose import compose
 from ssl_lens.recipe.recipe import load_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 PRETRAINED = "esvit_equiv"
-TEST_SECONDS, MEASURE_SECONDS, EVALUATION_SECONDS = 120, 75, 100  # at most; the last for both evaluations
-STEPPING_SECONDS = 30  # at most, of a measurement
+PROFILED = ("esvit_swin", PRETRAINED)
+LEVERS = {  # what switches each of them off
+    "as it is": (),
+    "not compiled": ("run.compile=false",),
+    "float32, not compiled": ("run.compile=false", "optim.precision=no"),
+}
+MEMORY = tuple((batch, out_dim) for batch in (128, 512) for out_dim in (4096, 65536))
+TEST_SECONDS, PROFILE_SECONDS, MEMORY_SECONDS, RANKS_SECONDS = 100, 110, 40, 60  # at most
+EVALUATION_SECONDS = 100  # at most, for both
 START_SECONDS, SAVE_SECONDS = 25, 30  # of a pretraining: before its first step, and when it is stopped
 SHARE_OF_STEPS = 0.8  # of a pretraining's time; reports and checkpoints take the rest
+SMOKE_PATIENCE = 5  # times as long, as a CPU may be busy
+GIB = 2**30
 
 
 class Size(NamedTuple):
     overrides: tuple[str, ...]
     simulated_per_class: int
-    warmup_steps: int
     timed_steps: int
+    memory: tuple[tuple[int, int], ...]
     labels_per_class: tuple[str, ...]
     tests: str
     supervised: tuple[str, ...]
@@ -58,8 +66,8 @@ class Size(NamedTuple):
 FULL = Size(
     (),
     simulated_per_class=1000,
-    warmup_steps=5,
-    timed_steps=25,
+    timed_steps=15,
+    memory=MEMORY,
     labels_per_class=("10", "100", "all"),
     tests="tests",
     supervised=("--full",),
@@ -71,54 +79,12 @@ SMOKE = Size(
         *("data.center_crop=40", "views.global_size=16", "views.local_sizes=[8]", "views.local_counts=[2]"),
     ),
     simulated_per_class=10,
-    warmup_steps=1,
-    timed_steps=2,
+    timed_steps=1,
+    memory=((4, 8),),
     labels_per_class=("5", "all"),
     tests="tests/recipe/test_gpu.py",
     supervised=("cvt_small_lens", "data.center_crop=40", "data.bin=1", "--epochs", "1"),
 )
-
-
-class EnoughSteps(Exception):  # noqa: N818, a measurement's end, not an error
-    """The stopwatch has seen all steps it was to time."""
-
-
-class Stopwatch:
-    """Notes when each step ends; the finite check in a step waits for the device."""
-
-    def __init__(self, steps: int) -> None:
-        self.steps, self.ends = steps, []
-
-    def after_step(self, step: Step) -> None:
-        self.ends.append(time.perf_counter())
-        if len(self.ends) > self.steps or self.ends[-1] - self.ends[0] > STEPPING_SECONDS:
-            raise EnoughSteps
-
-
-def measure(recipe: str, overrides: list[str], size: Size) -> dict[str, float]:
-    """Medians over steady steps of a pretraining, and over its views alone."""
-    with TemporaryDirectory() as folder:
-        endless = ("optim.epochs=10000", "run.checkpoint_epochs=10000", f"run.folder={folder}/run")
-        pretraining = compose(load_recipe(recipe, [*overrides, *endless]))
-        stopwatch = Stopwatch(size.warmup_steps + size.timed_steps)
-        pretraining.observers.append(stopwatch)
-        with suppress(EnoughSteps):
-            pretraining.run()
-    ends = stopwatch.ends[size.warmup_steps :]
-    step_s = statistics.median(after - before for before, after in zip(ends, ends[1:], strict=False))
-    on_gpu = pretraining.accelerator.device.type == "cuda"
-    peak = {"peak_memory_gib": torch.cuda.max_memory_allocated() / 2**30} if on_gpu else {}
-
-    def make_views() -> None:
-        for raw, index in pretraining.batches.at(0):
-            pretraining.multicrop(pretraining.preprocess.linear(raw), index, seed=0, epoch=0)
-        if on_gpu:
-            torch.cuda.synchronize()
-
-    views_s = statistics.median(time_in_turn({"views": make_views}, size.timed_steps)["views"])
-    batch_size = pretraining.recipe.optim.batch_size
-    times = {"step_ms": 1000 * step_s, "images_per_s": batch_size / step_s, "views_ms": 1000 * views_s}
-    return {"batch_size": batch_size, "timed_steps": len(ends) - 1, **times, **peak}
 
 
 class Session:
@@ -146,14 +112,19 @@ class Session:
         machine = {"gpu": "none" if options.smoke else torch.cuda.get_device_name(), "torch": torch.__version__}
         self.results: dict[str, dict] = {"machine": machine | {"pretraining_images": self.n_images}}
 
-    def all_parts(self, *, supervised: bool) -> None:
-        if supervised:
-            self.part("supervised", self.supervised)
-            return
+    def speed(self) -> None:
+        """The parts of a plain call."""
         self.part("tests", self.tests)
-        for precision in ("bf16", "no"):
-            for recipe in ("esvit_swin", PRETRAINED):
-                self.part(f"{recipe} {precision}", partial(self.steps, recipe, precision))
+        self.part("two ranks on one card", self.two_ranks)
+        for recipe in PROFILED:
+            for lever, off in LEVERS.items():
+                self.part(f"{recipe}, {lever}", partial(self.profile, recipe, f"{recipe}, {lever}", *off))
+        for batch, out_dim in self.size.memory:
+            self.part(f"memory, batch {batch}, K {out_dim}", partial(self.memory, batch, out_dim))
+
+    def pretrain(self) -> None:
+        """The parts of `--pretrain`."""
+        self.part("step", partial(self.profile, PRETRAINED, "step"))
         self.part("pretraining", self.pretraining)
         for command in ("knn", "linear_probe"):
             self.part(command, partial(self.evaluation, command))
@@ -170,7 +141,7 @@ class Session:
 
     def command(self, *words: str | Path, seconds: float) -> str:
         """Runs Python with `words`; its last line on stdout. Raises: RuntimeError if it fails or is not done."""
-        seconds = min(seconds, self.deadline - time.monotonic())
+        seconds = min(SMOKE_PATIENCE * seconds if self.smoke else seconds, self.deadline - time.monotonic())
         if seconds < 1:
             raise RuntimeError("no time left")
         command = [sys.executable, *map(str, words)]
@@ -196,16 +167,51 @@ class Session:
         words = ("-m", "pytest", "-m", "gpu", "--continue-on-collection-errors", self.size.tests)
         return {"summary": self.command(*words, seconds=TEST_SECONDS)}
 
-    def steps(self, name: str, precision: str) -> dict:
-        options = ("--out", self.out, "--measure", *(["--smoke"] if self.smoke else []))
-        recipe = (f"recipes/{name}.yaml", *self.overrides, f"optim.precision={precision}")
-        return json.loads(self.command(__file__, *options, *recipe, seconds=MEASURE_SECONDS))
+    def profile(self, recipe: str, name: str, *overrides: str, seconds: float = PROFILE_SECONDS) -> dict:
+        """Of a step of a recipe, by benchmarks/profile.py: what counts of it; its folder has the rest."""
+        out = self.out / "profiles" / name.replace(", ", "_").replace(" ", "_")
+        words = (f"recipes/{recipe}.yaml", *self.overrides, *overrides, "--out", out, "--steps", self.size.timed_steps)
+        self.command("benchmarks/profile.py", *words, seconds=seconds)
+        found = json.loads((out / "profile.json").read_text(encoding="utf-8"))
+        phases = {f"{phase}_ms": 1000 * value for phase, value in found["seconds"].items()}
+        memory = found["peak_memory_bytes"]
+        return {
+            "batch_size": found["batch_size"],
+            "step_ms": 1000 * found["step_seconds"],
+            **{key: found[key] for key in ("images_per_s", "share_of_peak", "first_step_seconds", "kernels")},
+            "saved_mib_per_image": found["saved_bytes_per_image"] / 2**20,
+            "peak_memory_gib": None if memory is None else max(memory.values()) / GIB,
+            **phases,
+        }
+
+    def memory(self, batch: int, out_dim: int) -> dict:
+        """Of steps of a batch with K prototypes, not compiled."""
+        recipe, name = PROFILED[0], f"memory {batch} {out_dim}"
+        changed = (f"optim.batch_size={batch}", f"method.out_dim={out_dim}", "run.compile=false")
+        found = self.profile(recipe, name, *changed, seconds=MEMORY_SECONDS)
+        return {key: found[key] for key in ("peak_memory_gib", "images_per_s", "saved_mib_per_image")}
+
+    def two_ranks(self) -> dict:
+        """The losses of an epoch by two processes that share the card over gloo, next to those of one."""
+        runs = {}
+        launched = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "benchmarks/one_card.py")
+        for name, program in (("one", ("pretrain.py",)), ("two", launched)):
+            folder = self.out / "ranks" / name
+            short = ("optim.epochs=1", "optim.warmup_epochs=0", "model.drop_path=0", "run.compile=false")
+            short += ("optim.precision=no", "run.log_steps=1")  # nothing to differ by but the order of sums
+            batch = () if self.smoke else ("optim.batch_size=64",)
+            words = (f"recipes/{PROFILED[0]}.yaml", *self.overrides, *short, *batch, f"run.folder={folder}")
+            self.command(*program, *words, seconds=RANKS_SECONDS)
+            lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+            runs[name] = [json.loads(line)["loss"] for line in lines]
+        largest = max(abs(one - two) for one, two in zip(runs["one"], runs["two"], strict=True))
+        return {"losses compared": len(runs["one"]), "largest difference": largest}
 
     def pretraining(self) -> dict:
         """As many epochs as the time allows and the recipe asks for."""
-        path, measured = f"recipes/{PRETRAINED}.yaml", self.results[f"{PRETRAINED} bf16"]
+        path, measured = f"recipes/{PRETRAINED}.yaml", self.results["step"]
         if "failed" in measured:
-            raise RuntimeError(f"the time of a step is unknown, as {PRETRAINED} bf16 failed")
+            raise RuntimeError(f"the time of a step is unknown, as the profile of {PRETRAINED} failed")
         epoch_s = measured["step_ms"] / 1000 * (self.n_images // measured["batch_size"])
         seconds = self.deadline - time.monotonic() - EVALUATION_SECONDS - SAVE_SECONDS
         affordable = int(SHARE_OF_STEPS * (seconds - START_SECONDS) / epoch_s)
@@ -248,20 +254,23 @@ def main() -> None:
     parser.add_argument("--data", type=Path, metavar="DIR", help="labelled images; default: simulated lenses")
     parser.add_argument("--minutes", type=float, default=9, help="all parts together (default %(default)s)")
     parser.add_argument("--smoke", action="store_true", help="tiny networks and few steps, on the CPU")
-    parser.add_argument("--measure", action="store_true", help="only time a recipe, given before key=value")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="for every pretraining")
-    parser.add_argument("--supervised", action="store_true", help="only the supervised baselines, at full size")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="for every run")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--pretrain", action="store_true", help="train a recipe and evaluate it instead")
+    instead.add_argument("--supervised", action="store_true", help="the supervised baselines, at full size, instead")
     options = parser.parse_args()
     size = SMOKE if options.smoke else FULL
     if not options.smoke and not torch.cuda.is_available():
         raise InputError("no CUDA device is visible to torch; give --smoke to try everything small on the CPU")
-    if options.measure:
-        recipe, *overrides = options.overrides
-        print(json.dumps(measure(recipe, overrides, size)))
-        return
     if options.out.exists() and any(options.out.iterdir()):
         raise InputError(f"--out {options.out} is not empty; give a new folder")
-    Session(options, size).all_parts(supervised=options.supervised)
+    session = Session(options, size)
+    if options.supervised:
+        session.part("supervised", session.supervised)
+    elif options.pretrain:
+        session.pretrain()
+    else:
+        session.speed()
 
 
 if __name__ == "__main__":

@@ -11,29 +11,43 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
+def gpu_session(out: Path, *words: str) -> tuple[dict[str, dict], str]:
+    """What the session finds on the CPU, and what it prints."""
+    command = [sys.executable, "benchmarks/gpu.py", "--smoke", "--out", str(out), *words]
+    environment = {**os.environ, "SSL_LENS_CACHE": str(out.parent / "cache")}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return json.loads((out / "results.json").read_text()), done.stdout
+
+
 @pytest.mark.slow
 def test_the_gpu_session_runs_small_on_the_cpu(tmp_path: Path) -> None:
-    """Every part finishes, and one that cannot is a line."""
-    out, cache = tmp_path / "out", {"SSL_LENS_CACHE": str(tmp_path / "cache")}
-    command = [sys.executable, "benchmarks/gpu.py", "--smoke", "--out", str(out)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, **cache})
-    assert done.returncode == 0, done.stderr
-    results = json.loads((out / "results.json").read_text())
-    measured = ["esvit_swin bf16", "esvit_equiv bf16", "esvit_swin no", "esvit_equiv no"]
-    assert list(results) == ["machine", "tests", *measured, "pretraining", "knn", "linear_probe"]
-    assert not [part for part, found in results.items() if "failed" in found], done.stdout
-    for part in measured:
+    """Every part finishes."""
+    results, printed = gpu_session(tmp_path / "out")
+    levers = ("as it is", "not compiled", "float32, not compiled")
+    profiles = [f"{recipe}, {lever}" for recipe in ("esvit_swin", "esvit_equiv") for lever in levers]
+    assert list(results) == ["machine", "tests", "two ranks on one card", *profiles, "memory, batch 4, K 8"]
+    assert not [part for part, found in results.items() if "failed" in found], printed
+    for part in profiles:
         assert results[part]["images_per_s"] == pytest.approx(1000 * 6 / results[part]["step_ms"])
         assert 0 < results[part]["views_ms"] < results[part]["step_ms"]
+    assert results["two ranks on one card"]["losses compared"] == 4
+    assert results["two ranks on one card"]["largest difference"] < 1e-4
+    assert len(list((tmp_path / "out" / "profiles").glob("*/profile.png"))) == 7
+
+
+@pytest.mark.slow
+def test_the_gpu_session_pretrains_small_on_the_cpu(tmp_path: Path) -> None:
+    """Every part finishes, and one that cannot is a line."""
+    results, printed = gpu_session(tmp_path / "out", "--pretrain")
+    assert list(results) == ["machine", "step", "pretraining", "knn", "linear_probe"]
+    assert not [part for part, found in results.items() if "failed" in found], printed
     assert results["pretraining"]["epochs"] == 2
     scores = [value for command in ("knn", "linear_probe") for value in results[command].values()]
     assert len(scores) == 2 * 2 * 2 * 2  # commands, methods, numbers of labels, metrics
     assert all(0 <= score <= 1 for score in scores)
 
-    command[-1:] = [str(tmp_path / "late"), "--minutes", "0"]
-    late = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, **cache})
-    assert late.returncode == 0, late.stderr
-    results = json.loads((tmp_path / "late" / "results.json").read_text())
+    results, _ = gpu_session(tmp_path / "late", "--minutes", "0")
     assert results["tests"] == {"failed": "RuntimeError: no time left"}
     assert all("failed" in found for part, found in results.items() if part != "machine")
 
@@ -52,11 +66,8 @@ def test_simulation_is_faster_than_the_plain_loop(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_supervised_baselines_run_small_on_the_cpu(tmp_path: Path) -> None:
     """One network, one epoch, through the GPU session; what is finished is not done again."""
-    out, cache = tmp_path / "out", {"SSL_LENS_CACHE": str(tmp_path / "cache")}
-    command = [sys.executable, "benchmarks/gpu.py", "--smoke", "--supervised", "--out", str(out)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, **cache})
-    assert done.returncode == 0, done.stderr
-    results = json.loads((out / "results.json").read_text())
+    out = tmp_path / "out"
+    results, _ = gpu_session(out, "--supervised")
     assert list(results) == ["machine", "supervised"]
     assert 0 <= results["supervised"]["cvt_small_lens"] <= 1
     row = (out / "supervised" / "table.md").read_text().splitlines()[2].split(" | ")

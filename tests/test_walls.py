@@ -74,7 +74,7 @@ def test_accelerate_stays_with_what_trains() -> None:
 
 
 # What each room may import, besides itself and the base: every folder of the package has a line.
-BASE = {"errors", "files", "launcher", "pictures", "schedules", "optim", "section"}
+BASE = {"errors", "files", "launcher", "pictures", "schedules", "optim", "section", "transfer"}
 WALLS = {
     "losses": set(),
     "views": set(),

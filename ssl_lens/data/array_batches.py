@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ssl_lens.data.batches import Plan
 from ssl_lens.data.pack.packed_images import Images
+from ssl_lens.transfer import sent
 
 _CHUNK = 1024  # images moved to the GPU at once
 
@@ -53,12 +54,12 @@ class ArrayBatches:
         rows = (index[:, None] * self.renderings + np.arange(self.renderings)).ravel()
         images = self.images
         if isinstance(images, Tensor):
-            read = images[torch.from_numpy(rows).to(self.device)]
+            read = images[sent(torch.from_numpy(rows), self.device)]
         else:
-            read = torch.from_numpy(images[rows]).to(self.device)
+            read = sent(torch.from_numpy(images[rows]), self.device)
         if self.renderings > 1:
             read = read.unflatten(0, (-1, self.renderings))
-        return read, torch.from_numpy(index).to(self.device)
+        return read, torch.from_numpy(index)
 
 
 def _resident(images: Images, device: torch.device) -> Images | Tensor:

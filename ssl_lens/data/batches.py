@@ -53,7 +53,8 @@ class Batches(Protocol):
     steps_per_epoch: int
 
     def at(self, step: int) -> list[tuple[Tensor, Tensor]]:
-        """This rank's micro-batches of a step: (raw images, their indices [b]), on the device, float32 and int64.
+        """This rank's micro-batches of a step: (raw images, their indices [b]), the images float32 on the device, the
+        indices int64 on the CPU.
 
         Raw images are [b, C, H, W], b = batch_size / (world_size · accumulate); of a source that holds k renderings of
         each object, [b, k, C, H, W]. Any step can be asked for, and the same one again.

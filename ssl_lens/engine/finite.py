@@ -10,18 +10,23 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
-def all_finite(*tensors: Tensor) -> list[bool]:
-    """Whether every number of a tensor is finite, for each tensor, on this rank; waits for the device once."""
-    return torch.stack([tensor.isfinite().all() for tensor in tensors]).tolist()
+def not_finite(tensor: Tensor) -> Tensor:
+    """Whether a number of a tensor is not finite, bool [] on its device."""
+    return ~tensor.isfinite().all()
 
 
-def any_rank(flags: Iterable[bool], device: torch.device) -> list[bool]:
-    """Each flag, true on every rank if it is true on one."""
-    if not dist.is_initialized():
-        return list(flags)
-    shared = torch.tensor([float(flag) for flag in flags], device=device)
-    dist.all_reduce(shared, dist.ReduceOp.MAX)
-    return [bool(flag) for flag in shared]
+def any_rank(flags: Iterable[Tensor | bool], device: torch.device) -> list[bool]:
+    """Each flag, true on every rank if it is true on one; waits for the device once.
+
+    Args:
+        flags: bool [] on the device, or known to the processor.
+    """
+    shared = torch.stack(
+        [torch.full((), float(flag), device=device) if isinstance(flag, bool) else flag.float() for flag in flags]
+    )
+    if dist.is_initialized():
+        dist.all_reduce(shared, dist.ReduceOp.MAX)
+    return [bool(flag) for flag in shared.tolist()]
 
 
 class RunningStatistics:

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ssl_lens.engine.finite import RunningStatistics, all_finite, any_rank
+from ssl_lens.engine.finite import RunningStatistics, any_rank, not_finite
 from ssl_lens.engine.schedule import Now, Schedule
 from ssl_lens.engine.signals import StopSignals
 from ssl_lens.methods.method import Method
@@ -81,8 +81,9 @@ def train(
         losses = _accumulate(parallel, views_at(step), now, accelerator, accumulate)
         accelerator.unscale_gradients(optimizer)
         norms = clip_per_tensor(method.trained.parameters(), clip_norm or math.inf)
-        unfit = [not finite for finite in all_finite(losses["total"], norms)]
-        bad_loss, skip, stopping = any_rank((unfit[0], any(unfit), stop is not None and stop.asked), accelerator.device)
+        flags = not_finite(losses["total"]), not_finite(norms), stop is not None and stop.asked
+        bad_loss, bad_gradients, stopping = any_rank(flags, accelerator.device)  # the one time that a step waits
+        skip = bad_loss or bad_gradients
         if skip:  # nobody steps, nobody updates
             statistics.restore()
             if accelerator.scaler:  # fp16: it skips by itself, and lowers its scale

@@ -88,7 +88,7 @@ class SkippedSteps:
             with self.accelerator.autocast():
                 finite = self.method.finite_images(views)
             everyone.append(index)
-            unfit.append(index[~finite])
+            unfit.append(index[~finite.cpu()])
         everyone_of_all, unfit_of_all = (
             sorted(gather_object(torch.cat(parts).tolist())) for parts in (everyone, unfit)
         )

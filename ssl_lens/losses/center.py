@@ -51,7 +51,7 @@ class Centering(nn.Module):
         """Moves the centre towards the mean of all rows of the tensors [..., K], over all ranks."""
         sums = [at_least_float32(part).flatten(0, -2).sum(dim=0) for part in logits]
         total = sum(sums[1:], start=sums[0])
-        rows = total.new_tensor([sum(part[..., 0].numel() for part in logits)])
+        rows = total.new_full((1,), sum(part[..., 0].numel() for part in logits))
         total_and_rows = _all_reduce(torch.cat([total, rows]), dist.ReduceOp.SUM)
         mean = total_and_rows[:-1] / total_and_rows[-1]
         self.center.lerp_(mean.to(self.center.dtype), 1 - self.momentum)

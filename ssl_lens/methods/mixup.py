@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ssl_lens.transfer import sent
 from ssl_lens.views.multicrop import Views
 
 
@@ -19,7 +20,8 @@ def mix_views(views: Views, alpha: float) -> tuple[Views, Tensor]:
     distribution = torch.distributions.Beta(torch.tensor(alpha, dtype=torch.float64), alpha)
     mixed, parts = [], []
     for crops in views.all():
-        shares = distribution.sample((len(crops),)).to(crops)  # drawn on the CPU, the same on every device
+        drawn = distribution.sample((len(crops),))  # on the CPU, the same on every device
+        shares = sent(drawn.to(crops.dtype), crops.device)
         weights = shares.view(-1, *[1] * (crops.ndim - 1))
         mixed.append(weights * crops + (1 - weights) * crops.flip(1))
         same = torch.eye(crops.shape[1], device=crops.device, dtype=crops.dtype)

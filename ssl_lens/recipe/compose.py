@@ -22,6 +22,7 @@ from ssl_lens.data.pixels.preprocess import Preprocess
 from ssl_lens.data.source import ImageSource
 from ssl_lens.engine.checkpoints import Checkpoints, checkpoint_to_continue
 from ssl_lens.engine.loop import Observer, train
+from ssl_lens.engine.memory import lack_of_memory_reported
 from ssl_lens.engine.processes import join_processes
 from ssl_lens.engine.reporter import Pace, Reporter
 from ssl_lens.engine.schedule import Schedule
@@ -36,6 +37,7 @@ from ssl_lens.optim import adamw
 from ssl_lens.recipe.advice import advice_on
 from ssl_lens.recipe.images import images_folder, refuse_folder_of_images
 from ssl_lens.recipe.monitors import watch_of
+from ssl_lens.recipe.network import compiled_where_it_pays
 from ssl_lens.recipe.recipe import Recipe
 from ssl_lens.recipe.resume import (
     changes,
@@ -114,20 +116,7 @@ class Pretraining:
             if self.start == 0 and self.accelerator.is_main_process:
                 self._draw_views()
             self.reporter.begin()
-            optim = self.recipe.optim
-            done = train(
-                self.method,
-                self.optimizer,
-                self.views_at,
-                self.schedule,
-                self.accelerator,
-                start=self.start,
-                seed=self.recipe.seed,
-                accumulate=optim.accumulate,
-                clip_norm=optim.clip_norm,
-                observers=self.observers,
-                stop=self.stop,
-            )
+            done = self.train()
             self._close()
         if done < self.schedule.total_steps:
             raise InterruptedRun(
@@ -135,6 +124,28 @@ class Pretraining:
                 self.stop.number,
             )
         return self.folder.root
+
+    @arguments_named(OPTIM_KEYS | RUN_KEYS)
+    def train(self) -> int:
+        """The loop over the steps alone; returns how many are done.
+
+        Raises: InputError if the device has no room for a step; as `run`.
+        """
+        optim, accelerator = self.recipe.optim, self.accelerator
+        with lack_of_memory_reported(accelerator.device, optim.batch_size, optim.accumulate, accelerator.num_processes):
+            return train(
+                self.method,
+                self.optimizer,
+                self.views_at,
+                self.schedule,
+                accelerator,
+                start=self.start,
+                seed=self.recipe.seed,
+                accumulate=optim.accumulate,
+                clip_norm=optim.clip_norm,
+                observers=self.observers,
+                stop=self.stop,
+            )
 
     def _close(self) -> None:
         """Draws the curves, ends trackers and process group: on all ranks at once, and after DDP, which holds it."""
@@ -207,6 +218,7 @@ def compose(recipe: Recipe, stop: StopSignals | None = None) -> Pretraining:
     restored = checkpoint.Restored(0, {})
     if newest is not None:
         restored = checkpoint.load(newest, method, optimizer, accelerator.scaler)
+    choices += compiled_where_it_pays(recipe, method, accelerator.device)
     if accelerator.is_main_process:
         listing = {"shape": list(images.shape)} | images.listing()
         folder.refuse_other_images(listing)

@@ -8,6 +8,7 @@ import torch
 
 from ssl_lens.backbones import catalog, weights
 from ssl_lens.backbones.backbone import MapBackbone
+from ssl_lens.engine.compilation import compile_encoders, compiler_problem
 from ssl_lens.errors import InputError, arguments_named
 from ssl_lens.methods.catalog import METHODS
 from ssl_lens.methods.method import Method
@@ -43,6 +44,25 @@ def network_to_train(recipe: Recipe, *, resuming: bool = False) -> MapBackbone:
 def build_method(recipe: Recipe, trunk: MapBackbone) -> Method:
     """The method of a recipe without `auto`, which trains `trunk`; its random numbers are those after the network's."""
     return METHODS[recipe.method.name](trunk, recipe.method)
+
+
+def compiled_where_it_pays(recipe: Recipe, method: Method, device: torch.device) -> list[str]:
+    """Compiles the networks of a method that is on its device, if the recipe asks for it; gives a line that says so.
+
+    auto: on a GPU. On a processor most of a step is matrix products, which compiling leaves as they are. Where nothing
+    can be compiled, the networks stay as they are, and the line says why.
+    """
+    wanted = device.type == "cuda" if recipe.run.compile == "auto" else recipe.run.compile
+    if not wanted:
+        return []
+    problem = compiler_problem(device)
+    if problem is None:
+        compile_encoders(method)
+        return ["run.compile: networks are compiled in the first step, once for each size of crops; it takes minutes"]
+    return [
+        f"run.compile={str(recipe.run.compile).lower()}: nothing can be compiled here ({problem}), networks stay as "
+        "they are; install a C++ compiler, for a GPU triton too, or set run.compile=false"
+    ]
 
 
 @arguments_named(MODEL_KEYS)

@@ -23,7 +23,7 @@ from ssl_lens.files import whole_file
 from ssl_lens.representation.embedding_file import WRITERS, Writer
 from ssl_lens.representation.extract import extract
 from ssl_lens.representation.frozen import FrozenBackbone, load_backbone
-from ssl_lens.representation.inputs import BATCH_SIZE, best_device, images_of
+from ssl_lens.representation.inputs import BATCH_SIZE, best_device, images_of, in_advance
 from ssl_lens.representation.pooling_names import Pooling
 
 logger = logging.getLogger(__name__)
@@ -118,9 +118,7 @@ def _parts(frozen: FrozenBackbone, images: ImageSet, folder: Path, batch_size: i
     network = _fingerprint(frozen, batch_size)
     bar = tqdm(total=len(images), unit="image", desc="embed", disable=None)
     with bar:
-        for start in range(0, len(images), PART_IMAGES):
-            pixels = images.images[start : start + PART_IMAGES]
-            key = hashlib.sha256(network + np.ascontiguousarray(pixels).tobytes()).hexdigest()
+        for start, pixels, key in in_advance(_read_parts(images, network)):
             file = folder / f"{start:09d}-{key}.npy"
             if not _is_whole(file, len(pixels)):
                 features = extract(frozen, pixels, batch_size=batch_size)
@@ -130,6 +128,13 @@ def _parts(frozen: FrozenBackbone, images: ImageSet, folder: Path, batch_size: i
             if bar.disable:  # off a terminal: plain lines
                 logger.info("embed: %d of %d images", start + len(pixels), len(images))
             yield file
+
+
+def _read_parts(images: ImageSet, network: bytes) -> Iterator[tuple[int, np.ndarray, str]]:
+    """Of each part where it starts, its pixels, and what its features depend on."""
+    for start in range(0, len(images), PART_IMAGES):
+        pixels = np.ascontiguousarray(images.images[start : start + PART_IMAGES])
+        yield start, pixels, hashlib.sha256(network + pixels.tobytes()).hexdigest()
 
 
 def _is_whole(file: Path, count: int) -> bool:

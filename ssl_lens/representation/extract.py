@@ -10,7 +10,7 @@ from ssl_lens.backbones.backbone import FixedFrontBackbone
 from ssl_lens.data.pack.packed_images import Images
 from ssl_lens.data.pixels.preprocess import Preprocess
 from ssl_lens.representation.frozen import FrozenBackbone
-from ssl_lens.representation.inputs import BATCH_SIZE, device_of, raw_batches
+from ssl_lens.representation.inputs import BATCH_SIZE, device_of, in_advance, raw_batches
 
 
 @torch.inference_mode()
@@ -24,7 +24,7 @@ def extract(
     Args:
         progress: what a progress bar on a terminal is called; none is shown if None.
     """
-    batches = raw_batches(images, batch_size, progress=progress)
+    batches = in_advance(raw_batches(images, batch_size, progress=progress))
     return torch.cat([frozen.features(batch).float().cpu() for batch in batches]).numpy()
 
 
@@ -34,7 +34,7 @@ def fixed_features(
 ) -> Tensor:
     """What the fixed part of a backbone says of raw images [N, C, H, W]: float32 [N, F] on the CPU, in order."""
     device = device_of(preprocess)
-    batches = raw_batches(images, BATCH_SIZE, progress=progress)
+    batches = in_advance(raw_batches(images, BATCH_SIZE, progress=progress))
     return torch.cat([backbone.fixed_features(preprocess(batch.to(device))).float().cpu() for batch in batches])
 
 

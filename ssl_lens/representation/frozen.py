@@ -36,6 +36,7 @@ from ssl_lens.representation.pooling import features_and_stages, pool_features, 
 from ssl_lens.representation.pooling_names import DEFAULT_POOLING, Pooling
 from ssl_lens.representation.shipped import folder_of
 from ssl_lens.runs.checkpoint import METHOD, backbone_prefix, backbone_weights, load_into, newest_whole
+from ssl_lens.transfer import sent
 
 MOST_TO_FIT = 4096  # images that an alignment, or a domain, is fitted to
 
@@ -100,7 +101,7 @@ class FrozenBackbone(nn.Module):
     def prepare(self, images: Tensor) -> Tensor:
         """What the backbone sees of raw images, in its type and on its device: [B, C, h, w]."""
         batch = as_batch(images, self.preprocess.in_channels)
-        return self.preprocess(batch.to(self.device)).to(self.dtype)
+        return self.preprocess(sent(batch, self.device)).to(self.dtype)
 
     def fitted(
         self,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +23,8 @@ if TYPE_CHECKING:  # an export alone needs no readers
     from ssl_lens.data.images import ImageSet
 
 BATCH_SIZE = 256
+
+Item = TypeVar("Item")
 
 AnyImages: TypeAlias = Tensor | Images | Path | str | Sequence[Path | str]
 
@@ -97,6 +100,19 @@ def raw_batches(images: Images, batch_size: int, *, progress: str | None = None)
     for start in bar:
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes inf, which is filled
             yield torch.from_numpy(np.array(images[start : start + batch_size], dtype=np.float32, order="C"))
+
+
+def in_advance(items: Iterable[Item]) -> Iterator[Item]:
+    """The items in their order; a thread makes the next one while this one is used.
+
+    Raises: what making an item raises, when it is its turn.
+    """
+    source = iter(items)
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        following = thread.submit(next, source, None)
+        while (item := following.result()) is not None:
+            following = thread.submit(next, source, None)
+            yield item
 
 
 def device_of(module: nn.Module) -> torch.device:

@@ -12,12 +12,13 @@ class Run(Section):
 
     resume: never; auto, to continue what is in the folder; restart, to move that aside and begin anew. cpu_threads: of
     each process, null for an even share of the cores, or what a resumed run had. rank_timeout_s: how long processes
-    wait for one that does not answer.
+    wait for one that does not answer. compile: networks by torch.compile; auto, on a GPU alone.
     """
 
     folder: Auto | str = "auto"
     resume: Literal["never", "auto", "restart"] = "never"
     device: Auto | Literal["cpu"] = "auto"
+    compile: Auto | bool = "auto"
     cpu_threads: Count | None = None
     rank_timeout_s: Count = 1800
     checkpoint_epochs: Count = 1

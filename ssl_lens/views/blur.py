@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ssl_lens.transfer import sent
+
 
 def gaussian_blur(images: Tensor, sigma_px: Tensor, max_sigma_px: float) -> Tensor:
     """Convolves image i with a normalised Gaussian of standard deviation `sigma_px[i]`; mirrored at the border.
@@ -19,7 +21,7 @@ def gaussian_blur(images: Tensor, sigma_px: Tensor, max_sigma_px: float) -> Tens
     n, channels, height, width = images.shape
     radius = math.ceil(3 * max_sigma_px)
     assert radius < min(height, width), f"blur of {radius} px does not fit {height}x{width} px"
-    sigma_px = sigma_px.to(images.device)
+    sigma_px = sent(sigma_px, images.device)
     offset = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
     # clamped: a width of zero is the identity, not 0/0
     kernel = torch.softmax(-0.5 * (offset / sigma_px.clamp_min(1e-3)[:, None]) ** 2, dim=1)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ssl_lens.transfer import sent
 from ssl_lens.views.blur import gaussian_blur
 from ssl_lens.views.photometry import change_rows_
 from ssl_lens.views.policy import ViewKind
@@ -54,8 +55,8 @@ class ColourJitter:
             kinds: one per view.
         """
         images = views.view(-1, *views.shape[2:])
-        black = torch.tensor(self.black, device=images.device)[:, None, None]
-        span = torch.tensor(self.white, device=images.device)[:, None, None] - black
+        black = sent(torch.tensor(self.black), images.device)[:, None, None]
+        span = sent(torch.tensor(self.white), images.device)[:, None, None] - black
         images.sub_(black).div_(span).clamp_(0, 1)
 
         draws = uniform(keys.flatten(), 9)
@@ -65,7 +66,7 @@ class ColourJitter:
 
         # neutral factors rather than a selection: four in five views are jittered, and gathering them costs more
         factors = (2 * strength[:, :4] - 1).where(chance[0][:, None] < self.jitter_probability, 0.0)
-        self._jitter_(images, factors.to(images.device))
+        self._jitter_(images, sent(factors, images.device))
         if images.shape[1] == 3:
             change_rows_(images, chance[1] < self.grey_probability, lambda rows, _: to_grey(rows).expand_as(rows))
         low, high = self.blur_sigma_px
@@ -115,7 +116,7 @@ def adjust_hue_(images: Tensor, shift: Tensor) -> None:
     chroma = torch.maximum(red, green).maximum(blue).sub_(lowest)
     hue = (red - green).sub_(blue).add_(lowest).div_(chroma.clamp_min(1e-12)).add_(2)
     hue.copysign_(blue - green).add_(6 * shift[:, 0])
-    from_cyan = torch.tensor([0.0, 1.0, -1.0], device=images.device)[:, None, None]
+    from_cyan = sent(torch.tensor([0.0, 1.0, -1.0]), images.device)[:, None, None]
     torch.add(hue[:, None], from_cyan, out=images).abs_().sub_(3).abs_().sub_(1).clamp_(0, 1)
     red.neg_().add_(1)
     images.mul_(chroma[:, None]).add_(lowest[:, None])

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_lens.errors import InputError
+from ssl_lens.transfer import sent
 from ssl_lens.views.policy import FluxEffects, Geometry, PixelEffects, Sky, ViewKind
 from ssl_lens.views.randomness import fold_in, image_keys
 
@@ -95,7 +96,7 @@ class MultiCrop(nn.Module):
         Args:
             images: float32 [B, C, H, W], linear in flux, any device, with their margin; or k renderings of each object,
                 [B, k, C, H, W].
-            index: integers [B], place of every image in its data set.
+            index: integers [B] on the CPU, place of every image in its data set.
             seed, epoch: of the run.
 
         Raises:
@@ -108,7 +109,6 @@ class MultiCrop(nn.Module):
                 f"{name}={max(self.sizes)} exceeds the image size {height}x{width}; "
                 f"set it to {min(height, width)} or less"
             )
-        index = index.cpu()
         keys = fold_in(image_keys(seed, epoch, index)[:, None], torch.arange(sum(self.counts)))
         chunk = _CPU_CHUNK if images.device.type == "cpu" else len(images)
         pieces = zip(images.split(chunk), keys.split(chunk), index.split(chunk), strict=True)
@@ -193,7 +193,7 @@ def resample(images: Tensor, maps: list[Tensor], sizes: tuple[int, ...], interpo
     to_unit = torch.tensor([[2 / width], [2 / height]])  # px from the centre -> grid_sample's [-1, 1]
     planes = torch.empty(batch, 2, sum(pixels), device=device)
     for map_, size, plane in zip(maps, sizes, planes.split(pixels, dim=2), strict=True):
-        a, b, c = (map_ * to_unit).to(device).permute(3, 0, 2, 1)[..., None, None].unbind(0)  # each [B, 2, V, 1, 1]
+        a, b, c = sent(map_ * to_unit, device).permute(3, 0, 2, 1)[..., None, None].unbind(0)  # each [B, 2, V, 1, 1]
         position = torch.arange(size, device=device, dtype=torch.float32) - (size - 1) / 2
         torch.add(a * position, b * position[:, None] + c, out=plane.unflatten(2, (-1, size, size)))
     grid = planes[:, :, None].permute(0, 2, 3, 1)  # [B, 1, P, 2]

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ssl_lens.transfer import sent
 from ssl_lens.views.blur import gaussian_blur
 from ssl_lens.views.policy import Sky, ViewKind
 from ssl_lens.views.randomness import fold_in, normal, uniform
@@ -79,7 +80,7 @@ class Photometry:
 
 def add_noise(images: Tensor, std: Tensor, keys: Tensor) -> Tensor:
     """Adds white Gaussian noise of standard deviation `std` [N] or [N, C] to images [N, C, H, W]."""
-    pixels = normal(keys.to(images.device), images[0].numel()).view_as(images)
+    pixels = normal(sent(keys, images.device), images[0].numel()).view_as(images)
     return pixels.mul_(_per_image(std, images)).add_(images)
 
 
@@ -88,7 +89,7 @@ def change_rows_(images: Tensor, chosen: Tensor, change: Callable[[Tensor, Tenso
     which = chosen.nonzero()[:, 0]
     if len(which) == 0:
         return
-    rows = which.to(images.device)
+    rows = sent(which, images.device)
     changed = change(images.index_select(0, rows), which)
     if images.device.type == "cpu":
         images.numpy()[which.numpy()] = changed.numpy()  # four times as fast as torch's own
@@ -98,4 +99,4 @@ def change_rows_(images: Tensor, chosen: Tensor, change: Callable[[Tensor, Tenso
 
 def _per_image(values: Tensor, images: Tensor) -> Tensor:
     """Numbers [N] or [N, C] made to broadcast against images [N, C, H, W]."""
-    return values.to(images.device).reshape(len(values), -1, 1, 1)
+    return sent(values, images.device).reshape(len(values), -1, 1, 1)

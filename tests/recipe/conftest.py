@@ -24,7 +24,7 @@ views: {global_size: 16, local_sizes: [8], local_counts: [2]}
 model: {name: swin_micro, patch_size: 2, stages: 2, window_size: 4, drop_path: 0.1}
 method: {out_dim: 24, head_hidden_dim: 16, head_bottleneck_dim: 8, ema_momentum: 0.9}
 optim: {epochs: 2, batch_size: 8, warmup_epochs: 1, lr: 1e-3}
-run: {folder: %s, device: cpu, cpu_threads: 1, log_steps: 1}
+run: {folder: %s, device: cpu, cpu_threads: 1, log_steps: 1, compile: false}
 """
 
 

@@ -11,7 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from ssl_lens.data.batches import Batches, Plan
+from ssl_lens.data.array_batches import ArrayBatches
+from ssl_lens.data.batches import Plan
+from ssl_lens.engine.loop import Step
 from ssl_lens.engine.reporter import Reporter
 from ssl_lens.engine.signals import InterruptedRun
 from ssl_lens.optim import adamw
@@ -74,14 +76,21 @@ def test_the_loss_curve_is_that_of_the_cpu(
     assert there == pytest.approx(expected, abs=tolerance)
 
 
+def test_a_compiled_run_is_the_plain_one(run: Callable[..., Pretraining]) -> None:
+    """Drop path included; fused operators round otherwise."""
+    plain = loss_curve(run("plain", ON_GPU, "run.compile=false"))
+    compiled = run("compiled", ON_GPU, "run.compile=auto")
+    assert loss_curve(compiled) == pytest.approx(plain, abs=1e-3)
+
+
 def test_a_stopped_run_resumes(run: Callable[..., Pretraining], monkeypatch: pytest.MonkeyPatch) -> None:
     """Drop path included; not to the bit, as a GPU adds in any order."""
     whole = run("whole", ON_GPU)
     report = Reporter.after_step
 
-    def stop_in_step_2(self: Reporter, step: int, *rest: object) -> None:
-        report(self, step, *rest)
-        if step == 2:
+    def stop_in_step_2(self: Reporter, step: Step) -> None:
+        report(self, step)
+        if step.number == 2:
             os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patch:
@@ -102,15 +111,15 @@ def test_batches_are_those_of_the_cpu(monkeypatch: pytest.MonkeyPatch, resident:
     if not resident:
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (images.nbytes, images.nbytes))
     here, there = (
-        Batches(images, Plan(4, accumulate=2, seed=0, rank=0, world_size=1), torch.device(device))
+        ArrayBatches(images, Plan(4, accumulate=2, seed=0, rank=0, world_size=1), torch.device(device))
         for device in ("cpu", "cuda")
     )
     assert isinstance(there.images, torch.Tensor) == resident
     for step in range(4):
-        for ours, theirs in zip(here.at(step), there.at(step), strict=True):
-            for expected, found in zip(ours, theirs, strict=True):
-                assert found.is_cuda
-                assert torch.equal(found.cpu(), expected)
+        for (expected, index), (found, again) in zip(here.at(step), there.at(step), strict=True):
+            assert found.is_cuda
+            assert torch.equal(found.cpu(), expected)
+            assert torch.equal(again, index)
 
 
 def test_adamw_is_fused() -> None:

@@ -14,6 +14,7 @@ from ssl_lens.backbones import catalog
 from ssl_lens.engine.processes import join_processes
 from ssl_lens.errors import InputError
 from ssl_lens.recipe import compose as composition
+from ssl_lens.recipe import network
 from ssl_lens.recipe.recipe import VALID_KEYS, Recipe, load_recipe
 
 TINY = """
@@ -118,6 +119,7 @@ CHANGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "run.folder": ("{other_run}", ()),
     "run.resume": ("auto", ()),
     "run.device": ("auto", ()),
+    "run.compile": ("true", ()),
     "run.cpu_threads": ("2", ()),
     "run.rank_timeout_s": ("60", ()),
     "run.checkpoint_epochs": ("2", ()),
@@ -209,6 +211,8 @@ def test_changing_a_key_changes_a_run_or_is_refused(
         return join_processes(**settings)
 
     monkeypatch.setattr(composition, "join_processes", join)
+    monkeypatch.setattr(network, "compiler_problem", lambda device: None)
+    monkeypatch.setattr(network, "compile_encoders", lambda method: joined[-1].update(compiled=True))
     value, context = CHANGES[key]
     where = places | {"other_run": tmp_path / "another"}
     file = tmp_path / "tiny.yaml"

@@ -1,5 +1,6 @@
 """A recipe by its name or its file."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -40,3 +41,13 @@ def test_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, messa
 
 def test_the_summary_is_the_first_line() -> None:
     assert summary("dino_swin") == "DINO (view loss only) with Swin-T, full size, for one or more GPUs"
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_recipe_states_the_card_that_it_needs_and_its_pace(name: str) -> None:
+    """In its head, in one sentence or two: GiB, or that none is needed; images/s, or that they are not measured."""
+    head = recipe_path(name).read_text(encoding="utf-8").partition("\n\n")[0].split("\n")
+    comments = " ".join(line.removeprefix("#").strip() for line in head if line.startswith("#"))
+    (statement,) = re.findall(r"Card: (.*)", comments)
+    assert re.match(r"(\d+ GiB\b|none is needed)", statement)
+    assert re.search(r"[\d,]+ images/s on an? \w+|images/s: not measured", statement)

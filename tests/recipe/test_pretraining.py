@@ -381,3 +381,19 @@ def test_images_left_out_reach_neither_training_nor_its_probe(
     assert len(pretraining.names) == 12
     assert all(name.startswith("train/") for name in pretraining.names)
     assert pretraining.reporter.watch.judge.names == pretraining.names
+
+
+def test_a_batch_that_does_not_fit_says_by_its_keys_what_may(
+    run: Callable[..., Pretraining], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def losses(*given: object) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ssl_lens.methods.dino.DINO.losses", losses)
+        with pytest.raises(InputError) as raised:
+            run("large")
+    assert "8 images at once, those of optim.batch_size=8 with optim.accumulate=1;" in str(raised.value)
+    assert "set optim.accumulate=2," in str(raised.value)
+    assert "run.resume=restart" in str(raised.value)
+    assert run("large", "optim.accumulate=2", "run.resume=restart").start == 0

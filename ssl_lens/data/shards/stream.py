@@ -20,6 +20,7 @@ from ssl_lens.data.shards.readers import ReaderKilledError, Readers
 from ssl_lens.data.shards.shard_order import Part, Split
 from ssl_lens.data.shards.shard_set import ShardSet, image_name, read_entries
 from ssl_lens.errors import InputError
+from ssl_lens.transfer import sent
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +113,7 @@ class Stream:
             raise batch
         for image in batch.replaced:
             self._report(image)
-        return torch.from_numpy(batch.raw).to(self._device), torch.from_numpy(batch.index).to(self._device)
+        return sent(torch.from_numpy(batch.raw), self._device), torch.from_numpy(batch.index)
 
     def _report(self, image: Unusable) -> None:
         if image.name in self._named:
