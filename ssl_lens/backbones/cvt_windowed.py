@@ -71,13 +71,13 @@ class WindowConvAttention(nn.Module):
     def forward(self, x: Tensor, windows: Windows) -> Tensor:
         _, _, height, width = x.shape
         qkv = self.qkv(windows.pad(x)) if self.see_padding else windows.pad(self.qkv(x))
-        query, key, value = windows.cut(qkv).unflatten(1, (3, self.num_heads, -1)).mT.unbind(1)
+        parts = windows.cut(qkv).unflatten(0, (-1, math.prod(windows.count)))  # [B, nW, 3 * C, N]
+        query, key, value = parts.unflatten(2, (3, self.num_heads, -1)).mT.unbind(2)
         mask = None
-        if not self.see_padding and qkv.shape[2:] != (height, width):
-            mask = windows.cut(windows.pad(query.new_zeros(1, 1, height, width), value=-math.inf))
-            mask = mask[:, None].repeat(x.shape[0], 1, 1, 1)  # no window is all padding
+        if not self.see_padding and qkv.shape[2:] != (height, width):  # no window is all padding
+            mask = windows.cut(windows.pad(query.new_zeros(1, 1, height, width), value=-math.inf))[:, :, None]
         query = query * self.num_heads**-0.5  # the scores are scaled by the whole width, not by that of a head
-        attended = attend(query, key, value, mask).mT
+        attended = attend(query, key, value, mask).flatten(0, 1).mT
         return self.proj(windows.join(attended)[:, :, :height, :width])
 
 

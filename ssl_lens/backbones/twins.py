@@ -10,6 +10,7 @@ from timm.models.twins import PosConv
 from torch import Tensor, nn
 
 from ssl_lens.backbones.backbone import MapBackbone
+from ssl_lens.backbones.layers import norms
 from ssl_lens.backbones.layers.attention import attend
 from ssl_lens.backbones.layers.stages import check_heads, drop_rates
 from ssl_lens.backbones.layers.token_groups import GroupAttention, Groups
@@ -35,7 +36,7 @@ class WindowAttention(GroupAttention):
         height, width = x.shape[1:3]
         windows = Groups.even(height, width, self.window_size)
         mask = windows.padding_mask(height, width, like=x)
-        return self.proj(windows.scatter(self.before_proj(windows.gather(x), mask), height, width))
+        return super().forward(x, windows, mask)
 
 
 class SubsampledAttention(nn.Module):
@@ -55,7 +56,7 @@ class SubsampledAttention(nn.Module):
         self.proj = nn.Linear(dim, dim)
         if reduction > 1:
             self.sr = nn.Conv2d(dim, dim, reduction, reduction)
-            self.norm = nn.LayerNorm(dim)
+            self.norm = norms.LayerNorm(dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, h, w, C] to the same shape."""
@@ -133,7 +134,7 @@ class TwinsSVT(MapBackbone):
         for i, (dim, heads) in enumerate(zip(embed_dim, options.num_heads, strict=True)):
             before, patch = (embed_dim[i - 1], 2) if i else (in_channels, options.patch_size)
             self.patch_embeds.append(
-                PatchEmbed(None, patch, before, dim, nn.LayerNorm, output_fmt="NHWC", dynamic_img_pad=True)
+                PatchEmbed(None, patch, before, dim, norms.LayerNorm, output_fmt="NHWC", dynamic_img_pad=True)
             )
             blocks = nn.ModuleList()
             for j, rate in enumerate(rates[i]):

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from timm.layers import DropPath, Mlp, PatchEmbed, trunc_normal_
+from timm.layers import DropPath, PatchEmbed, trunc_normal_
 from torch import Tensor, nn
 
 from ssl_lens.backbones.backbone import Features, MapBackbone, SizeRule
 from ssl_lens.backbones.layers.attention import attend
+from ssl_lens.backbones.layers.products import Mlp
 from ssl_lens.backbones.layers.tokens import (
     LayerNorm,
     check_patches,
@@ -52,7 +53,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Tokens [..., C], in whichever shape the attention takes, to the same shape."""
         x = x + self.drop_path1(self.attn(self.norm1(x)))
-        return x + self.drop_path2(self.mlp(self.norm2(x)))
+        return x + self.drop_path2(self.mlp(x, self.norm2))
 
 
 @dataclass(frozen=True)
