@@ -10,11 +10,15 @@ from ssl_lens.losses.region import RegionLoss, match_regions
 
 def per_view(n_tokens: list[int], width: int, seed: int, n_images: int = 2) -> tuple[torch.Tensor, ...]:
     generator = torch.Generator().manual_seed(seed)
-    return tuple(torch.randn(n_images, n, width, dtype=torch.float64, generator=generator) for n in n_tokens)
+    return tuple(torch.randn(1, n_images, n, width, dtype=torch.float64, generator=generator) for n in n_tokens)
 
 
 def by_definition(student_logits, student_regions, teacher_logits, teacher_regions, center, teacher_temp) -> float:
     """The docstring of RegionLoss as scalar loops, student_temp 0.1."""
+    student_logits, student_regions, teacher_logits, teacher_regions = (
+        [view for part in parts for view in part]
+        for parts in (student_logits, student_regions, teacher_logits, teacher_regions)
+    )
     pair_means = []
     for t in range(len(teacher_logits)):
         for s in range(len(student_logits)):
@@ -51,7 +55,7 @@ def test_region_loss_is_its_definition(student_tokens, n_teacher):
 
 
 def test_matching_finds_a_permutation():
-    regions = per_view([9], 5, seed=0, n_images=3)[0]
+    regions = per_view([9], 5, seed=0, n_images=3)[0][0]
     order = torch.stack([torch.randperm(9, generator=torch.Generator().manual_seed(b)) for b in range(3)])
     shuffled = 7 * regions[torch.arange(3)[:, None], order]
     assert torch.equal(match_regions(shuffled, regions), order)
@@ -63,7 +67,7 @@ def test_matching_ignores_length():
 
 
 def test_uniform_networks_cost_log_k():
-    ones = tuple(torch.ones(2, n, 40) for n in (9, 9, 4))
+    ones = tuple(torch.ones(1, 2, n, 40) for n in (9, 9, 4))
     regions = tuple(part.float() for part in per_view([9, 9, 4], 5, seed=0))
     loss = RegionLoss(Centering(40))
     assert loss(ones, regions, ones[:2], regions[:2], teacher_temp=0.04).item() == pytest.approx(math.log(40))
@@ -91,18 +95,18 @@ def test_a_small_crop_weighs_as_much_as_a_large_one():
     logits, regions = per_view([9, 9, 4], 8, seed=0), per_view([9, 9, 4], 5, seed=1)
     loss = RegionLoss(Centering(8).double())
     once = loss(logits, regions, logits[:2], regions[:2], teacher_temp=0.1)
-    repeated = [tuple(x if v < 2 else x.repeat(1, 5, 1) for v, x in enumerate(parts)) for parts in (logits, regions)]
+    repeated = [tuple(x if v < 2 else x.repeat(1, 1, 5, 1) for v, x in enumerate(parts)) for parts in (logits, regions)]
     assert loss(*repeated, logits[:2], regions[:2], teacher_temp=0.1).item() == pytest.approx(once.item(), rel=1e-14)
 
 
 def test_sinkhorn_spreads_over_all_teacher_regions_together():
     logits, regions = per_view([9, 9], 8, seed=0), per_view([9, 9], 5, seed=1)
-    rows = torch.cat([part.flatten(0, 1) for part in logits])
+    rows = torch.cat([part.flatten(0, 2) for part in logits])
     targets = SinkhornKnopp().targets(rows, 0.1).view(2, 2, 9, 8)
     expected = 0.0
     for s, t in ((0, 1), (1, 0)):
-        matched = targets[t][torch.arange(2)[:, None], match_regions(regions[s], regions[t])]
-        expected -= (matched * (logits[s] / 0.1).log_softmax(dim=-1)).sum(dim=-1).mean() / 2
+        matched = targets[t][torch.arange(2)[:, None], match_regions(regions[s][0], regions[t][0])]
+        expected -= (matched * (logits[s][0] / 0.1).log_softmax(dim=-1)).sum(dim=-1).mean() / 2
     actual = RegionLoss(SinkhornKnopp())(logits, regions, logits, regions, teacher_temp=0.1)
     assert actual.item() == pytest.approx(expected.item(), rel=1e-13)
 
