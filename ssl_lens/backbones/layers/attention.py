@@ -41,7 +41,12 @@ def fused_attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | No
 
 def join_heads(x: Tensor) -> Tensor:
     """[..., heads, N, V] to [..., N, heads * V]."""
-    return x.transpose(-3, -2).clone(memory_format=torch.contiguous_format).flatten(-2)  # a bare reshape breaks ONNX
+    return contiguous(x.transpose(-3, -2)).flatten(-2)
+
+
+def contiguous(x: Tensor) -> Tensor:
+    """A copy in the order of its axes, as a reshape makes it; but a bare reshape breaks ONNX."""
+    return x.clone(memory_format=torch.contiguous_format)
 
 
 def attention_backward(

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from ssl_lens.backbones.layers.attention import attention_backward, fused_attention
+from ssl_lens.backbones.layers.attention import attention_backward, contiguous, fused_attention
 from ssl_lens.backbones.layers.products import linear_backward, lowered
 
 
@@ -72,7 +72,7 @@ class Groups(NamedTuple):
         else:
             x = x.reshape(-1, down, rows, across, columns, parts, heads, x.shape[3] // (parts * heads))
             x = x.permute(5, 0, 1, 3, 6, 2, 4, 7)
-        return x.reshape(parts, -1, down * across, heads, rows * columns, x.shape[7])
+        return contiguous(x).view(parts, -1, down * across, heads, rows * columns, x.shape[7])
 
     def join(self, x: Tensor) -> Tensor:
         """Inverse of `cut`."""
@@ -80,7 +80,7 @@ class Groups(NamedTuple):
         parts, _, _, heads, _, channels = x.shape
         x = x.reshape(parts, -1, down, across, heads, rows, columns, channels)
         x = x.permute(1, 5, 2, 6, 3, 0, 4, 7) if self.distant else x.permute(1, 2, 5, 3, 6, 0, 4, 7)
-        return x.reshape(-1, *self.padded, parts * heads * channels)
+        return contiguous(x).view(-1, *self.padded, parts * heads * channels)
 
     def padding_mask(self, height: int, width: int, like: Tensor) -> Tensor | None:
         """Additive mask [G, 1, 1, N], -inf for keys that are padding; None where nothing is padded."""
