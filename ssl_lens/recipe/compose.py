@@ -114,20 +114,7 @@ class Pretraining:
             if self.start == 0 and self.accelerator.is_main_process:
                 self._draw_views()
             self.reporter.begin()
-            optim = self.recipe.optim
-            done = train(
-                self.method,
-                self.optimizer,
-                self.views_at,
-                self.schedule,
-                self.accelerator,
-                start=self.start,
-                seed=self.recipe.seed,
-                accumulate=optim.accumulate,
-                clip_norm=optim.clip_norm,
-                observers=self.observers,
-                stop=self.stop,
-            )
+            done = self.train()
             self._close()
         if done < self.schedule.total_steps:
             raise InterruptedRun(
@@ -135,6 +122,23 @@ class Pretraining:
                 self.stop.number,
             )
         return self.folder.root
+
+    def train(self) -> int:
+        """The loop over the steps alone; returns how many are done."""
+        optim = self.recipe.optim
+        return train(
+            self.method,
+            self.optimizer,
+            self.views_at,
+            self.schedule,
+            self.accelerator,
+            start=self.start,
+            seed=self.recipe.seed,
+            accumulate=optim.accumulate,
+            clip_norm=optim.clip_norm,
+            observers=self.observers,
+            stop=self.stop,
+        )
 
     def _close(self) -> None:
         """Draws the curves, ends trackers and process group: on all ranks at once, and after DDP, which holds it."""

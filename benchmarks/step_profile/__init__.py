@@ -1,0 +1,1 @@
+"""What `benchmarks/profile.py` measures of a training step."""
