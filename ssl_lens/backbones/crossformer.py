@@ -11,8 +11,10 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from ssl_lens.backbones.backbone import MapBackbone
+from ssl_lens.backbones.layers.blocks import Blocks
 from ssl_lens.backbones.layers.norms import LayerNorm
 from ssl_lens.backbones.layers.products import Mlp
+from ssl_lens.backbones.layers.residual import add_path
 from ssl_lens.backbones.layers.stages import doubling_dims, drop_rates
 from ssl_lens.backbones.layers.token_groups import GroupAttention, Groups
 from ssl_lens.backbones.layers.tokens import initialize_linear
@@ -67,8 +69,8 @@ class CrossFormerBlock(nn.Module):
         height, width = x.shape[1:3]
         bias = self.pos(groups.size)
         mask = groups.padding_mask(height, width, like=bias)
-        x = x + self.drop_path(self.attn(self.norm1(x), groups, bias if mask is None else bias + mask))
-        return x + self.drop_path(self.mlp(x, self.norm2))
+        x = add_path(x, self.attn(self.norm1(x), groups, bias if mask is None else bias + mask), self.drop_path)
+        return add_path(x, self.mlp(x, self.norm2), self.drop_path)
 
 
 class CrossScaleEmbedding(nn.Module):
@@ -132,12 +134,13 @@ class CrossFormerStage(nn.Module):
         super().__init__()
         self.group_size = group_size
         self.downsample = PatchMerging(dim) if downsample else nn.Identity()
-        self.blocks = nn.ModuleList(CrossFormerBlock(dim, num_heads, mlp_ratio, rate) for rate in drop_path)
+        self.blocks = Blocks(CrossFormerBlock(dim, num_heads, mlp_ratio, rate) for rate in drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.downsample(x)
         for i, block in enumerate(self.blocks):
-            x = block(x, Groups.even(x.shape[1], x.shape[2], self.group_size, distant=i % 2 == 1))
+            groups = Groups.even(x.shape[1], x.shape[2], self.group_size, distant=i % 2 == 1)
+            x = self.blocks.run(block, x, groups)
         return x
 
 

@@ -16,6 +16,7 @@ from ssl_lens.backbones.backbone import MapBackbone
 from ssl_lens.backbones.cvt import ConvEmbed
 from ssl_lens.backbones.cvt_lens import ChannelNorm, StagedOptions, depthwise_projection
 from ssl_lens.backbones.layers.attention import attend
+from ssl_lens.backbones.layers.blocks import Blocks
 from ssl_lens.backbones.layers.stages import check_heads, drop_rates
 from ssl_lens.backbones.layers.token_groups import even_groups
 from ssl_lens.backbones.options import Count, Counts, Family, Rate, Ratio
@@ -103,7 +104,7 @@ class WindowStage(nn.Module):
     def __init__(self, embed: ConvEmbed, blocks: Sequence[WindowBlock], window_size: int, see_padding: bool) -> None:
         super().__init__()
         self.patch_embed = embed
-        self.blocks = nn.ModuleList(blocks)
+        self.blocks = Blocks(blocks)
         self.window_size = window_size
         self.see_padding = see_padding
 
@@ -114,7 +115,7 @@ class WindowStage(nn.Module):
         windows = cut((x.shape[2], x.shape[3]), self.window_size)
         maps = []
         for block in self.blocks:
-            x = block(x, windows)
+            x = self.blocks.run(block, x, windows)
             maps.append(x)
         return maps
 

@@ -12,6 +12,7 @@ from timm.layers import DropPath, LayerNorm2d, trunc_normal_
 from torch import Tensor, nn
 
 from ssl_lens.backbones.backbone import Features, MapBackbone
+from ssl_lens.backbones.layers.blocks import Blocks
 from ssl_lens.backbones.layers.products import Mlp
 from ssl_lens.backbones.layers.stages import doubling_dims, drop_rates
 from ssl_lens.backbones.layers.token_groups import GroupAttention, Groups
@@ -78,7 +79,7 @@ class RegionStage(nn.Module):
         if downsample:
             convolution = nn.Conv2d(dim // 2, dim, 3, stride=2, padding=1, groups=dim // 2)
             self.downsample = nn.Sequential(MapNorm(dim // 2), nn.GELU(), convolution)
-        self.blocks = nn.ModuleList(RegionBlock(dim, num_heads, window_size, mlp_ratio, rate) for rate in drop_path)
+        self.blocks = Blocks(RegionBlock(dim, num_heads, window_size, mlp_ratio, rate) for rate in drop_path)
 
     def forward(self, regions: Tensor, local: Tensor, window: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Regional map [B, C, r, s] and local map [B, C, h, w], halved if this stage does so."""
@@ -90,7 +91,7 @@ class RegionStage(nn.Module):
         mask = None if mask is None else F.pad(mask, (1, 0))  # a regional token is never padding
         regions, local = regions.flatten(2).transpose(1, 2), groups.gather(local.permute(0, 2, 3, 1))
         for block in self.blocks:
-            regions, local = block(regions, local, groups.size, mask)
+            regions, local = self.blocks.run(block, regions, local, groups.size, mask)
         regions = regions.transpose(1, 2).unflatten(2, count)
         return regions, groups.scatter(local, height, width).permute(0, 3, 1, 2)
 

@@ -14,13 +14,16 @@ from timm.models import swin_transformer as timm_swin
 from torch import Tensor, nn
 
 from ssl_lens.backbones.backbone import MapBackbone, SizeRule
+from ssl_lens.backbones.layers.blocks import Blocks
 from ssl_lens.backbones.layers.products import Mlp, norm_linear
+from ssl_lens.backbones.layers.residual import add_path
 from ssl_lens.backbones.layers.stages import doubling_dims, drop_rates
 from ssl_lens.backbones.layers.token_groups import Groups, attend_in_groups, even_groups
 from ssl_lens.backbones.layers.tokens import LayerNorm, initialize_linear
 from ssl_lens.backbones.options import Bounds, Count, Counts, Family, Options, Rate, Ratio, check_stages
 from ssl_lens.errors import InputError
 
+MASKED = -100.0  # in place of the bias of two tokens that are apart, as in the reference
 REFERENCE_SIZE = 224  # px; the reference fixes its windows and shifts at construction, by default for this size
 
 
@@ -34,15 +37,15 @@ class WindowAttention(timm_swin.WindowAttention):
         rows, columns = self.window_size
         height, width = window
         index = self.relative_position_index.view(rows, columns, rows, columns)[:height, :width, :height, :width]
-        bias = self.relative_position_bias_table[index.reshape(-1)]
-        return bias.view(height * width, height * width, self.num_heads).permute(2, 0, 1)
+        bias = self.relative_position_bias_table.T.index_select(1, index.reshape(-1))
+        return bias.view(self.num_heads, height * width, height * width)
 
     def forward(  # type: ignore[override]  # the windows may differ from call to call
-        self, x: Tensor, windows: Groups, mask: Tensor | None
+        self, x: Tensor, windows: Groups, apart: Tensor | None
     ) -> Tensor:
-        """Attention within each window of a map [B, H, W, C]; additive mask [nW, 1, N, N] or None."""
+        """Attention within each window of a map [B, H, W, C], but of tokens that are `apart` [nW, 1, N, N], if any."""
         bias = self.position_bias(windows.size)
-        bias = bias if mask is None else bias + mask
+        bias = bias if apart is None else bias.masked_fill(apart, MASKED)
         return self.proj(attend_in_groups(x, windows, self.qkv, self.num_heads, bias))
 
 
@@ -58,10 +61,10 @@ class SwinBlock(nn.Module):
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
         self.drop_path2 = DropPath(drop_path) if drop_path > 0 else nn.Identity()
 
-    def forward(self, x: Tensor, windows: Groups, mask: Tensor | None) -> Tensor:
-        """Maps [B, H, W, C] to the same shape; mask as in `WindowAttention`."""
-        x = x + self.drop_path1(self.attn(self.norm1(x), windows, mask))
-        return x + self.drop_path2(self.mlp(x, self.norm2))
+    def forward(self, x: Tensor, windows: Groups, apart: Tensor | None) -> Tensor:
+        """Maps [B, H, W, C] to the same shape; the rest as in `WindowAttention`."""
+        x = add_path(x, self.attn(self.norm1(x), windows, apart), self.drop_path1)
+        return add_path(x, self.mlp(x, self.norm2), self.drop_path2)
 
 
 class PatchMerging(timm_swin.PatchMerging):
@@ -95,7 +98,7 @@ class SwinStage(nn.Module):
         self.downsample: nn.Module = nn.Identity()
         if downsample:
             self.downsample = PatchMerging(dim // 2, dim, norm_layer=LayerNorm)  # type: ignore[arg-type]
-        self.blocks = nn.ModuleList(SwinBlock(dim, num_heads, self.window_size, mlp_ratio, rate) for rate in drop_path)
+        self.blocks = Blocks(SwinBlock(dim, num_heads, self.window_size, mlp_ratio, rate) for rate in drop_path)
 
     def window_and_shift(self, side: int) -> tuple[int, int]:
         """Window and shift in tokens along an axis of `side` tokens."""
@@ -112,10 +115,10 @@ class SwinStage(nn.Module):
         count = tuple(-(-side // w) for side, w in zip(size, window, strict=True))
         groups = [Groups(window, count), Groups(window, count, shift=shift)]
         # the reference lets tokens attend to the padding
-        masks = [_attention_mask(windows, size if self.clamp else windows.padded, x) for windows in groups]
+        apart = [_apart(windows, size if self.clamp else windows.padded, x.device) for windows in groups]
         maps = []
         for i, block in enumerate(self.blocks):
-            x = block(x, groups[i % 2], masks[i % 2])
+            x = self.blocks.run(block, x, groups[i % 2], apart[i % 2])
             maps.append(x)
         return maps
 
@@ -263,16 +266,20 @@ class Swin(MapBackbone):
         return maps
 
 
-def _attention_mask(windows: Groups, content: tuple[int, int], like: Tensor) -> Tensor | None:
-    """Additive mask [nW, 1, N, N] that keeps rolled-in tokens and padding (beyond `content`) apart, if any."""
-    padded, shift = windows.padded, windows.shift
-    if not any(shift) and padded == content:
+def _apart(windows: Groups, content: tuple[int, int], device: torch.device) -> Tensor | None:
+    """Which tokens of a window do not see each other [nW, 1, N, N]: those that were rolled in, those that are padding
+    (beyond `content`), and all others; None if all do."""
+    if not any(windows.shift) and windows.padded == content:
         return None
-    origin = [torch.arange(side, device=like.device).roll(-s) for side, s in zip(padded, shift, strict=True)]
-    rows, columns = ((o < s) + 2 * (o >= c) for o, s, c in zip(origin, shift, content, strict=True))
+    rows, columns = (
+        (place >= side - shift) + 2 * (place >= inside - shift)
+        for place, side, shift, inside in (
+            (torch.arange(side, device=device), side, shift, inside)
+            for side, shift, inside in zip(windows.padded, windows.shift, content, strict=True)
+        )
+    )
     labels = windows.cut((4 * rows[:, None] + columns)[None, :, :, None], 1, 1).view(-1, 1, math.prod(windows.size))
-    apart = labels[..., :, None] != labels[..., None, :]
-    return torch.zeros_like(apart, dtype=like.dtype).masked_fill(apart, -100.0)
+    return labels[..., :, None] != labels[..., None, :]
 
 
 VARIANTS = {

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ssl_lens.backbones.backbone import MapBackbone
 from ssl_lens.backbones.layers import norms
 from ssl_lens.backbones.layers.attention import attend
+from ssl_lens.backbones.layers.blocks import Blocks
 from ssl_lens.backbones.layers.stages import check_heads, drop_rates
 from ssl_lens.backbones.layers.token_groups import GroupAttention, Groups
 from ssl_lens.backbones.layers.tokens import LayerNorm, initialize_linear
@@ -136,7 +137,7 @@ class TwinsSVT(MapBackbone):
             self.patch_embeds.append(
                 PatchEmbed(None, patch, before, dim, norms.LayerNorm, output_fmt="NHWC", dynamic_img_pad=True)
             )
-            blocks = nn.ModuleList()
+            blocks = Blocks()
             for j, rate in enumerate(rates[i]):
                 attention = (
                     SubsampledAttention(dim, heads, options.reductions[i])
@@ -156,7 +157,7 @@ class TwinsSVT(MapBackbone):
         for patch_embed, blocks, position in zip(self.patch_embeds, self.blocks, self.pos_block, strict=True):
             x = patch_embed(x)
             for i, block in enumerate(blocks.children()):
-                x = block(x)
+                x = blocks.run(block, x)
                 if i == 0:
                     x = position(x.flatten(1, 2), x.shape[1:3]).unflatten(1, x.shape[1:3])
             maps.append(x.permute(0, 3, 1, 2))

@@ -108,7 +108,7 @@ class SinkhornKnopp(Targets):
             for part in _wide_parts(logits):
                 log_q = part / teacher_temp - log_scale
                 parts.append((log_q.log_softmax(dim=-1) if i else log_q).logsumexp(dim=0))
-            log_scale = log_scale + _logsumexp_over_ranks(torch.stack(parts).logsumexp(dim=0))
+            log_scale = log_scale + _logsumexp(parts)
         return log_scale * teacher_temp
 
     def update(self, logits: Sequence[torch.Tensor]) -> None:
@@ -135,13 +135,20 @@ def _wide_parts(logits: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
         yield from map(at_least_float32, tensor.flatten(0, -2).split(max(1, NUMBERS_AT_ONCE // tensor.shape[-1])))
 
 
-def _logsumexp_over_ranks(values: torch.Tensor) -> torch.Tensor:
-    """log sum exp(values [K]) over all ranks."""
+def _logsumexp(parts: list[torch.Tensor]) -> torch.Tensor:
+    """log sum exp(values [K]) over parts and ranks."""
+    values = parts[0] if len(parts) == 1 else torch.stack(parts).logsumexp(dim=0)
+    if not _has_ranks():
+        return values
     top = _all_reduce(values.clone(), dist.ReduceOp.MAX)
     return top + _all_reduce((values - top).exp(), dist.ReduceOp.SUM).log()
 
 
 def _all_reduce(tensor: torch.Tensor, operation: dist.ReduceOp.RedOpType) -> torch.Tensor:
-    if dist.is_available() and dist.is_initialized():
+    if _has_ranks():
         dist.all_reduce(tensor, operation)
     return tensor
+
+
+def _has_ranks() -> bool:
+    return dist.is_available() and dist.is_initialized()

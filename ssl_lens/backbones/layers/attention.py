@@ -23,7 +23,7 @@ def attend_per_head(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | No
     """
     if not torch.is_grad_enabled() or (bias is None and query.device.type != "cpu"):
         return fused_attention(query, key, value, bias)
-    query, key, value = lowered(query, key, value)
+    query, key, value, bias = lowered(query, key, value, bias)
     with torch.autocast(query.device.type, enabled=False):
         return _Attention.apply(query, key, value, bias)
 
@@ -72,9 +72,7 @@ def _weights(query: Tensor, key: Tensor, bias: Tensor | None) -> Tensor:
     scores = _scaled_product(query.flatten(0, -3), key.flatten(0, -3).mT, query.shape[-1] ** -0.5)
     scores = scores.view(*query.shape[:-1], key.shape[-2])
     if bias is not None:
-        scores = scores.add_(
-            bias.to(scores.dtype, memory_format=torch.contiguous_format)
-        )  # a product is not needed for its own gradient
+        scores = scores.add_(bias)  # a product is not needed for its own gradient
     return scores.softmax(dim=-1)
 
 
@@ -83,18 +81,17 @@ def _scaled_product(x: Tensor, y: Tensor, scale: float) -> Tensor:
 
 
 def _summed(gradient: Tensor, like: Tensor) -> Tensor:
-    """The gradient [..., heads, N, M] of what was broadcast, added up in the precision of that."""
+    """The gradient [..., heads, N, M] of what was broadcast, added up."""
     padded = [1] * (gradient.ndim - like.ndim) + list(like.shape)
     axes = [axis for axis, (whole, part) in enumerate(zip(gradient.shape, padded, strict=True)) if part < whole]
-    total = gradient.sum(dim=axes, keepdim=True, dtype=like.dtype) if axes else gradient.to(like.dtype)
-    return total.view(like.shape)
+    return (gradient.sum(dim=axes, keepdim=True) if axes else gradient).view(like.shape)
 
 
 class _Attention(Function):
     @staticmethod
     def forward(ctx, query, key, value, bias):  # type: ignore[no-untyped-def, override]
         ctx.save_for_backward(query, key, value, bias)
-        return fused_attention(query, key, value, bias if bias is None else bias.to(query.dtype))
+        return fused_attention(query, key, value, bias)
 
     @staticmethod
     def backward(ctx, gradient):  # type: ignore[no-untyped-def, override]

@@ -114,7 +114,7 @@ def attend_in_groups(x: Tensor, groups: Groups, qkv: nn.Linear, num_heads: int, 
     if not torch.is_grad_enabled():
         query, key, value = groups.cut(qkv(groups.pad(x)), 3, num_heads)
         return groups.crop(groups.join(fused_attention(query, key, value, bias)[None]), height, width)
-    x, weight, of_qkv = lowered(x, qkv.weight, qkv.bias)
+    x, weight, of_qkv, bias = lowered(x, qkv.weight, qkv.bias, bias)
     with torch.autocast(x.device.type, enabled=False):
         return _AttentionInGroups.apply(x, weight, of_qkv, bias, groups, num_heads)
 
@@ -127,7 +127,7 @@ class _AttentionInGroups(Function):
         kept = None if x.dtype.itemsize < 4 else qkv
         ctx.save_for_backward(x, weight, qkv_bias, bias, kept)
         ctx.groups, ctx.num_heads = groups, num_heads
-        attended = fused_attention(*qkv.unbind(), bias if bias is None else bias.to(x.dtype))
+        attended = fused_attention(*qkv.unbind(), bias)
         return groups.crop(groups.join(attended[None]), height, width)
 
     @staticmethod

@@ -75,9 +75,9 @@ def test_in_half_precision_the_map_alone_is_kept(bf16: bool) -> None:
     besides = (x, bias, *attention.parameters())
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         kept = kept_bytes(lambda: attention(x, groups, bias), besides=besides)
-    weights = 2 * 16 * (3 * 16 + 3 + 16) if bf16 else 0  # of the projections, cast
-    before_proj = x.nbytes
-    assert sum(kept.values()) == weights + before_proj + (0 if bf16 else 3 * x.nbytes)
+    cast = 2 * (16 * (3 * 16 + 3 + 16) + bias.numel()) if bf16 else 0  # weights, and the bias
+    before_proj, queries_keys_values = x.nbytes, 0 if bf16 else 3 * x.nbytes
+    assert sum(kept.values()) == cast + before_proj + queries_keys_values
 
 
 def test_recomputing_in_half_precision_changes_no_gradient_by_more_than_its_rounding() -> None:
