@@ -29,7 +29,12 @@ def attend_per_head(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | No
 
 
 def fused_attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
-    """torch's kernel, which knows four axes: groups and heads are one of them, so that a bias is not expanded."""
+    """torch's kernel, which knows four axes: groups and heads are one of them, so that a bias is not expanded.
+
+    The bias gets no gradient: for one that wants it torch leaves its fast kernels.
+    """
+    if bias is not None:
+        bias = bias.detach()
     if query.ndim == 4:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
     shape = query.shape
