@@ -72,6 +72,7 @@ class PatchMerging(timm_swin.PatchMerging):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps [B, H, W, C] to [B, ceil(H / 2), ceil(W / 2), 2 * C]; odd ones are padded with zeros."""
+        assert isinstance(self.norm, nn.LayerNorm)
         x = F.pad(x, (0, 0, 0, x.shape[2] % 2, 0, x.shape[1] % 2))
         x = x.unflatten(1, (-1, 2)).unflatten(3, (-1, 2)).permute(0, 1, 3, 4, 2, 5).flatten(3)
         return norm_linear(x, self.norm, self.reduction)

@@ -155,6 +155,7 @@ class TwinsSVT(MapBackbone):
         maps = []
         x = images
         for patch_embed, blocks, position in zip(self.patch_embeds, self.blocks, self.pos_block, strict=True):
+            assert isinstance(blocks, Blocks)
             x = patch_embed(x)
             for i, block in enumerate(blocks.children()):
                 x = blocks.run(block, x)

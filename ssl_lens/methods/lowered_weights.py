@@ -50,11 +50,11 @@ def _weights(network: nn.Module) -> list[_Weight]:
 
 class _Cast(Function):
     @staticmethod
-    def forward(ctx, dtype, *weights):  # type: ignore[no-untyped-def, override]
+    def forward(ctx, dtype, *weights):  # type: ignore[no-untyped-def]
         return tuple(_as(dtype, weights))
 
     @staticmethod
-    def backward(ctx, *gradients):  # type: ignore[no-untyped-def, override]
+    def backward(ctx, *gradients):  # type: ignore[no-untyped-def]
         given = [gradient for gradient in gradients if gradient is not None]
         wide = iter(_as(torch.float32, given))
         return None, *(None if gradient is None else next(wide) for gradient in gradients)

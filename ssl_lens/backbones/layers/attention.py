@@ -94,12 +94,12 @@ def _summed(gradient: Tensor, like: Tensor) -> Tensor:
 
 class _Attention(Function):
     @staticmethod
-    def forward(ctx, query, key, value, bias):  # type: ignore[no-untyped-def, override]
+    def forward(ctx, query, key, value, bias):  # type: ignore[no-untyped-def]
         ctx.save_for_backward(query, key, value, bias)
         return fused_attention(query, key, value, bias)
 
     @staticmethod
-    def backward(ctx, gradient):  # type: ignore[no-untyped-def, override]
+    def backward(ctx, gradient):  # type: ignore[no-untyped-def]
         query, key, value, bias = ctx.saved_tensors
         with torch.autocast(query.device.type, enabled=False):
             return attention_backward(gradient, query, key, value, bias, ctx.needs_input_grad[3])

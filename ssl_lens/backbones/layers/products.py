@@ -18,6 +18,8 @@ class Mlp(TimmMlp):
 
     def forward(self, x: Tensor, norm: nn.LayerNorm) -> Tensor:  # type: ignore[override]  # the norm belongs to it
         """Tokens [..., C] of the residual path, not normed yet, to the same shape."""
+        assert isinstance(self.fc1, nn.Linear)
+        assert isinstance(self.fc2, nn.Linear)
         return gelu_linear(norm_linear(x, norm, self.fc1), self.fc2)
 
 
@@ -62,13 +64,13 @@ def linear_backward(
 
 class _NormLinear(Function):
     @staticmethod
-    def forward(ctx, x, norm_weight, norm_bias, eps, weight, bias):  # type: ignore[no-untyped-def, override]
+    def forward(ctx, x, norm_weight, norm_bias, eps, weight, bias):  # type: ignore[no-untyped-def]
         ctx.save_for_backward(x, norm_weight, norm_bias, weight)
         ctx.eps = eps
         return F.linear(F.layer_norm(x, x.shape[-1:], norm_weight, norm_bias, eps), weight, bias)
 
     @staticmethod
-    def backward(ctx, gradient):  # type: ignore[no-untyped-def, override]
+    def backward(ctx, gradient):  # type: ignore[no-untyped-def]
         x, norm_weight, norm_bias, weight = ctx.saved_tensors
         with torch.autocast(x.device.type, enabled=False):
             normed, mean, rstd = torch.native_layer_norm(x, x.shape[-1:], norm_weight, norm_bias, ctx.eps)
@@ -81,12 +83,12 @@ class _NormLinear(Function):
 
 class _GeluLinear(Function):
     @staticmethod
-    def forward(ctx, x, weight, bias):  # type: ignore[no-untyped-def, override]
+    def forward(ctx, x, weight, bias):  # type: ignore[no-untyped-def]
         ctx.save_for_backward(x, weight)
         return F.linear(F.gelu(x), weight, bias)
 
     @staticmethod
-    def backward(ctx, gradient):  # type: ignore[no-untyped-def, override]
+    def backward(ctx, gradient):  # type: ignore[no-untyped-def]
         x, weight = ctx.saved_tensors
         with torch.autocast(x.device.type, enabled=False):
             of_gelu, of_weight, of_bias = linear_backward(

@@ -121,7 +121,7 @@ def attend_in_groups(x: Tensor, groups: Groups, qkv: nn.Linear, num_heads: int, 
 
 class _AttentionInGroups(Function):
     @staticmethod
-    def forward(ctx, x, weight, qkv_bias, bias, groups, num_heads):  # type: ignore[no-untyped-def, override]
+    def forward(ctx, x, weight, qkv_bias, bias, groups, num_heads):  # type: ignore[no-untyped-def]
         height, width = x.shape[1:3]
         qkv = groups.cut(F.linear(groups.pad(x), weight, qkv_bias), 3, num_heads)
         kept = None if x.dtype.itemsize < 4 else qkv
@@ -131,7 +131,7 @@ class _AttentionInGroups(Function):
         return groups.crop(groups.join(attended[None]), height, width)
 
     @staticmethod
-    def backward(ctx, gradient):  # type: ignore[no-untyped-def, override]
+    def backward(ctx, gradient):  # type: ignore[no-untyped-def]
         x, weight, qkv_bias, bias, qkv = ctx.saved_tensors
         groups, num_heads, (height, width) = ctx.groups, ctx.num_heads, x.shape[1:3]
         with torch.autocast(x.device.type, enabled=False):

@@ -97,6 +97,7 @@ def test_backward_within_autocast_is_that_outside_of_it():
         assert torch.equal(inside, outside)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of the compiler about itself
 def test_both_are_compiled_without_a_break():
     norm, linear = LayerNorm(4), nn.Linear(4, 4)
