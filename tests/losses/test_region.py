@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from kept import kept_bytes
 
 from ssl_lens.errors import InputError
 from ssl_lens.losses.center import Centering, SinkhornKnopp
@@ -109,6 +110,38 @@ def test_sinkhorn_spreads_over_all_teacher_regions_together():
         expected -= (matched * (logits[s][0] / 0.1).log_softmax(dim=-1)).sum(dim=-1).mean() / 2
     actual = RegionLoss(SinkhornKnopp())(logits, regions, logits, regions, teacher_temp=0.1)
     assert actual.item() == pytest.approx(expected.item(), rel=1e-13)
+
+
+@pytest.mark.parametrize("centering", [Centering(8).double(), SinkhornKnopp()])
+def test_some_images_at_a_time_are_as_good_as_all_at_once(centering, monkeypatch):
+    """One image at a time, and targets one row at a time; resolutions of two views and of three."""
+    student, teacher = [], []
+    for views, n_tokens in ((2, 9), (3, 4)):
+        student.append([torch.cat(per_view([n_tokens] * views, width, seed=n_tokens + width)) for width in (8, 5)])
+    teacher = [torch.cat(per_view([9, 9], width, seed=width)) for width in (8, 5)]
+    logits, regions = zip(*student, strict=True)
+    results = []
+    for at_once in (2**20, 1):
+        for module in ("center", "region"):
+            monkeypatch.setattr(f"ssl_lens.losses.{module}.NUMBERS_AT_ONCE", at_once)
+        leaves = [part.clone().requires_grad_() for part in logits]
+        value = RegionLoss(centering)(leaves, regions, [teacher[0]], [teacher[1]], teacher_temp=0.1)
+        results.append([value, *torch.autograd.grad(value, leaves)])
+    for whole, parts in zip(*results, strict=True):
+        torch.testing.assert_close(parts, whole, rtol=1e-12, atol=1e-14)
+    one_by_one = [
+        [view[None] for part in parts for view in part] for parts in (logits, regions, *([t] for t in teacher))
+    ]
+    assert RegionLoss(centering)(*one_by_one, teacher_temp=0.1).item() == pytest.approx(results[0][0].item(), rel=1e-12)
+
+
+def test_logits_are_all_that_is_kept():
+    logits = [torch.randn(1, 2, n, 8, dtype=torch.bfloat16, requires_grad=True) for n in (9, 9, 4)]
+    regions = [torch.randn(1, 2, n, 5) for n in (9, 9, 4)]
+    loss = RegionLoss(SinkhornKnopp())
+    kept = kept_bytes(lambda: loss(logits, regions, logits[:2], regions[:2], teacher_temp=0.1), besides=logits)
+    assert set(kept) == {torch.float32, torch.int64}  # the shift of the targets, and who is matched to whom
+    assert kept[torch.float32] == 4 * 8
 
 
 def test_loss_is_float32_under_autocast():
