@@ -35,15 +35,16 @@ def test_linear_weights_are_lowered_under_autocast_alone_and_come_back() -> None
     before = dict(net.named_parameters())
     with lowered_weights(net, "cpu"):
         assert dict(net.named_parameters()).keys() == plain.keys()
-    with (
-        pytest.raises(RuntimeError, match="within"),
-        torch.autocast("cpu", torch.bfloat16),
-        lowered_weights(net, "cpu"),
-    ):
-        assert net[0].weight.dtype == net[0].bias.dtype == torch.bfloat16
-        assert net[1].weight.dtype == torch.float32  # of a norm
-        assert net[2].last_layer.weight.dtype == torch.float32  # made of a direction and a length
-        raise RuntimeError("within")
+
+    def failing() -> None:
+        with torch.autocast("cpu", torch.bfloat16), lowered_weights(net, "cpu"):
+            assert net[0].weight.dtype == net[0].bias.dtype == torch.bfloat16
+            assert net[1].weight.dtype == torch.float32  # of a norm
+            assert net[2].last_layer.weight.dtype == torch.float32  # made of a direction and a length
+            raise RuntimeError("within")
+
+    with pytest.raises(RuntimeError, match="within"):
+        failing()
     after = dict(net.named_parameters())
     assert after.keys() == before.keys()
     assert all(after[name] is parameter for name, parameter in before.items())
