@@ -12,6 +12,6 @@ def output_from_rows(
     return Output(
         view_features=torch.empty(len(n_tokens), n_images, 0),
         view_logits=cls.unflatten(0, (-1, n_images)),
-        region_logits=tuple(part.unflatten(0, (n_images, -1)) for part in region.split(sizes)),
-        regions=tuple(part.unflatten(0, (n_images, -1)) for part in features.split(sizes)),
+        region_logits=tuple(part.unflatten(0, (1, n_images, -1)) for part in region.split(sizes)),
+        regions=tuple(part.unflatten(0, (1, n_images, -1)) for part in features.split(sizes)),
     )

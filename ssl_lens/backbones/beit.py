@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ssl_lens.backbones.backbone import Features, MapBackbone, SizeRule
 from ssl_lens.backbones.layers.attention import attend
+from ssl_lens.backbones.layers.blocks import Blocks
 from ssl_lens.backbones.layers.tokens import (
     LayerNorm,
     check_patches,
@@ -95,7 +96,7 @@ class BEiT(MapBackbone):
         self.grid = height // options.patch_size, width // options.patch_size
         self.patch_embed = PatchEmbed(None, options.patch_size, in_channels, options.embed_dim, strict_img_size=False)
         self.cls_token = nn.Parameter(torch.empty(1, 1, options.embed_dim))
-        self.blocks = nn.ModuleList()
+        self.blocks = Blocks()
         for rate in torch.linspace(0, options.drop_path, options.depth, device="cpu").tolist():
             block = timm_beit.Block(
                 options.embed_dim,
@@ -142,7 +143,7 @@ class BEiT(MapBackbone):
         x = torch.cat((self.cls_token.expand(patches.shape[0], -1, -1), patches), dim=1)
         outputs = []
         for block in self.blocks:
-            x = block(x)
+            x = self.blocks.run(block, x)
             outputs.append(x)
         return outputs
 

@@ -7,10 +7,14 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from timm.layers import DropPath, Mlp
+from timm.layers import DropPath
 from torch import Tensor, nn
 
 from ssl_lens.backbones.backbone import MapBackbone
+from ssl_lens.backbones.layers.blocks import Blocks
+from ssl_lens.backbones.layers.norms import LayerNorm
+from ssl_lens.backbones.layers.products import Mlp
+from ssl_lens.backbones.layers.residual import add_path
 from ssl_lens.backbones.layers.stages import doubling_dims, drop_rates
 from ssl_lens.backbones.layers.token_groups import GroupAttention, Groups
 from ssl_lens.backbones.layers.tokens import initialize_linear
@@ -53,21 +57,20 @@ class CrossFormerBlock(nn.Module):
 
     def __init__(self, dim: int, num_heads: int, mlp_ratio: float, drop_path: float) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(dim)
+        self.norm1 = LayerNorm(dim)
         self.pos = DynamicPositionBias(dim, num_heads)
         self.attn = GroupAttention(dim, num_heads)
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
-        self.norm2 = nn.LayerNorm(dim)
+        self.norm2 = LayerNorm(dim)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
 
     def forward(self, x: Tensor, groups: Groups) -> Tensor:
         """Maps [B, H, W, C] to the same shape."""
         height, width = x.shape[1:3]
-        bias = self.pos(groups.size)[None]
+        bias = self.pos(groups.size)
         mask = groups.padding_mask(height, width, like=bias)
-        attended = self.attn(groups.gather(self.norm1(x)), bias if mask is None else bias + mask)
-        x = x + self.drop_path(groups.scatter(attended, height, width))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        x = add_path(x, self.attn(self.norm1(x), groups, bias if mask is None else bias + mask), self.drop_path)
+        return add_path(x, self.mlp(x, self.norm2), self.drop_path)
 
 
 class CrossScaleEmbedding(nn.Module):
@@ -109,7 +112,7 @@ class PatchMerging(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(dim // 2)
+        self.norm = LayerNorm(dim // 2)
         self.embed = CrossScaleEmbedding(dim // 2, dim, MERGE_KERNELS)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -131,12 +134,13 @@ class CrossFormerStage(nn.Module):
         super().__init__()
         self.group_size = group_size
         self.downsample = PatchMerging(dim) if downsample else nn.Identity()
-        self.blocks = nn.ModuleList(CrossFormerBlock(dim, num_heads, mlp_ratio, rate) for rate in drop_path)
+        self.blocks = Blocks(CrossFormerBlock(dim, num_heads, mlp_ratio, rate) for rate in drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.downsample(x)
         for i, block in enumerate(self.blocks):
-            x = block(x, Groups.even(x.shape[1], x.shape[2], self.group_size, distant=i % 2 == 1))
+            groups = Groups.even(x.shape[1], x.shape[2], self.group_size, distant=i % 2 == 1)
+            x = self.blocks.run(block, x, groups)
         return x
 
 
@@ -193,13 +197,13 @@ class CrossFormer(MapBackbone):
         super().__init__(in_channels, dims[-1], min(PATCH_KERNELS) * 2 ** (len(depths) - 1))
         self.options = options
         self.patch_embed = CrossScaleEmbedding(in_channels, embed_dim, PATCH_KERNELS)
-        self.patch_norm = nn.LayerNorm(embed_dim)
+        self.patch_norm = LayerNorm(embed_dim)
         rates = drop_rates(options.drop_path, depths)
         self.layers = nn.ModuleList(
             CrossFormerStage(dims[i], num_heads[i], options.group_size, options.mlp_ratio, rates[i], downsample=i > 0)
             for i in range(len(depths))
         )
-        self.norm = nn.LayerNorm(self.embed_dim)
+        self.norm = LayerNorm(self.embed_dim)
         self.apply(initialize_linear)
 
     def stages(self, images: Tensor) -> list[Tensor]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ssl_lens.backbones.backbone import Features, MapBackbone
 from ssl_lens.backbones.cvt_lens import ChannelNorm, StagedOptions
 from ssl_lens.backbones.layers.attention import attend
+from ssl_lens.backbones.layers.blocks import Blocks
 from ssl_lens.backbones.layers.stages import check_heads
 from ssl_lens.backbones.layers.tokens import initialize_linear
 from ssl_lens.backbones.options import Count, Counts, Family, Rate, Ratio
@@ -99,7 +100,7 @@ class TokenStage(nn.Module):
         super().__init__()
         self.patch_embed = embed
         self.cls_token = nn.Parameter(torch.zeros(1, 1, class_token)) if class_token else None
-        self.blocks = nn.ModuleList(blocks)
+        self.blocks = Blocks(blocks)
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Tokens [B, T, C] of a map [B, C', H, W], and the size of the new map."""
@@ -109,7 +110,7 @@ class TokenStage(nn.Module):
         if self.cls_token is not None:
             x = torch.cat((self.cls_token.expand(x.shape[0], -1, -1), x), dim=1)
         for block in self.blocks:
-            x = block(x, size)
+            x = self.blocks.run(block, x, size)
         return x, size
 
 

@@ -16,6 +16,7 @@ from ssl_lens.backbones.backbone import MapBackbone
 from ssl_lens.backbones.cvt import ConvEmbed
 from ssl_lens.backbones.cvt_lens import ChannelNorm, StagedOptions, depthwise_projection
 from ssl_lens.backbones.layers.attention import attend
+from ssl_lens.backbones.layers.blocks import Blocks
 from ssl_lens.backbones.layers.stages import check_heads, drop_rates
 from ssl_lens.backbones.layers.token_groups import even_groups
 from ssl_lens.backbones.options import Count, Counts, Family, Rate, Ratio
@@ -71,13 +72,13 @@ class WindowConvAttention(nn.Module):
     def forward(self, x: Tensor, windows: Windows) -> Tensor:
         _, _, height, width = x.shape
         qkv = self.qkv(windows.pad(x)) if self.see_padding else windows.pad(self.qkv(x))
-        query, key, value = windows.cut(qkv).unflatten(1, (3, self.num_heads, -1)).mT.unbind(1)
+        parts = windows.cut(qkv).unflatten(0, (-1, math.prod(windows.count)))  # [B, nW, 3 * C, N]
+        query, key, value = parts.unflatten(2, (3, self.num_heads, -1)).mT.unbind(2)
         mask = None
-        if not self.see_padding and qkv.shape[2:] != (height, width):
-            mask = windows.cut(windows.pad(query.new_zeros(1, 1, height, width), value=-math.inf))
-            mask = mask[:, None].repeat(x.shape[0], 1, 1, 1)  # no window is all padding
+        if not self.see_padding and qkv.shape[2:] != (height, width):  # no window is all padding
+            mask = windows.cut(windows.pad(query.new_zeros(1, 1, height, width), value=-math.inf))[:, :, None]
         query = query * self.num_heads**-0.5  # the scores are scaled by the whole width, not by that of a head
-        attended = attend(query, key, value, mask).mT
+        attended = attend(query, key, value, mask).flatten(0, 1).mT
         return self.proj(windows.join(attended)[:, :, :height, :width])
 
 
@@ -103,7 +104,7 @@ class WindowStage(nn.Module):
     def __init__(self, embed: ConvEmbed, blocks: Sequence[WindowBlock], window_size: int, see_padding: bool) -> None:
         super().__init__()
         self.patch_embed = embed
-        self.blocks = nn.ModuleList(blocks)
+        self.blocks = Blocks(blocks)
         self.window_size = window_size
         self.see_padding = see_padding
 
@@ -114,7 +115,7 @@ class WindowStage(nn.Module):
         windows = cut((x.shape[2], x.shape[3]), self.window_size)
         maps = []
         for block in self.blocks:
-            x = block(x, windows)
+            x = self.blocks.run(block, x, windows)
             maps.append(x)
         return maps
 

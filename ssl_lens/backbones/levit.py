@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ssl_lens.backbones.backbone import MapBackbone, SizeRule
 from ssl_lens.backbones.layers.attention import attend
+from ssl_lens.backbones.layers.blocks import Blocks
 from ssl_lens.backbones.options import Bounds, Count, Counts, Family, Options, Rate
 from ssl_lens.errors import InputError
 
@@ -111,7 +112,7 @@ class Stage(nn.Module):
             self.downsample = Downsample(dim_before, dim, key_dim, side, drop_path)
             side = _half(side)
         self.halves = dim_before is not None
-        self.blocks = nn.ModuleList(Block(dim, key_dim, num_heads, side, drop_path) for _ in range(depth))
+        self.blocks = Blocks(Block(dim, key_dim, num_heads, side, drop_path) for _ in range(depth))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, C, h, w] to [B, D, ceil(h / 2), ceil(w / 2)], or to the same size in the first stage."""
@@ -121,7 +122,7 @@ class Stage(nn.Module):
             x = self.downsample(x, (height, width))
             height, width = _half(height), _half(width)
         for block in self.blocks:
-            x = block(x, (height, width))
+            x = self.blocks.run(block, x, (height, width))
         return x.transpose(1, 2).unflatten(2, (height, width))
 
 

@@ -8,17 +8,18 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from timm.layers import DropPath, LayerNorm2d, Mlp, trunc_normal_
+from timm.layers import DropPath, LayerNorm2d, trunc_normal_
 from torch import Tensor, nn
 
 from ssl_lens.backbones.backbone import Features, MapBackbone
+from ssl_lens.backbones.layers.blocks import Blocks
+from ssl_lens.backbones.layers.products import Mlp
 from ssl_lens.backbones.layers.stages import doubling_dims, drop_rates
 from ssl_lens.backbones.layers.token_groups import GroupAttention, Groups
-from ssl_lens.backbones.layers.tokens import initialize_linear
+from ssl_lens.backbones.layers.tokens import LayerNorm, initialize_linear
 from ssl_lens.backbones.options import Count, Counts, Family, Options, Rate, Ratio
 from ssl_lens.errors import InputError
 
-LayerNorm = partial(nn.LayerNorm, eps=1e-6)
 MapNorm = partial(LayerNorm2d, eps=1e-5)  # the authors' norm of maps keeps another eps than that of tokens
 LOCAL_PATCH = 4  # px
 
@@ -41,12 +42,14 @@ class RegionBlock(nn.Module):
         self, regions: Tensor, local: Tensor, window: tuple[int, int], mask: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Regional tokens [B, R, C], their local ones [B, R, N, C]; additive mask of keys [R, 1, 1, 1 + N] or None."""
-        regions = regions + self.drop_path(self.attn(self.norm0(regions)[:, None], None)[:, 0])
-        bias = F.pad(self.position_bias(window), (1, 0, 1, 0))[None]  # none for the regional token
+        everywhere = Groups((1, regions.shape[1]), (1, 1))
+        regions = regions + self.drop_path(self.attn(self.norm0(regions)[:, None], everywhere, None)[:, 0])
+        bias = F.pad(self.position_bias(window), (1, 0, 1, 0))  # none for the regional token
         bias = bias if mask is None else bias + mask
         x = torch.cat((regions[:, :, None], local), dim=2)
-        x = x + self._drop_per_region(self.attn(self.norm1(x), bias))
-        x = x + self._drop_per_region(self.mlp(self.norm2(x)))
+        each = Groups((1, x.shape[2]), (x.shape[1], 1))  # a row of [B, R, 1 + N, C]
+        x = x + self._drop_per_region(self.attn(self.norm1(x), each, bias))
+        x = x + self._drop_per_region(self.mlp(x, self.norm2))
         return x[:, :, 0], x[:, :, 1:]
 
     def position_bias(self, window: tuple[int, int]) -> Tensor:
@@ -76,7 +79,7 @@ class RegionStage(nn.Module):
         if downsample:
             convolution = nn.Conv2d(dim // 2, dim, 3, stride=2, padding=1, groups=dim // 2)
             self.downsample = nn.Sequential(MapNorm(dim // 2), nn.GELU(), convolution)
-        self.blocks = nn.ModuleList(RegionBlock(dim, num_heads, window_size, mlp_ratio, rate) for rate in drop_path)
+        self.blocks = Blocks(RegionBlock(dim, num_heads, window_size, mlp_ratio, rate) for rate in drop_path)
 
     def forward(self, regions: Tensor, local: Tensor, window: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Regional map [B, C, r, s] and local map [B, C, h, w], halved if this stage does so."""
@@ -88,7 +91,7 @@ class RegionStage(nn.Module):
         mask = None if mask is None else F.pad(mask, (1, 0))  # a regional token is never padding
         regions, local = regions.flatten(2).transpose(1, 2), groups.gather(local.permute(0, 2, 3, 1))
         for block in self.blocks:
-            regions, local = block(regions, local, groups.size, mask)
+            regions, local = self.blocks.run(block, regions, local, groups.size, mask)
         regions = regions.transpose(1, 2).unflatten(2, count)
         return regions, groups.scatter(local, height, width).permute(0, 3, 1, 2)
 

@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
-from timm.layers import DropPath, Mlp, PatchEmbed
+from timm.layers import DropPath, PatchEmbed
 from timm.models import swin_transformer as timm_swin
 from torch import Tensor, nn
 
 from ssl_lens.backbones.backbone import MapBackbone, SizeRule
-from ssl_lens.backbones.layers.attention import attend
+from ssl_lens.backbones.layers.blocks import Blocks
+from ssl_lens.backbones.layers.products import Mlp, norm_linear
+from ssl_lens.backbones.layers.residual import add_path
 from ssl_lens.backbones.layers.stages import doubling_dims, drop_rates
-from ssl_lens.backbones.layers.token_groups import even_groups
-from ssl_lens.backbones.layers.tokens import initialize_linear
+from ssl_lens.backbones.layers.token_groups import Groups, attend_in_groups, even_groups
+from ssl_lens.backbones.layers.tokens import LayerNorm, initialize_linear
 from ssl_lens.backbones.options import Bounds, Count, Counts, Family, Options, Rate, Ratio, check_stages
 from ssl_lens.errors import InputError
 
-LayerNorm = partial(nn.LayerNorm, eps=1e-6)  # the reference's eps; timm's default is 1e-5
+MASKED = -100.0  # in place of the bias of two tokens that are apart, as in the reference
 REFERENCE_SIZE = 224  # px; the reference fixes its windows and shifts at construction, by default for this size
-
-
-class WindowGrid(NamedTuple):
-    """How a map is cut into windows; all in tokens, (vertical, horizontal)."""
-
-    window: tuple[int, int]
-    shift: tuple[int, int]
-    padded: tuple[int, int]
 
 
 class WindowAttention(timm_swin.WindowAttention):
@@ -43,18 +37,16 @@ class WindowAttention(timm_swin.WindowAttention):
         rows, columns = self.window_size
         height, width = window
         index = self.relative_position_index.view(rows, columns, rows, columns)[:height, :width, :height, :width]
-        bias = self.relative_position_bias_table[index.reshape(-1)]
-        return bias.view(height * width, height * width, self.num_heads).permute(2, 0, 1)
+        bias = self.relative_position_bias_table.T.index_select(1, index.reshape(-1))
+        return bias.view(self.num_heads, height * width, height * width)
 
-    def forward(  # type: ignore[override]  # the window may differ from call to call
-        self, x: Tensor, window: tuple[int, int], mask: Tensor | None
+    def forward(  # type: ignore[override]  # the windows may differ from call to call
+        self, x: Tensor, windows: Groups, apart: Tensor | None
     ) -> Tensor:
-        """Attention within each window: tokens [B * nW, N, C], additive mask [nW, 1, N, N] or None."""
-        query, key, value = self.qkv(x).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        bias = self.position_bias(window)[None]
-        if mask is not None:
-            bias = (bias + mask).repeat(x.shape[0] // mask.shape[0], 1, 1, 1)
-        return self.proj(attend(query, key, value, bias))
+        """Attention within each window of a map [B, H, W, C], but of tokens that are `apart` [nW, 1, N, N], if any."""
+        bias = self.position_bias(windows.size)
+        bias = bias if apart is None else bias.masked_fill(apart, MASKED)
+        return self.proj(attend_in_groups(x, windows, self.qkv, self.num_heads, bias))
 
 
 class SwinBlock(nn.Module):
@@ -69,23 +61,21 @@ class SwinBlock(nn.Module):
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
         self.drop_path2 = DropPath(drop_path) if drop_path > 0 else nn.Identity()
 
-    def forward(self, x: Tensor, grid: WindowGrid, mask: Tensor | None) -> Tensor:
-        """Maps [B, H, W, C] to the same shape; mask as in `WindowAttention`."""
-        x = x + self.drop_path1(self._attend(self.norm1(x), grid, mask))
-        return x + self.drop_path2(self.mlp(self.norm2(x)))
+    def forward(self, x: Tensor, windows: Groups, apart: Tensor | None) -> Tensor:
+        """Maps [B, H, W, C] to the same shape; the rest as in `WindowAttention`."""
+        x = add_path(x, self.attn(self.norm1(x), windows, apart), self.drop_path1)
+        return add_path(x, self.mlp(x, self.norm2), self.drop_path2)
 
-    def _attend(self, x: Tensor, grid: WindowGrid, mask: Tensor | None) -> Tensor:
-        _, height, width, channels = x.shape
-        if grid.padded != (height, width):
-            x = F.pad(x, (0, 0, 0, grid.padded[1] - width, 0, grid.padded[0] - height))
-        if any(grid.shift):  # after the padding, as the reference; timm rolls first
-            x = x.roll((-grid.shift[0], -grid.shift[1]), dims=(1, 2))
-        windows = timm_swin.window_partition(x, grid.window).view(-1, grid.window[0] * grid.window[1], channels)
-        windows = self.attn(windows, grid.window, mask)
-        x = timm_swin.window_reverse(windows, grid.window, *grid.padded)
-        if any(grid.shift):
-            x = x.roll(grid.shift, dims=(1, 2))
-        return x[:, :height, :width]
+
+class PatchMerging(timm_swin.PatchMerging):
+    """timm's merging of 2x2 tokens, whose norm is computed a second time in backward."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps [B, H, W, C] to [B, ceil(H / 2), ceil(W / 2), 2 * C]; odd ones are padded with zeros."""
+        assert isinstance(self.norm, nn.LayerNorm)
+        x = F.pad(x, (0, 0, 0, x.shape[2] % 2, 0, x.shape[1] % 2))
+        x = x.unflatten(1, (-1, 2)).unflatten(3, (-1, 2)).permute(0, 1, 3, 4, 2, 5).flatten(3)
+        return norm_linear(x, self.norm, self.reduction)
 
 
 class SwinStage(nn.Module):
@@ -108,8 +98,8 @@ class SwinStage(nn.Module):
         self.shift = 0 if reference_side is not None and reference_side <= window_size else self.window_size // 2
         self.downsample: nn.Module = nn.Identity()
         if downsample:
-            self.downsample = timm_swin.PatchMerging(dim // 2, dim, norm_layer=LayerNorm)  # type: ignore[arg-type]
-        self.blocks = nn.ModuleList(SwinBlock(dim, num_heads, self.window_size, mlp_ratio, rate) for rate in drop_path)
+            self.downsample = PatchMerging(dim // 2, dim, norm_layer=LayerNorm)  # type: ignore[arg-type]
+        self.blocks = Blocks(SwinBlock(dim, num_heads, self.window_size, mlp_ratio, rate) for rate in drop_path)
 
     def window_and_shift(self, side: int) -> tuple[int, int]:
         """Window and shift in tokens along an axis of `side` tokens."""
@@ -123,13 +113,13 @@ class SwinStage(nn.Module):
         x = self.downsample(x)
         size = x.shape[1], x.shape[2]
         window, shift = zip(*(self.window_and_shift(side) for side in size), strict=True)
-        padded = tuple(side + -side % w for side, w in zip(size, window, strict=True))
-        content = size if self.clamp else padded  # the reference lets tokens attend to the padding
+        count = tuple(-(-side // w) for side, w in zip(size, window, strict=True))
+        groups = [Groups(window, count), Groups(window, count, shift=shift)]
+        # the reference lets tokens attend to the padding
+        apart = [_apart(windows, size if self.clamp else windows.padded, x.device) for windows in groups]
         maps = []
-        grids = [WindowGrid(window, (0, 0), padded), WindowGrid(window, shift, padded)]
-        masks = [_attention_mask(grid, content, x) for grid in grids]
         for i, block in enumerate(self.blocks):
-            x = block(x, grids[i % 2], masks[i % 2])
+            x = self.blocks.run(block, x, groups[i % 2], apart[i % 2])
             maps.append(x)
         return maps
 
@@ -277,16 +267,20 @@ class Swin(MapBackbone):
         return maps
 
 
-def _attention_mask(grid: WindowGrid, content: tuple[int, int], like: Tensor) -> Tensor | None:
-    """Additive mask [nW, 1, N, N] that keeps rolled-in tokens and padding (beyond `content`) apart, if any."""
-    if not any(grid.shift) and grid.padded == content:
+def _apart(windows: Groups, content: tuple[int, int], device: torch.device) -> Tensor | None:
+    """Which tokens of a window do not see each other [nW, 1, N, N]: those that were rolled in, those that are padding
+    (beyond `content`), and all others; None if all do."""
+    if not any(windows.shift) and windows.padded == content:
         return None
-    origin = [torch.arange(side, device=like.device).roll(-s) for side, s in zip(grid.padded, grid.shift, strict=True)]
-    rows, columns = ((o < s) + 2 * (o >= c) for o, s, c in zip(origin, grid.shift, content, strict=True))
-    labels = (4 * rows[:, None] + columns)[None, :, :, None]
-    labels = timm_swin.window_partition(labels, grid.window).view(-1, 1, grid.window[0] * grid.window[1])
-    apart = labels[..., :, None] != labels[..., None, :]
-    return torch.zeros_like(apart, dtype=like.dtype).masked_fill(apart, -100.0)
+    rows, columns = (
+        (place >= side - shift) + 2 * (place >= inside - shift)
+        for place, side, shift, inside in (
+            (torch.arange(side, device=device), side, shift, inside)
+            for side, shift, inside in zip(windows.padded, windows.shift, content, strict=True)
+        )
+    )
+    labels = windows.cut((4 * rows[:, None] + columns)[None, :, :, None], 1, 1).view(-1, 1, math.prod(windows.size))
+    return labels[..., :, None] != labels[..., None, :]
 
 
 VARIANTS = {

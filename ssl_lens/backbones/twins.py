@@ -10,7 +10,9 @@ from timm.models.twins import PosConv
 from torch import Tensor, nn
 
 from ssl_lens.backbones.backbone import MapBackbone
+from ssl_lens.backbones.layers import norms
 from ssl_lens.backbones.layers.attention import attend
+from ssl_lens.backbones.layers.blocks import Blocks
 from ssl_lens.backbones.layers.stages import check_heads, drop_rates
 from ssl_lens.backbones.layers.token_groups import GroupAttention, Groups
 from ssl_lens.backbones.layers.tokens import LayerNorm, initialize_linear
@@ -35,7 +37,7 @@ class WindowAttention(GroupAttention):
         height, width = x.shape[1:3]
         windows = Groups.even(height, width, self.window_size)
         mask = windows.padding_mask(height, width, like=x)
-        return self.proj(windows.scatter(self.before_proj(windows.gather(x), mask), height, width))
+        return super().forward(x, windows, mask)
 
 
 class SubsampledAttention(nn.Module):
@@ -55,7 +57,7 @@ class SubsampledAttention(nn.Module):
         self.proj = nn.Linear(dim, dim)
         if reduction > 1:
             self.sr = nn.Conv2d(dim, dim, reduction, reduction)
-            self.norm = nn.LayerNorm(dim)
+            self.norm = norms.LayerNorm(dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, h, w, C] to the same shape."""
@@ -133,9 +135,9 @@ class TwinsSVT(MapBackbone):
         for i, (dim, heads) in enumerate(zip(embed_dim, options.num_heads, strict=True)):
             before, patch = (embed_dim[i - 1], 2) if i else (in_channels, options.patch_size)
             self.patch_embeds.append(
-                PatchEmbed(None, patch, before, dim, nn.LayerNorm, output_fmt="NHWC", dynamic_img_pad=True)
+                PatchEmbed(None, patch, before, dim, norms.LayerNorm, output_fmt="NHWC", dynamic_img_pad=True)
             )
-            blocks = nn.ModuleList()
+            blocks = Blocks()
             for j, rate in enumerate(rates[i]):
                 attention = (
                     SubsampledAttention(dim, heads, options.reductions[i])
@@ -153,9 +155,10 @@ class TwinsSVT(MapBackbone):
         maps = []
         x = images
         for patch_embed, blocks, position in zip(self.patch_embeds, self.blocks, self.pos_block, strict=True):
+            assert isinstance(blocks, Blocks)
             x = patch_embed(x)
             for i, block in enumerate(blocks.children()):
-                x = block(x)
+                x = blocks.run(block, x)
                 if i == 0:
                     x = position(x.flatten(1, 2), x.shape[1:3]).unflatten(1, x.shape[1:3])
             maps.append(x.permute(0, 3, 1, 2))

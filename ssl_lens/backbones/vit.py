@@ -6,11 +6,14 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from timm.layers import DropPath, Mlp, PatchEmbed, trunc_normal_
+from timm.layers import DropPath, PatchEmbed, trunc_normal_
 from torch import Tensor, nn
 
 from ssl_lens.backbones.backbone import Features, MapBackbone, SizeRule
 from ssl_lens.backbones.layers.attention import attend
+from ssl_lens.backbones.layers.blocks import Blocks
+from ssl_lens.backbones.layers.products import Mlp
+from ssl_lens.backbones.layers.residual import add_path
 from ssl_lens.backbones.layers.tokens import (
     LayerNorm,
     check_patches,
@@ -51,8 +54,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Tokens [..., C], in whichever shape the attention takes, to the same shape."""
-        x = x + self.drop_path1(self.attn(self.norm1(x)))
-        return x + self.drop_path2(self.mlp(self.norm2(x)))
+        x = add_path(x, self.attn(self.norm1(x)), self.drop_path1)
+        return add_path(x, self.mlp(x, self.norm2), self.drop_path2)
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ class ViT(MapBackbone):
         self.cls_token = nn.Parameter(torch.empty(1, 1, options.embed_dim))
         self.pos_embed = nn.Parameter(torch.empty(1, 1 + self.grid**2, options.embed_dim))
         rates = torch.linspace(0, options.drop_path, options.depth, device="cpu").tolist()
-        self.blocks = nn.ModuleList(
+        self.blocks = Blocks(
             Block(options.embed_dim, Attention(options.embed_dim, options.num_heads), options.mlp_ratio, rate)
             for rate in rates
         )
@@ -153,7 +156,7 @@ class ViT(MapBackbone):
         x = x + self._positions(self.map_size(images.shape[2], images.shape[3]))
         outputs = []
         for block in self.blocks:
-            x = block(x)
+            x = self.blocks.run(block, x)
             outputs.append(x)
         return outputs
 

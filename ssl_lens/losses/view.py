@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from ssl_lens.errors import InputError
-from ssl_lens.losses.center import Centering, SinkhornKnopp, at_least_float32
+from ssl_lens.losses.center import Targets, at_least_float32
 
 
 class ViewLoss(nn.Module):
@@ -29,7 +30,7 @@ class ViewLoss(nn.Module):
     and local views.
     """
 
-    def __init__(self, centering: Centering | SinkhornKnopp, student_temp: float = 0.1) -> None:
+    def __init__(self, centering: Targets, student_temp: float = 0.1) -> None:
         super().__init__()
         self.centering = centering
         self.student_temp = student_temp
@@ -45,12 +46,20 @@ class ViewLoss(nn.Module):
         n_pairs = count_pairs(n_student=len(student), n_teacher=len(teacher))
         with torch.autocast(student.device.type, enabled=False):
             targets = self.centering.targets(teacher, teacher_temp)
-            log_p = (at_least_float32(student) / self.student_temp).log_softmax(dim=-1)
-            if mixing is not None:
-                log_p = mixing.to(log_p.dtype) @ log_p
-            cross_entropy = -(targets.flatten(1) @ log_p.flatten(1).T) / log_p.shape[1]  # [G, V], mean over images
-            same_view = torch.eye(*cross_entropy.shape, dtype=torch.bool, device=cross_entropy.device)
-            return cross_entropy.masked_fill(same_view, 0).sum() / n_pairs
+            return checkpoint(
+                self._mean, student, targets, mixing, n_pairs, use_reentrant=False, preserve_rng_state=False
+            )
+
+    def _mean(
+        self, student: torch.Tensor, targets: torch.Tensor, mixing: torch.Tensor | None, n_pairs: int
+    ) -> torch.Tensor:
+        """The mean over images and pairs."""
+        log_p = (at_least_float32(student) / self.student_temp).log_softmax(dim=-1)
+        if mixing is not None:
+            log_p = mixing.to(log_p.dtype) @ log_p
+        cross_entropy = -(targets.flatten(1) @ log_p.flatten(1).T) / log_p.shape[1]  # [G, V], mean over images
+        same_view = torch.eye(*cross_entropy.shape, dtype=torch.bool, device=cross_entropy.device)
+        return cross_entropy.masked_fill(same_view, 0).sum() / n_pairs
 
     def update_center(self, teacher: torch.Tensor) -> None:
         """Moves the centre towards these teacher logits [G, B, K] of all ranks."""

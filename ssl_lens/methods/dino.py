@@ -14,7 +14,7 @@ from timm.layers.drop import DropPath
 from torch import Tensor, nn
 
 from ssl_lens.backbones.backbone import Encoder
-from ssl_lens.losses.center import Centering, SinkhornKnopp
+from ssl_lens.losses.center import Centering, SinkhornKnopp, Targets
 from ssl_lens.losses.region import RegionLoss
 from ssl_lens.losses.view import ViewLoss
 from ssl_lens.methods.collapse import DINOAdvisor, teacher_statistics
@@ -170,7 +170,7 @@ class DINO(Method):
             batch_norm=options.head_batch_norm,
         )
 
-    def _centering(self) -> Centering | SinkhornKnopp:
+    def _centering(self) -> Targets:
         if self.options.centering == "sinkhorn":
             return SinkhornKnopp()
         return Centering(self.out_dim, self.options.center_momentum)
@@ -274,7 +274,7 @@ class DINO(Method):
         if output.view_logits is not None:
             return output.view_logits
         assert output.region_logits is not None
-        return torch.stack([logits.flatten(1) for logits in output.region_logits])
+        return output.region_logits[0].flatten(2)
 
 
 def _view_logits(targets: Sequence[Output]) -> Tensor:

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
+from ssl_lens.backbones.layers.products import gelu_linear
+
 
 class ProjectionHead(nn.Module):
     """Three-layer perceptron, l2-normalised bottleneck, weight-normalised last layer.
@@ -54,7 +56,13 @@ class ProjectionHead(nn.Module):
         lengths.requires_grad_(not norm_last_layer)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        rows = self.mlp(features.flatten(0, -2))  # BatchNorm1d wants one row per sample
+        rows = features.flatten(0, -2)  # BatchNorm1d wants one row per sample
+        for before, layer in zip((None, *self.mlp), self.mlp, strict=False):
+            if isinstance(before, nn.GELU):
+                assert isinstance(layer, nn.Linear)
+                rows = gelu_linear(rows, layer)
+            elif not isinstance(layer, nn.GELU):
+                rows = layer(rows)
         logits = self.last_layer(F.normalize(rows, dim=-1))
         return logits.unflatten(0, features.shape[:-1])
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ssl_lens.backbones.backbone import Encoder
 from ssl_lens.methods.heads import ProjectionHead
+from ssl_lens.methods.lowered_weights import lowered_weights
 
 
 class Output(NamedTuple):
@@ -18,8 +19,8 @@ class Output(NamedTuple):
     Attributes:
         view_features: backbone features of the views, before the head, [V, B, D].
         view_logits: [V, B, K], or None without a view head.
-        region_logits: one [B, N_v, K] per view, or None without a region head.
-        regions: backbone features of the same regions, before the head, one [B, N_v, D] per view, or None.
+        region_logits: one [V_r, B, N_r, K] per resolution, or None without a region head.
+        regions: backbone features of the same regions, before the head, one [V_r, B, N_r, D] per resolution, or None.
     """
 
     view_features: Tensor
@@ -47,6 +48,10 @@ class Network(nn.Module):
 
     def forward(self, crops: Sequence[Tensor]) -> Output:
         """Runs crops [V_r, B, C, S_r, S_r], one tensor per resolution, and returns the output for all V = sum V_r."""
+        with lowered_weights(self, crops[0].device.type):
+            return self._output(crops)
+
+    def _output(self, crops: Sequence[Tensor]) -> Output:
         features = self.backbone.each([crop.flatten(0, 1) for crop in crops])
         view_features = torch.cat([feature.view for feature in features])
         view_logits = None if self.view_head is None else self.view_head(view_features)
@@ -58,9 +63,8 @@ class Network(nn.Module):
 
         tokens = torch.cat([feature.regions.flatten(0, 1) for feature in features])
         token_logits = self.region_head(tokens).split([feature.regions[..., 0].numel() for feature in features])
-        region_logits: list[Tensor] = []
-        regions: list[Tensor] = []
-        for crop, feature, logits in zip(crops, features, token_logits, strict=True):
-            region_logits += logits.unflatten(0, (*crop.shape[:2], -1)).unbind()
-            regions += feature.regions.unflatten(0, crop.shape[:2]).unbind()
+        region_logits = (
+            logits.unflatten(0, (*crop.shape[:2], -1)) for crop, logits in zip(crops, token_logits, strict=True)
+        )
+        regions = (feature.regions.unflatten(0, crop.shape[:2]) for crop, feature in zip(crops, features, strict=True))
         return Output(view_features, view_logits, tuple(region_logits), tuple(regions))

@@ -8,6 +8,7 @@ import torch
 
 from ssl_lens.backbones import catalog, weights
 from ssl_lens.backbones.backbone import MapBackbone
+from ssl_lens.backbones.layers.blocks import checkpoint_blocks
 from ssl_lens.engine.compilation import compile_encoders, compiler_problem
 from ssl_lens.errors import InputError, arguments_named
 from ssl_lens.methods.catalog import METHODS
@@ -42,8 +43,17 @@ def network_to_train(recipe: Recipe, *, resuming: bool = False) -> MapBackbone:
 
 
 def build_method(recipe: Recipe, trunk: MapBackbone) -> Method:
-    """The method of a recipe without `auto`, which trains `trunk`; its random numbers are those after the network's."""
-    return METHODS[recipe.method.name](trunk, recipe.method)
+    """The method of a recipe without `auto`, which trains `trunk`; its random numbers are those after the network's.
+
+    Raises: InputError if a network without blocks is to compute them again in backward.
+    """
+    method = METHODS[recipe.method.name](trunk, recipe.method)
+    if recipe.run.checkpointing and not checkpoint_blocks(method.trained):
+        raise InputError(
+            f"run.checkpointing=true does nothing for model.name={recipe.model.name}, without blocks of attention; "
+            "raise optim.accumulate instead"
+        )
+    return method
 
 
 def compiled_where_it_pays(recipe: Recipe, method: Method, device: torch.device) -> list[str]:

@@ -106,7 +106,7 @@ def _token_by_token(block: CrossFormerBlock, x: torch.Tensor, distant: bool) -> 
             heads.append(sum(w * qkv[t][2, head] for w, t in zip(weights, keys, strict=True)))
         attended[0, query[0], query[1]] = block.attn.proj(torch.cat(heads))
     x = x + attended
-    return x + block.mlp(block.norm2(x))
+    return x + block.mlp.fc2(F.gelu(block.mlp.fc1(block.norm2(x))))
 
 
 def _position_bias(block: CrossFormerBlock, offset: torch.Tensor) -> torch.Tensor:
@@ -123,16 +123,16 @@ def test_what_completes_a_map_to_whole_groups_has_no_influence(size, monkeypatch
     network = narrow().double().eval()
     images = torch.randn(2, 2, *size, dtype=torch.float64)
     expected = network(images).regions
-    gather, padded = Groups.gather, []
+    pad, padded = Groups.pad, []
 
-    def gather_with_rubbish(groups, x):
+    def pad_with_rubbish(groups, x):
         missing = [groups.size[a] * groups.count[a] - x.shape[1 + a] for a in (0, 1)]
         if x.shape[-1] > 1:  # not the mask
             padded.append(any(missing))
             x = F.pad(x, (0, 0, 0, missing[1], 0, missing[0]), value=30.0)
-        return gather(groups, x)
+        return pad(groups, x)
 
-    monkeypatch.setattr(Groups, "gather", gather_with_rubbish)
+    monkeypatch.setattr(Groups, "pad", pad_with_rubbish)
     torch.testing.assert_close(network(images).regions, expected, atol=1e-12, rtol=0)
     assert any(padded)
 

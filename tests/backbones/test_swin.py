@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from timm.models.swin_transformer import SwinTransformer
 
 from ssl_lens.backbones.swin import LayerNorm, Swin, SwinBlock, SwinOptions, SwinStage
@@ -135,7 +136,7 @@ def _block_token_by_token(block: SwinBlock, x, window, shift, see_padding):
             heads.append(sum(w * (v @ tokens[key] + vb) for w, key in zip(weights, keys, strict=True)))
         attended[0, query[0], query[1]] = block.attn.proj(torch.cat(heads))
     x = x + attended
-    return x + block.mlp(block.norm2(x))
+    return x + block.mlp.fc2(F.gelu(block.mlp.fc1(block.norm2(x))))
 
 
 @pytest.mark.parametrize(

@@ -50,8 +50,8 @@ def random_output(n_tokens: list[int], seed: int, n_images: int = 4, out_dim: in
     return Output(
         randn(len(n_tokens), n_images, 5),
         randn(len(n_tokens), n_images, out_dim),
-        tuple(randn(n_images, n, out_dim) for n in n_tokens),
-        tuple(randn(n_images, n, 5) for n in n_tokens),
+        tuple(randn(1, n_images, n, out_dim) for n in n_tokens),
+        tuple(randn(1, n_images, n, 5) for n in n_tokens),
     )
 
 
@@ -59,8 +59,8 @@ def images(output: Output, chosen: slice) -> Output:
     return Output(
         output.view_features[:, chosen],
         output.view_logits[:, chosen],
-        tuple(part[chosen] for part in output.region_logits),
-        tuple(part[chosen] for part in output.regions),
+        tuple(part[:, chosen] for part in output.region_logits),
+        tuple(part[:, chosen] for part in output.regions),
     )
 
 
@@ -101,7 +101,7 @@ def test_both_losses_have_the_students_temperature_and_the_centres_their_momentu
     assert losses["region_loss"].item() == pytest.approx(region.item(), rel=1e-14)
     method.update_centers([target])
     torch.testing.assert_close(method.view_loss.centering.center, 0.4 * target.view_logits.mean(dim=(0, 1)))
-    rows = torch.cat(target.region_logits, dim=1).flatten(0, 1)
+    rows = torch.cat(target.region_logits, dim=2).flatten(0, 2)
     torch.testing.assert_close(method.region_loss.centering.center, 0.4 * rows.mean(dim=0))
 
 
@@ -127,7 +127,7 @@ def test_the_two_centers_are_separate_and_saved():
     state = {name: value for name, value in method.state_dict().items() if name.endswith("center")}
     assert set(state) == {"view_loss.centering.center", "region_loss.centering.center"}
     torch.testing.assert_close(state["view_loss.centering.center"], 0.1 * target.view_logits.mean(dim=(0, 1)))
-    rows = torch.cat(target.region_logits, dim=1).flatten(0, 1)
+    rows = torch.cat(target.region_logits, dim=2).flatten(0, 2)
     torch.testing.assert_close(state["region_loss.centering.center"], 0.1 * rows.mean(dim=0))
 
 
@@ -259,7 +259,7 @@ def test_golden_esvit_loss(golden):
         assert_equal(method.view_loss.centering.center, "center_after")
         assert_equal(method.region_loss.centering.center, "center_grid_after")
         for t in range(n_global):
-            match = [match_regions(regions, target.regions[t]).numpy() for regions in student.regions]
+            match = [match_regions(regions[0], target.regions[t][0]).numpy() for regions in student.regions]
             np.testing.assert_array_equal(match[1 - t], data["match_global"][step, t])
             np.testing.assert_array_equal(np.stack(match[n_global:]), data["match_local"][step, t])
 

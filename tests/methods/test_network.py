@@ -44,15 +44,16 @@ def test_output_is_each_view_by_itself():
     net, views = network(), crops((2, 32), (3, 16), (1, 24))
     out = net(views)
     assert out.view_logits.shape == (6, 3, 10)
-    assert [tuple(r.shape) for r in out.regions] == [(3, 16, 6)] * 2 + [(3, 4, 6)] * 3 + [(3, 9, 6)]
+    assert [tuple(r.shape) for r in out.regions] == [(2, 3, 16, 6), (3, 3, 4, 6), (1, 3, 9, 6)]
 
     singles = [view for crop in views for view in crop]
+    regions, region_logits = ([view for part in parts for view in part] for parts in (out.regions, out.region_logits))
     for v, view in enumerate(singles):
         features = net.backbone(view)
         torch.testing.assert_close(out.view_features[v], features.view, rtol=0, atol=1e-14)
         torch.testing.assert_close(out.view_logits[v], net.view_head(features.view), rtol=0, atol=1e-14)
-        torch.testing.assert_close(out.regions[v], features.regions, rtol=0, atol=1e-14)
-        torch.testing.assert_close(out.region_logits[v], net.region_head(features.regions), rtol=0, atol=1e-14)
+        torch.testing.assert_close(regions[v], features.regions, rtol=0, atol=1e-14)
+        torch.testing.assert_close(region_logits[v], net.region_head(features.regions), rtol=0, atol=1e-14)
 
 
 def test_one_backbone_pass_per_resolution():

@@ -11,6 +11,7 @@ import torch
 from tiny_run import write_run
 
 from ssl_lens.backbones import catalog
+from ssl_lens.backbones.layers.blocks import Blocks
 from ssl_lens.engine.processes import join_processes
 from ssl_lens.errors import InputError
 from ssl_lens.recipe import compose as composition
@@ -122,6 +123,7 @@ CHANGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "run.compile": ("true", ()),
     "run.cpu_threads": ("2", ()),
     "run.rank_timeout_s": ("60", ()),
+    "run.checkpointing": ("true", ()),
     "run.checkpoint_epochs": ("2", ()),
     "run.keep_checkpoints": ("1", ()),
     "run.log_steps": ("3", ()),
@@ -176,8 +178,9 @@ def outcome(recipe: Recipe, joined: list[dict[str, object]]) -> str:
     """A hash of all that a run leaves; InputError if it is refused."""
     run = composition.compose(recipe)
     names = list(run.names)
+    again = [module.checkpointing for module in run.method.modules() if isinstance(module, Blocks)]
     run.run()
-    digest = hashlib.sha256(json.dumps([names, joined[-1], run.folder.root.name], default=str).encode())
+    digest = hashlib.sha256(json.dumps([names, again, joined[-1], run.folder.root.name], default=str).encode())
     for key, value in run.method.state_dict().items():
         digest.update(key.encode() + value.detach().contiguous().numpy().tobytes())
     digest.update(run.folder.backbone.read_bytes())

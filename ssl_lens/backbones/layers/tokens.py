@@ -7,9 +7,10 @@ from functools import partial
 from timm.layers import trunc_normal_
 from torch import Tensor, nn
 
+from ssl_lens.backbones.layers import norms
 from ssl_lens.errors import InputError
 
-LayerNorm = partial(nn.LayerNorm, eps=1e-6)
+LayerNorm = partial(norms.LayerNorm, eps=1e-6)  # the references' eps; torch's default is 1e-5
 STAGES = 4  # maps a network of one resolution gives for dense use
 
 
