@@ -57,8 +57,12 @@ class Expandable(Foldable):
 
 @contextmanager
 def expanded_once(network: nn.Module) -> Iterator[None]:
-    """Within, each filter of a network is expanded once for all calls; none outlives it, so none is ever stale."""
-    layers = [module for module in network.modules() if isinstance(module, Expandable)]
+    """Within, each filter of a network is expanded once for all calls; none outlives it, so none is ever stale.
+
+    In a network that is compiled nothing changes: there, to expand filters is a part of its one graph.
+    """
+    compiled = any(module._compiled_call_impl is not None for module in network.modules())
+    layers = [] if compiled else [module for module in network.modules() if isinstance(module, Expandable)]
     for layer in layers:
         layer.expanded = layer.expand()
     try:

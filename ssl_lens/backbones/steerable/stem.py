@@ -170,7 +170,7 @@ class StemmedBackbone(MapBackbone):
         return self.backbone(self.stem(images))
 
     def each(self, batches: Sequence[Tensor]) -> list[Features]:
-        with expanded_once(self.stem):
+        with expanded_once(self):
             return super().each(batches)
 
     def head(self, num_outputs: int) -> nn.Module:
