@@ -136,6 +136,7 @@ def test_a_training_step_in_parts_has_the_gradients_of_the_plain_layers(monkeypa
     assert (gradients[0] - gradients[1]).norm() <= tolerance * gradients[1].norm()
 
 
+@pytest.mark.slow
 def test_it_compiles_in_one_piece_in_both_forms():
     network, images = warmed_up("C4", depth=1), torch.randn(5, 1, 16, 16)
     for form in (network.fold(), copy.deepcopy(network).train()):

@@ -63,7 +63,8 @@ def test_each_network_is_compiled_whole_and_once_for_each_size() -> None:
         torch.manual_seed(step)
         expected = plain(given, now)
         expected["total"].backward()
-        assert losses == expected  # to the bit, drop path included: the backend computes the same operators
+        for term, loss in losses.items():  # drop path included; filters are expanded per size, so sums have another order
+            torch.testing.assert_close(loss, expected[term])
         for network in (method, plain):
             torch.optim.SGD(network.student.parameters(), 0.1).step()
             network.student.zero_grad()
@@ -71,7 +72,7 @@ def test_each_network_is_compiled_whole_and_once_for_each_size() -> None:
     assert sorted(graphs.sides) == [4, 8, 8]  # of the student, and the teacher for global crops
     assert method.state_dict().keys() == plain.state_dict().keys()
     for name, tensor in plain.state_dict().items():
-        assert torch.equal(method.state_dict()[name], tensor), name
+        torch.testing.assert_close(method.state_dict()[name], tensor)
 
 
 @pytest.mark.slow

@@ -104,8 +104,10 @@ def small_method(**options: Any) -> DINO:
     return DINO(StemmedBackbone(stem, swin), DINOOptions(**given))
 
 
-@pytest.mark.parametrize("policy", ["lens_safe", "imagenet"])
-@pytest.mark.parametrize("options", [{}, {"centering": "sinkhorn", "head_batch_norm": True}, {"mixup": 0.5}])
+@pytest.mark.parametrize(
+    ("policy", "options"),
+    [("lens_safe", {}), ("imagenet", {"centering": "sinkhorn", "head_batch_norm": True}), ("lens_safe", {"mixup": 0.5})],
+)
 def test_a_step_reads_its_device_once(policy: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """From raw images to the EMA; what it sends to the device it does not wait for."""
     if "mixup" in options:
@@ -118,6 +120,7 @@ def test_a_step_reads_its_device_once(policy: str, options: dict[str, Any], monk
 
     monkeypatch.setattr(loop, "any_rank", any_rank)
     monkeypatch.setattr(torch, "autocast", lambda *device, **options: contextlib.nullcontext())  # not for meta
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda *device: False)
     section = Section(policy=policy, global_size=16, local_sizes=(8,), local_counts=(2,))
     method = small_method(**options).to(META)
     with Transfers() as transfers:

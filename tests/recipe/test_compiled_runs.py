@@ -30,6 +30,7 @@ def losses(run: Pretraining) -> list[float]:
     return [json.loads(line)["loss"] for line in run.folder.metrics.read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_compiled_run_is_the_plain_one_and_goes_on_with_its_checkpoints(
     tiny_recipe: Callable[..., Recipe], run: Callable[..., Pretraining], stopped_in_step_3: Stopped
 ) -> None:
