@@ -63,7 +63,7 @@ def test_each_network_is_compiled_whole_and_once_for_each_size() -> None:
         torch.manual_seed(step)
         expected = plain(given, now)
         expected["total"].backward()
-        for term, loss in losses.items():  # drop path included; filters are expanded per size, so sums have another order
+        for term, loss in losses.items():  # with drop path; a stem adds up filters in another order
             torch.testing.assert_close(loss, expected[term])
         for network in (method, plain):
             torch.optim.SGD(network.student.parameters(), 0.1).step()

@@ -106,7 +106,11 @@ def small_method(**options: Any) -> DINO:
 
 @pytest.mark.parametrize(
     ("policy", "options"),
-    [("lens_safe", {}), ("imagenet", {"centering": "sinkhorn", "head_batch_norm": True}), ("lens_safe", {"mixup": 0.5})],
+    [
+        ("lens_safe", {}),
+        ("imagenet", {"centering": "sinkhorn", "head_batch_norm": True}),
+        ("lens_safe", {"mixup": 0.5}),
+    ],
 )
 def test_a_step_reads_its_device_once(policy: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """From raw images to the EMA; what it sends to the device it does not wait for."""
