@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from unittest import mock
 
@@ -23,7 +23,7 @@ from lightly.models.modules import DINOProjectionHead
 from lightly.models.utils import update_momentum
 from lightly.transforms.dino_transform import DINOTransform
 from PIL import Image
-from side_by_side import arguments, compare, report, time_in_turn
+from side_by_side import Comparison, arguments, compare, report, time_in_turn
 from torch import nn
 
 from ssl_lens.backbones.eqcvt_invariant import EqCvTInvariant
@@ -159,6 +159,21 @@ def steerable_step(bf16: bool, plain: bool) -> Callable[[], None]:
     return step
 
 
+def compared(
+    network: str,
+    seconds: dict[str, list[float]],
+    pairs: Sequence[tuple[str, str, float | None]],
+    *,
+    count: int,
+    unit: str,
+) -> list[Comparison]:
+    """A row for each pair of ours and plain, with the ratio that is aimed at."""
+    return [
+        compare(f"{network}{ours}, {plain}", seconds[ours], seconds[plain], count=count, unit=unit, target_ratio=target)
+        for ours, plain, target in pairs
+    ]
+
+
 def main() -> None:
     given = arguments(__doc__.splitlines()[0], repeats=5)
     bytes_ = np.random.default_rng(0).integers(0, 256, (BATCH_SIZE, IMAGE_SIZE, IMAGE_SIZE), dtype=np.uint8)
@@ -171,42 +186,24 @@ def main() -> None:
         "plain bf16": plain_step(pictures, bf16=True),
     }
     seconds = time_in_turn(steps, given.repeats)
-    rows = [
-        compare(
-            f"{ours}, {plain}",
-            seconds[ours],
-            seconds[plain],
-            count=BATCH_SIZE,
-            unit="images",
-            target_ratio=target,
-        )
-        for ours, plain, target in (
-            ("ours float32", "plain float32", 2.5),
-            ("ours bf16", "plain float32", 4.5),
-            ("ours bf16", "plain bf16", None),
-        )
-    ]
+    pairs = (
+        ("ours float32", "plain float32", 2.5),
+        ("ours bf16", "plain float32", 4.5),
+        ("ours bf16", "plain bf16", None),
+    )
+    rows = compared("", seconds, pairs, count=BATCH_SIZE, unit="images")
     steps = {
         f"{form} {'bf16' if bf16 else 'float32'}": steerable_step(bf16, form == "plain")
         for form in ("in parts", "plain")
         for bf16 in (False, True)
     }
     seconds = time_in_turn(steps, given.repeats, clock=time.process_time)
-    rows += [
-        compare(
-            f"eqcvt_invariant, {ours}, {plain}",
-            seconds[ours],
-            seconds[plain],
-            count=STEERABLE_CROPS,
-            unit="crops",
-            target_ratio=target,
-        )
-        for ours, plain, target in (
-            ("in parts float32", "plain float32", None),
-            ("in parts bf16", "plain bf16", None),
-            ("in parts bf16", "plain float32", 2.0),
-        )
-    ]
+    pairs = (
+        ("in parts float32", "plain float32", None),
+        ("in parts bf16", "plain bf16", None),
+        ("in parts bf16", "plain float32", 2.0),
+    )
+    rows += compared("eqcvt_invariant, ", seconds, pairs, count=STEERABLE_CROPS, unit="crops")
     report(rows, given.out / "step.json")
 
 
